@@ -1,0 +1,39 @@
+# make demo    the main job: see masked digits completed       make test    the test suite
+PYTHON ?= python3
+PIP := .venv/bin/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --no-build-isolation --no-deps --editable .
+
+.PHONY: demo test lint notebook clean
+
+demo: .venv/installed
+	.venv/bin/inkfill demo --out inkfill-demo
+
+test: .venv/installed-dev
+	.venv/bin/python -m pytest
+
+lint: .venv/installed-dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+notebook: .venv/installed-dev
+	$(PIP) install --quiet jupyterlab
+	.venv/bin/jupyter lab notebooks/inpainting.ipynb
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "inkfill needs Python 3.11 or newer; say which: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: requirements.lock pyproject.toml | .venv/bin/python
+	@echo "installing into .venv"
+	$(PIP) install --quiet -r requirements.lock
+	$(INSTALL)
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.lock
+	$(PIP) install --quiet -r requirements-dev.lock
+	@touch $@
+
+clean:
+	rm -rf .venv inkfill-demo

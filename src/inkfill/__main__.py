@@ -1,0 +1,5 @@
+"""``python -m inkfill``, which is what torchrun starts."""
+
+from inkfill.cli import main
+
+main()

@@ -1,0 +1,99 @@
+"""What a denoiser is, and how a network becomes one.
+
+A denoiser is a function ``denoise(x_t, t) -> x0_hat``: the posterior mean of the clean image given ``x_t``
+``[B, C, H, W]`` at level t (an int, the same for the batch). Everything else plugs into it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inkfill.checkpoint import SHIPPED, load_network
+from inkfill.schedule import Schedule
+from inkfill.unet import UNet
+
+Denoiser = Callable[[Tensor, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What an inpainting method is given: ``pixels`` float ``[B, 1, H, W]``, 0 where missing, and ``known``, bool."""
+
+    pixels: Tensor
+    known: Tensor
+
+    @classmethod
+    def of(cls, x0: Tensor, mask: Tensor) -> "Observation":
+        """Blank what the mask hides (True = missing). The one place that does it, so that no method can peek."""
+        return cls(torch.where(mask, torch.zeros((), dtype=x0.dtype, device=x0.device), x0), ~mask)
+
+    @property
+    def mask(self) -> Tensor:
+        """True = missing."""
+        return ~self.known
+
+    def rows(self, index: Tensor) -> "Observation":
+        """The observation with rows picked or repeated."""
+        return Observation(self.pixels[index], self.known[index])
+
+
+class Model:
+    """A trained network with the schedule it was trained on: the thing that ``inkfill.load`` returns.
+
+    ``conditional(observation)`` and ``unconditional(like)`` give denoisers; ``evaluations`` counts what they ran, in
+    images. ``dtype`` is what the network computes in (bfloat16 or float32); states stay float32.
+    """
+
+    def __init__(self, net: UNet, recipe: dict[str, Any], device: torch.device, dtype: torch.dtype):
+        self.recipe = recipe
+        self.device = device
+        self.dtype = dtype
+        self.schedule = Schedule.named(recipe["schedule"], recipe["T"])
+        self.net = net.eval().requires_grad_(False).to(device, dtype).to(memory_format=torch.channels_last)
+        self.evaluations = 0
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images that the network was trained on."""
+        height, width = self.recipe.get("image_size", (28, 28))
+        return int(height), int(width)
+
+    def conditional(self, observation: Observation) -> Denoiser:
+        """The posterior mean given x_t and what is known. Known pixels come out exactly as they went in."""
+        pixels, known = observation.pixels.to(self.dtype), observation.known.to(self.dtype)
+        embedded = self.net.embed(pixels, known)
+
+        def denoise(x_t: Tensor, t: int) -> Tensor:
+            self.evaluations += len(x_t)
+            level = torch.tensor([t / self.schedule.T], device=self.device)
+            v = self.net(x_t.to(self.dtype), pixels, known, level, embedded)
+            x0_hat = self.schedule.x0_from_v(x_t, t, v).clamp(-1, 1)
+            return torch.where(observation.known, observation.pixels, x0_hat)
+
+        return denoise
+
+    def unconditional(self, like: Tensor) -> Denoiser:
+        """The prior's denoiser, for states of the shape of ``like``: the same network with everything hidden."""
+        return self.conditional(Observation(torch.zeros_like(like), torch.zeros_like(like, dtype=torch.bool)))
+
+
+def load(path: Path | str | None = None, device: str | None = None, dtype: torch.dtype | None = None) -> Model:
+    """A model from a checkpoint (default: the shipped weights), on CUDA where there is one, else on the CPU.
+
+    ``dtype`` defaults to bfloat16 where the processor multiplies it natively, else float32. Raises InputError.
+    """
+    net, recipe = load_network(Path(path) if path else SHIPPED)
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if dtype is None:
+        dtype = torch.bfloat16 if _native_bfloat16(chosen) else torch.float32
+    return Model(net, recipe, chosen, dtype)
+
+
+def _native_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu._is_avx512_bf16_supported())

@@ -1,0 +1,86 @@
+"""Pictures from arrays. Nothing here runs a network."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from inkfill.checkpoint import written_whole
+from inkfill.data import Images
+
+RGB = NDArray[np.uint8]
+HIDDEN = np.array([70, 96, 160], np.uint8)  # the colour of a missing pixel
+PAPER, INK = 250, (30, 30, 30)
+ZOOM = 3
+
+
+def grey(image: Images) -> RGB:
+    """uint8 ``[..., H, W]`` to ``[..., H, W, 3]``."""
+    return np.repeat(image[..., None], 3, axis=-1)
+
+
+def masked(image: Images, mask: NDArray[np.bool_]) -> RGB:
+    """The image with missing pixels in blue, so that they cannot be taken for black ones."""
+    return np.where(mask[..., None], HIDDEN, grey(image))
+
+
+def spread(completions: Images) -> RGB:
+    """Per-pixel standard deviation over the first axis, from black through orange to white at half of full scale."""
+    level = np.clip(completions.astype(np.float64).std(0) / 127.5, 0, 1)
+    return np.stack([255 * np.clip(c * level, 0, 1) for c in (3.0, 1.6, 1.0)], -1).round().astype(np.uint8)
+
+
+def sheet(
+    rows: Sequence[Sequence[RGB]], columns: Sequence[str] = (), names: Sequence[str] = (), zoom: int = ZOOM
+) -> RGB:
+    """Tiles ``[H, W, 3]`` of one size in a grid, with a title over each column and a name before each row."""
+    font = ImageFont.load_default(12)
+    h, w = (zoom * side for side in rows[0][0].shape[:2])
+    gap, top = 4, 20 if columns else 4
+    left = 8 + max((int(font.getlength(name)) for name in names), default=-4)
+    across = max(len(row) for row in rows)
+    page = Image.new("RGB", (left + across * (w + gap), top + len(rows) * (h + gap)), (PAPER,) * 3)
+    draw = ImageDraw.Draw(page)
+    for x, title in enumerate(columns):
+        draw.text((left + x * (w + gap) + w / 2, 3), title, INK, font, anchor="ma")
+    for y, row in enumerate(rows):
+        if names:
+            draw.text((4, top + y * (h + gap) + h / 2), names[y], INK, font, anchor="lm")
+        for x, tile in enumerate(row):
+            picture = Image.fromarray(np.ascontiguousarray(tile)).resize((w, h), Image.Resampling.NEAREST)
+            page.paste(picture, (left + x * (w + gap), top + y * (h + gap)))
+    return np.asarray(page)
+
+
+def gallery(
+    images: Images, mask: NDArray[np.bool_], filled: Images, names: Sequence[str] = (), show: int = 4, zoom: int = ZOOM
+) -> RGB:
+    """A row an image: masked, ``show`` completions, the mean and the spread of all of them, the original.
+
+    ``images`` uint8 ``[N, H, W]``, ``mask`` bool of the same shape, ``filled`` uint8 ``[N, K, H, W]``.
+    """
+    show = min(show, filled.shape[1])
+    rows = []
+    for image, hidden, completions in zip(images, mask, filled, strict=True):
+        mean = grey(completions.astype(np.float64).mean(0).round().astype(np.uint8))
+        rows.append(
+            [masked(image, hidden), *(grey(c) for c in completions[:show]), mean, spread(completions), grey(image)]
+        )
+    columns = ["masked", *(f"sample {k + 1}" for k in range(show)), "mean", "spread", "original"]
+    return sheet(rows, columns, names, zoom)
+
+
+def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:
+    """Write a picture, whole or not at all; the format follows the name."""
+    with written_whole(path) as temporary:
+        Image.fromarray(pixels).save(temporary)
+
+
+def save_animation(frames: Sequence[RGB], path: Path, milliseconds: int = 90) -> None:
+    """Write an animated GIF that rests on its last frame."""
+    pictures = [Image.fromarray(frame) for frame in frames]
+    times = [milliseconds] * (len(frames) - 1) + [2000]
+    with written_whole(path) as temporary:
+        pictures[0].save(temporary, save_all=True, append_images=pictures[1:], duration=times, loop=0)

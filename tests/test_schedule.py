@@ -1,0 +1,193 @@
+"""The forward and reverse process against closed-form moments and against diffusers, number by number."""
+
+import numpy as np
+import pytest
+import torch
+
+from inkfill.errors import InputError
+from inkfill.schedule import Schedule
+
+NAMES = ("linear", "cosine")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("T", [50, 200, 1000])
+def test_alpha_bar_starts_clean_falls_and_ends_in_noise(name, T):
+    schedule = Schedule.named(name, T)
+    assert schedule.T == T
+    assert schedule.alpha_bar.dtype == torch.float64
+    assert schedule.alpha_bar[0] == 1
+    assert (schedule.alpha_bar.diff() < 0).all()
+    assert 0 < schedule.alpha_bar[-1] < 2e-4
+
+
+def test_wrong_schedules_are_refused():
+    for bad in (torch.tensor([0.9, 0.5]), torch.tensor([1.0, 0.5, 0.6]), torch.tensor([1.0, 0.0]), torch.ones(3, 2)):
+        with pytest.raises(InputError):
+            Schedule(bad)
+    with pytest.raises(InputError, match="linear, cosine"):
+        Schedule.named("quadratic")
+    with pytest.raises(InputError):
+        Schedule.named("cosine", 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_step_noisings_compose_to_the_jump(name):
+    """Mean factor and variance after t single steps equal those of q(x_t given x0), at every t."""
+    schedule = Schedule.named(name, 200)
+    mean, variance = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    for t in range(1, 201):
+        factor = schedule.renoise(one, t - 1, t, zero)
+        added = schedule.renoise(zero, t - 1, t, one)
+        mean, variance = factor * mean, factor**2 * variance + added**2
+        torch.testing.assert_close(mean, schedule.q_sample(one, t, zero), rtol=1e-10, atol=0)
+        torch.testing.assert_close(variance, schedule.q_sample(zero, t, one) ** 2, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_q_sample_has_the_closed_form_moments(name):
+    """200,000 draws: the mean is within 5 standard errors, the variance within 5 of its own."""
+    schedule, n = Schedule.named(name), 200_000
+    rng = torch.Generator().manual_seed(0)
+    x0 = torch.full((n,), 0.7, dtype=torch.float64)
+    for t in (1, 250, 500, 999):
+        x_t = schedule.q_sample(x0, t, torch.randn(n, generator=rng, dtype=torch.float64))
+        a = schedule.alpha_bar[t]
+        assert abs(x_t.mean() - a.sqrt() * 0.7) < 5 * ((1 - a) / n).sqrt()
+        assert abs(x_t.var() / (1 - a) - 1) < 5 * (2 / n) ** 0.5
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("s", "t"), [(0, 1), (99, 100), (300, 700), (0, 1000), (998, 1000)])
+def test_q_posterior_is_bayes_rule(name, s, t):
+    """q(x_s given x_t, x0) from the product of two Gaussians, done independently in precisions."""
+    schedule = Schedule.named(name)
+    a_s, a_t = schedule.alpha_bar[s], schedule.alpha_bar[t]
+    x0, x_t = torch.tensor([0.3], dtype=torch.float64), torch.tensor([-1.1], dtype=torch.float64)
+    mean, variance = schedule.q_posterior(x0, x_t, t, s)
+    if s == 0:
+        assert variance == 0
+        torch.testing.assert_close(mean, x0)
+        return
+    step = a_t / a_s
+    precision = 1 / (1 - a_s) + step / (1 - step)
+    torch.testing.assert_close(variance, 1 / precision, rtol=1e-9, atol=0)
+    expected = (a_s.sqrt() * x0 / (1 - a_s) + step.sqrt() * x_t / (1 - step)) / precision
+    torch.testing.assert_close(mean, expected, rtol=1e-9, atol=0)
+
+
+def test_the_ancestral_step_is_the_posterior():
+    schedule = Schedule.named("cosine")
+    x0, x_t, z = (torch.randn(5, 1, 4, 4, dtype=torch.float64) for _ in range(3))
+    for t, s in ((1000, 999), (500, 200), (1, 0)):
+        mean, variance = schedule.q_posterior(x0, x_t, t, s)
+        step = schedule.reverse_step(x_t, x0, t, s, 1.0, z)
+        torch.testing.assert_close(step, mean + variance.sqrt() * z, rtol=1e-6, atol=1e-9)
+
+
+def test_any_eta_keeps_the_marginal():
+    """From x_t ~ q(x_t given x0), a step with the true x0 gives x_s ~ q(x_s given x0) for every eta (DDIM, lemma 1)."""
+    schedule = Schedule.named("linear")
+    t, s, x0 = 600, 350, torch.tensor([0.4], dtype=torch.float64)
+    a_t, a_s = schedule.alpha_bar[t], schedule.alpha_bar[s]
+    for eta in (0.0, 0.3, 1.0):
+        zero = torch.zeros(1, dtype=torch.float64)
+        centre = schedule.reverse_step(a_t.sqrt() * x0, x0, t, s, eta, zero)
+        from_eps = schedule.reverse_step(a_t.sqrt() * x0 + (1 - a_t).sqrt(), x0, t, s, eta, zero) - centre
+        from_noise = schedule.reverse_step(a_t.sqrt() * x0, x0, t, s, eta, zero + 1) - centre
+        torch.testing.assert_close(centre, a_s.sqrt() * x0)
+        torch.testing.assert_close(from_eps**2 + from_noise**2, (1 - a_s).reshape(1))
+
+
+def test_conversions_agree_with_each_other():
+    schedule = Schedule.named("cosine")
+    x0, eps = (torch.randn(6, 1, 3, 3, dtype=torch.float64) for _ in range(2))
+    t = torch.tensor([1, 10, 300, 700, 950, 990])
+    x_t = schedule.q_sample(x0, t, eps)
+    v = schedule.v_from_eps(x0, t, eps)
+    for value, expected in (
+        (schedule.x0_from_eps(x_t, t, eps), x0),
+        (schedule.eps_from_x0(x_t, t, x0), eps),
+        (schedule.x0_from_v(x_t, t, v), x0),
+        (schedule.eps_from_v(x_t, t, v), eps),
+    ):
+        torch.testing.assert_close(value, expected, rtol=1e-8, atol=1e-8)
+
+
+def test_levels_may_differ_by_row():
+    schedule = Schedule.named("cosine")
+    x0, eps = torch.randn(2, 1, 4, 4), torch.randn(2, 1, 4, 4)
+    together = schedule.q_sample(x0, torch.tensor([10, 900]), eps)
+    for row, t in enumerate((10, 900)):
+        torch.testing.assert_close(together[row], schedule.q_sample(x0, t, eps)[row], rtol=0, atol=0)
+
+
+# ---- diffusers: its level i is our level i + 1 -----------------------------------------------------------------------
+
+BETAS = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_alpha_bar_equals_diffusers(name):
+    diffusers = pytest.importorskip("diffusers")
+    theirs = diffusers.DDPMScheduler(1000, beta_schedule=BETAS[name]).alphas_cumprod.double()
+    # They compute in float32; a product of 1000 factors is good to about 1e-4 relative.
+    torch.testing.assert_close(Schedule.named(name).alpha_bar[1:], theirs, rtol=5e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_forward_and_ancestral_step_equal_diffusers(name):
+    diffusers = pytest.importorskip("diffusers")
+    theirs = diffusers.DDPMScheduler(1000, beta_schedule=BETAS[name], clip_sample=False, variance_type="fixed_small")
+    schedule = Schedule(torch.cat([torch.ones(1), theirs.alphas_cumprod]))
+    x0, eps, x_t = (torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    for t in (1, 2, 400, 900):
+        noisy = theirs.add_noise(x0, eps, torch.full((3,), t - 1))
+        torch.testing.assert_close(schedule.q_sample(x0, t, eps), noisy, rtol=1e-5, atol=1e-5)
+        step = theirs.step(eps, t - 1, x_t, generator=torch.Generator().manual_seed(7))
+        z = torch.randn(x_t.shape, generator=torch.Generator().manual_seed(7))
+        x0_hat = schedule.x0_from_eps(x_t, t, eps)
+        torch.testing.assert_close(x0_hat, step.pred_original_sample, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            schedule.reverse_step(x_t, x0_hat, t, t - 1, 1.0, z), step.prev_sample, rtol=1e-3, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_ddim_step_equals_diffusers(eta):
+    diffusers = pytest.importorskip("diffusers")
+    theirs = diffusers.DDIMScheduler(1000, clip_sample=False, set_alpha_to_one=True)
+    theirs.set_timesteps(50)
+    schedule = Schedule(torch.cat([torch.ones(1), theirs.alphas_cumprod]))
+    x_t, eps, z = (torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    for i in (0, 20, 48):
+        t = int(theirs.timesteps[i])
+        step = theirs.step(eps, t, x_t, eta=eta, variance_noise=z)
+        x0_hat = schedule.x0_from_eps(x_t, t + 1, eps)
+        ours = schedule.reverse_step(x_t, x0_hat, t + 1, t + 1 - 20, eta, z)
+        torch.testing.assert_close(ours, step.prev_sample, rtol=1e-3, atol=1e-4)
+
+
+def test_dpmpp_2m_equals_diffusers():
+    """The whole trajectory on a toy denoiser, with diffusers' solver given the same levels."""
+    diffusers = pytest.importorskip("diffusers")
+    from inkfill.samplers import dpmpp_2m
+
+    theirs = diffusers.DPMSolverMultistepScheduler(
+        1000, algorithm_type="dpmsolver++", solver_order=2, solver_type="midpoint", lower_order_final=False,
+        final_sigmas_type="zero", timestep_spacing="linspace",
+    )  # fmt: skip
+    theirs.set_timesteps(10)
+    schedule = Schedule(torch.cat([torch.ones(1), theirs.alphas_cumprod]))
+    levels = [int(t) + 1 for t in theirs.timesteps] + [0]
+    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def denoise(x_t, t):
+        return torch.tanh(x_t * schedule.alpha_bar[t].sqrt())
+
+    expected = x.clone()
+    for t in theirs.timesteps:
+        eps = schedule.eps_from_x0(expected, int(t) + 1, denoise(expected, int(t) + 1))
+        expected = theirs.step(eps, t, expected).prev_sample
+    np.testing.assert_allclose(dpmpp_2m(denoise, x, schedule, levels), expected, rtol=2e-3, atol=2e-3)

@@ -1,0 +1,65 @@
+"""The network: sizes, what it may and may not read, time."""
+
+import pytest
+import torch
+
+from conftest import TINY, tiny_model
+from inkfill.unet import TimeEmbedding, UNet, UNetConfig
+
+
+def planes(b=2, h=28, w=28):
+    generator = torch.Generator().manual_seed(1)
+    x_t, pixels = (torch.randn(b, 1, h, w, generator=generator) for _ in range(2))
+    known = (torch.rand(b, 1, h, w, generator=generator) < 0.5).float()
+    return x_t, pixels * known, known
+
+
+@pytest.mark.parametrize(("h", "w"), [(28, 28), (32, 32), (64, 64), (16, 48)])
+def test_any_multiple_of_four(h, w):
+    net = tiny_model().net
+    x_t, pixels, known = planes(2, h, w)
+    assert net(x_t, pixels, known, torch.rand(2)).shape == (2, 1, h, w)
+
+
+def test_the_shipped_shape_is_lightweight():
+    assert 1e6 < sum(p.numel() for p in UNet(UNetConfig()).parameters()) < 4e6
+
+
+def test_reads_the_noisy_image_only_where_pixels_are_missing():
+    net = tiny_model().net
+    x_t, pixels, known = planes()
+    t = torch.tensor([0.5, 0.5])
+    out = net(x_t, pixels, known, t)
+    torch.testing.assert_close(net(x_t + 9 * known, pixels, known, t), out)
+    assert (net(x_t + 9 * (1 - known), pixels, known, t) - out).abs().max() > 1e-3
+
+
+def test_reads_time_observation_and_map():
+    net = tiny_model().net
+    x_t, pixels, known = planes()
+    out = net(x_t, pixels, known, torch.tensor([0.5, 0.5]))
+    assert (net(x_t, pixels, known, torch.tensor([0.501, 0.5])) - out)[0].abs().max() > 1e-5
+    assert (net(x_t, pixels * 0.5, known, torch.tensor([0.5, 0.5])) - out).abs().max() > 1e-3
+
+
+def test_embedding_once_and_one_time_for_all_change_nothing():
+    net = tiny_model().net
+    x_t, pixels, known = planes()
+    out = net(x_t, pixels, known, torch.tensor([0.3, 0.3]))
+    once = net(x_t, pixels, known, torch.tensor([0.3]), net.embed(pixels, known))
+    torch.testing.assert_close(once, out)
+
+
+def test_neighbouring_levels_differ_in_bfloat16():
+    embedding = TimeEmbedding(32).bfloat16()
+    assert (embedding(torch.tensor([0.999])) != embedding(torch.tensor([1.0]))).any()
+
+
+def test_every_parameter_learns():
+    net = UNet(TINY)
+    for parameter in net.parameters():  # the zero-initialised ones would hide the gradient of others
+        torch.nn.init.normal_(parameter, std=0.1)
+    x_t, pixels, known = planes()
+    net(x_t, pixels, known, torch.rand(2)).square().sum().backward()
+    silent = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert silent == []
