@@ -87,7 +87,7 @@ def demo(out: Path, data: str, seed: int, checkpoint: Path | None, device: str |
 @overwrite_option
 @option("--masks", help="Mask mixture to train on [default: a broad one].")
 @option("--batch-size", type=click.IntRange(1), help="Images per step [default: 128].")
-@option("--learning-rate", type=float, help="At the top of its curve [default: 0.002].")
+@option("--learning-rate", type=float, help="At the top of its curve [default: 0.003].")
 @option("--schedule", type=click.Choice(["cosine", "linear"]), help="Noise schedule [default: cosine].")
 @option("--float32", is_flag=True, help="No bfloat16.")
 @option("--save-seconds", type=click.FloatRange(0), default=60.0, show_default=True, help="Between two saves.")

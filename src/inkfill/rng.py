@@ -13,7 +13,7 @@ def stream(seed: int, *key: int | str) -> np.random.Generator:
     so anything that is drawn per image, per step or per rank can be drawn in any order and in any batch.
     """
     words = [int.from_bytes(part.encode(), "little") if isinstance(part, str) else part for part in key]
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *words])))
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=words)))
 
 
 class SampleNoise:

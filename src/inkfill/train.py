@@ -40,7 +40,7 @@ class TrainConfig:
     masks: str = "training"  # mask mixture, as a spec
     steps: int = 10_000  # optimiser steps
     batch_size: int = 128  # images per step, over all processes
-    learning_rate: float = 2e-3  # AdamW, at the top of its curve
+    learning_rate: float = 3e-3  # AdamW, at the top of its curve
     warmup: int = 200  # steps of linear warm-up, before the cosine decay to zero
     weight_decay: float = 0.01  # AdamW, decoupled
     clip: float = 1.0  # largest norm of the gradient
@@ -248,7 +248,7 @@ def train(
         torch.manual_seed(config.seed)  # of the initial weights
         net = UNet(config.unet).to(here.device)
         optimiser = torch.optim.AdamW(
-            net.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
+            net.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
         )
         part = here.slice(config.batch_size)
 
