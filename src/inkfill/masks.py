@@ -269,10 +269,9 @@ def _term(text: str) -> Term:
     if name not in FAMILIES:
         raise _unknown(text)
     term = Term(FAMILIES[name][0], tuple(settings), swapped)
-    try:  # settings are checked where they are used, on one small image
-        term.draw(
-            Canvas(np.full((1, PARAMETERS), 0.5), np.full((1, 1024, 1024), 0.5), np.zeros((1, 1024, 1024), np.uint8))
-        )
+    try:  # settings are checked where they are used, by drawing no images of the largest size
+        nothing_drawn = np.empty((0, 1024, 1024))
+        term.draw(Canvas(np.empty((0, PARAMETERS)), nothing_drawn, nothing_drawn.astype(np.uint8)))
     except InputError:
         raise
     except (ValueError, TypeError):

@@ -274,6 +274,8 @@ def train(
         leader = here.rank == 0
         if leader:
             out.mkdir(parents=True, exist_ok=True)
+            for unfinished in [*out.glob(".state-*"), *out.glob(".model-*")]:  # a kill in the middle of a write
+                unfinished.unlink()
             _cut_metrics(metrics_file, first)
         count = sum(p.numel() for p in net.parameters())
         print_ = print if leader and not quiet else lambda *_, **__: None

@@ -1,0 +1,307 @@
+"""Files in: what is accepted, and that everything else is refused in one line."""
+
+import gzip
+import http.server
+import os
+import struct
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inkfill import data
+from inkfill.errors import InputError
+
+HAVE_MNIST = bool(os.environ.get("INKFILL_DATA")) and Path(os.environ["INKFILL_DATA"]).is_dir()
+needs_mnist = pytest.mark.skipif(not HAVE_MNIST, reason="no MNIST: set INKFILL_DATA")
+
+
+def idx(shape=(3, 28, 28), kind=8, body=None, extra=b"") -> bytes:
+    body = bytes(int(np.prod(shape))) if body is None else body
+    return bytes([0, 0, kind, len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + body + extra
+
+
+def refused(call, *words):
+    with pytest.raises(InputError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+    return message
+
+
+def test_x0_and_back_is_exact():
+    images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    x0 = data.to_x0(images)
+    assert x0.shape == (1, 1, 16, 16)
+    assert x0.min() == -1
+    assert x0.max() == 1
+    np.testing.assert_array_equal(data.to_uint8(x0), images)
+    np.testing.assert_array_equal(data.to_uint8(x0 * 300), np.where(images < 128, 0, 255))  # clipped
+
+
+# ---- IDX -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_idx_round_trip(tmp_path, zipped):
+    array = np.random.default_rng(0).integers(0, 256, (5, 32, 20), dtype=np.uint8)
+    raw = idx(array.shape, body=array.tobytes())
+    path = tmp_path / "images-idx3-ubyte"
+    path.write_bytes(gzip.compress(raw) if zipped else raw)
+    np.testing.assert_array_equal(data.read_idx(path), array)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"", "not an IDX"),
+        (b"\x89PNG....", "not an IDX"),
+        (idx(kind=0x0D), "0x0d"),
+        (idx((2, 3)), "2 dimensions"),
+        (idx((2, 3, 4, 5)), "4 dimensions"),
+        (idx()[:10], "header"),
+        (idx()[:-1], "cut off"),
+        (idx(extra=b"x"), "longer"),
+        (idx((0, 28, 28)), "empty"),
+        (idx((2**32 - 1, 1024, 1024), body=b""), "more than inkfill reads"),
+        (idx((1, 5000, 5000), body=b""), "more than inkfill reads"),
+        (gzip.compress(idx())[:-20], "cannot be read"),
+        (gzip.compress(idx())[:-8] + b"\0" * 8, "cannot be read"),
+        (b"\x1f\x8b garbage", "cannot be read"),
+    ],
+)
+def test_a_wrong_idx_is_refused(tmp_path, content, word):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    refused(lambda: data.read_idx(path), str(path), word)
+
+
+def test_a_gzip_bomb_is_not_unpacked(tmp_path):
+    """200 MB of zeros behind a header that announces three digits: refused after reading just past them."""
+    path = tmp_path / "bomb.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(idx())
+        for _ in range(200):
+            file.write(bytes(1 << 20))
+    began = time.perf_counter()
+    refused(lambda: data.read_idx(path), "longer")
+    assert time.perf_counter() - began < 0.5
+
+
+# ---- MNIST: folder, cache, download ----------------------------------------------------------------------------------
+
+
+@needs_mnist
+def test_the_real_thing():
+    mnist = data.load("mnist")
+    assert (len(mnist.train), len(mnist.validation), len(mnist.test)) == (55_000, 5_000, 10_000)
+    assert mnist.labels["test"][:5].tolist() == [7, 2, 1, 0, 4]
+    assert mnist.labels["validation"].shape == (5_000,)
+    assert mnist.name == "mnist"
+
+
+class Mirror:
+    """A web server on this machine that serves ``files`` and counts requests."""
+
+    def __init__(self, files: dict[str, bytes]):
+        self.asked: list[str] = []
+        mirror = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                name = self.path.lstrip("/")
+                mirror.asked.append(name)
+                body = files.get(name)
+                self.send_response(404 if body is None else 200)
+                self.send_header("Content-Length", str(len(body or b"")))
+                self.end_headers()
+                self.wfile.write(body or b"")
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
+
+
+@pytest.fixture
+def published(monkeypatch, tmp_path):
+    """Four small files in place of MNIST's, with their own checksums, and an empty cache."""
+    import hashlib
+
+    bodies = {
+        name: gzip.compress(idx((30, 28, 28)) if "idx3" in name else idx((30,)), mtime=0) for name in data.MNIST_FILES
+    }
+    sums = {name: hashlib.md5(body).hexdigest() for name, body in bodies.items()}
+    monkeypatch.setattr(data, "MNIST_FILES", sums)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("INKFILL_DATA", raising=False)
+    return bodies
+
+
+def test_download_from_the_second_mirror_once(published):
+    empty, good = Mirror({}), Mirror(published)
+    found = data.find_mnist((empty.url, good.url))
+    assert [p.read_bytes() for p in found.values()] == list(published.values())
+    assert sorted(p.name for p in data.cache_dir().iterdir()) == sorted(published)  # no temporary file is left
+    data.find_mnist((empty.url, good.url))
+    assert len(good.asked) == 4
+
+
+def test_an_altered_file_is_named_and_fetched_again(published, capsys):
+    good = Mirror(published)
+    data.find_mnist((good.url,))
+    name = "t10k-images-idx3-ubyte.gz"
+    (data.cache_dir() / name).write_bytes(published[name][:-3])
+    found = data.find_mnist((good.url,))
+    assert found[name].read_bytes() == published[name]
+    assert name in capsys.readouterr().err
+    assert good.asked.count(name) == 2
+
+
+def test_wrong_bytes_from_a_mirror_are_never_kept(published):
+    bad = Mirror({name: body + b"x" for name, body in published.items()})
+    refused(lambda: data.find_mnist((bad.url,)), "wrong bytes", "INKFILL_DATA")
+    assert list(data.cache_dir().iterdir()) == []
+
+
+def test_the_folder_of_the_user_comes_first(published, monkeypatch, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name, body in published.items():
+        (folder / name).write_bytes(body)
+    monkeypatch.setenv("INKFILL_DATA", str(folder))
+    assert {p.parent for p in data.find_mnist(()).values()} == {folder}
+
+
+def test_without_a_network_the_fall_back_is_quick_and_loud(published, monkeypatch, capsys):
+    monkeypatch.setattr(data, "MIRRORS", ("http://127.0.0.1:9/",))
+    monkeypatch.setattr(data.find_mnist, "__defaults__", (("http://127.0.0.1:9/",),))
+    began = time.perf_counter()
+    assert data.load("auto").name == "rendered"
+    assert time.perf_counter() - began < 30
+    assert "rendered" in capsys.readouterr().err
+    refused(lambda: data.load("mnist"), "could not be downloaded")
+
+
+# ---- the built-in default --------------------------------------------------------------------------------------------
+
+
+def test_rendered_digits_are_deterministic_centred_and_labelled():
+    first, again, other = data.rendered(200, 20, 20), data.rendered(200, 20, 20), data.rendered(200, 20, 20, seed=1)
+    np.testing.assert_array_equal(first.train, again.train)
+    assert (first.train != other.train).any()
+    assert first.train.shape == (200, 28, 28)
+    assert first.train.dtype == np.uint8
+    assert set(first.labels["train"]) == set(range(10))
+    mass = first.train.astype(float)
+    centre = (mass.sum(1) * (np.arange(28) + 0.5)).sum(1) / mass.sum((1, 2))
+    assert np.abs(centre - 14).max() < 1.5
+    assert 0.05 < (first.train > 127).mean() < 0.25  # about as much ink as MNIST (0.13)
+    assert first.train[:, [0, -1]].max() < 255  # nothing runs off the edge at full strength
+
+
+# ---- anybody's images ------------------------------------------------------------------------------------------------
+
+
+def save(path: Path, array: np.ndarray, mode: str | None = None) -> Path:
+    Image.fromarray(array, mode).save(path) if mode is None else Image.fromarray(array).convert(mode).save(path)
+    return path
+
+
+GREY = np.arange(28 * 28, dtype=np.uint32).reshape(28, 28).astype(np.uint8)
+
+
+def test_pictures(tmp_path):
+    np.testing.assert_array_equal(data.read_images(save(tmp_path / "a.png", GREY))[0], GREY)
+    np.testing.assert_array_equal(data.read_images(save(tmp_path / "b.png", GREY, "RGB"))[0], GREY)
+    np.testing.assert_array_equal(data.read_images(save(tmp_path / "c.png", GREY, "RGBA"))[0], GREY)
+    assert data.read_images(tmp_path).shape == (3, 28, 28)
+
+
+def test_wrong_pictures_are_refused(tmp_path):
+    colour = np.stack([GREY, GREY, 255 - GREY], -1)
+    refused(lambda: data.read_picture(save(tmp_path / "colour.png", colour)), "colour")
+    clear = np.stack([GREY, GREY, GREY, GREY], -1)
+    refused(lambda: data.read_picture(save(tmp_path / "clear.png", clear)), "transparent")
+    refused(lambda: data.read_picture(save(tmp_path / "deep.png", GREY.astype(np.uint16) * 256)), "8 bits")
+    (tmp_path / "broken.png").write_bytes((tmp_path / "colour.png").read_bytes()[:200])
+    refused(lambda: data.read_picture(tmp_path / "broken.png"), "broken.png")
+    (tmp_path / "text.png").write_text("hello")
+    refused(lambda: data.read_picture(tmp_path / "text.png"), "not a readable picture")
+    refused(lambda: data.read_picture(tmp_path / "none.png"), "no such file")
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    save(mixed / "a.png", GREY)
+    save(mixed / "b.png", GREY[:, :24])
+    refused(lambda: data.read_images(mixed), "b.png", "one size")
+    (tmp_path / "empty").mkdir()
+    refused(lambda: data.read_images(tmp_path / "empty"), "no pictures")
+
+
+@pytest.mark.parametrize(
+    ("array", "word"),
+    [
+        (np.full((2, 28, 28), np.nan), "NaN"),
+        (np.full((2, 28, 28), np.inf), "NaN or infinite"),
+        (np.full((2, 28, 28), 256), "from 256 to 256"),
+        (np.full((2, 28, 28), -1), "from -1"),
+        (np.full((2, 28, 28), 0.5), "from 0.5"),
+        (np.ones((2, 28, 28)), "multiply by 255"),
+        (np.ones((2, 28, 28), complex), "complex"),
+        (np.array([["a"]]), "values"),
+        (np.zeros((2, 3, 28, 28), np.uint8), "shape"),
+        (np.zeros(28, np.uint8), "shape"),
+        (np.zeros((0, 28, 28), np.uint8), "empty"),
+        (np.zeros((1, 2000, 2000), np.uint8), "larger"),
+    ],
+)
+def test_wrong_arrays_are_refused(tmp_path, array, word):
+    np.save(tmp_path / "a.npy", array)
+    refused(lambda: data.read_images(tmp_path / "a.npy"), "a.npy", word)
+
+
+def test_arrays(tmp_path):
+    images = np.stack([GREY, 255 - GREY])
+    np.save(tmp_path / "a.npy", images)
+    np.savez(tmp_path / "b.npz", images=images, labels=np.zeros(2))
+    np.save(tmp_path / "c.npy", images.astype(np.int64)[:, None])
+    for name in ("a.npy", "b.npz", "c.npy"):
+        np.testing.assert_array_equal(data.read_images(tmp_path / name), images)
+    np.save(tmp_path / "pickle.npy", np.array([{}], dtype=object), allow_pickle=True)
+    refused(lambda: data.read_images(tmp_path / "pickle.npy"), "pickle.npy")
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:300])
+    refused(lambda: data.read_images(tmp_path / "cut.npy"), "cut.npy")
+
+
+def test_data_sets_by_path(tmp_path):
+    refused(lambda: data.load("emnist"), "auto, mnist, rendered")
+    images = np.random.default_rng(0).integers(0, 256, (50, 32, 32), dtype=np.uint8)
+    np.save(tmp_path / "mine.npy", images)
+    mine = data.load(str(tmp_path / "mine.npy"))
+    assert (len(mine.train), len(mine.validation), len(mine.test)) == (40, 5, 5)
+    everything = np.concatenate([mine.train, mine.validation, mine.test])
+    assert sorted(i.tobytes() for i in everything) == sorted(i.tobytes() for i in images)
+    np.save(tmp_path / "few.npy", images[:9])
+    refused(lambda: data.load(str(tmp_path / "few.npy")), "at least 10")
+    np.save(tmp_path / "odd.npy", images[:, :30, :30])
+    refused(lambda: data.load(str(tmp_path / "odd.npy")), "multiples of 4")
+
+    pair = tmp_path / "fashion"
+    pair.mkdir()
+    for name, shape in {
+        "train-images-idx3-ubyte.gz": (40, 28, 28), "train-labels-idx1-ubyte.gz": (40,),
+        "t10k-images-idx3-ubyte.gz": (20, 28, 28), "t10k-labels-idx1-ubyte.gz": (20,),
+    }.items():  # fmt: skip
+        (pair / name).write_bytes(gzip.compress(idx(shape)))
+    fashion = data.load(str(pair))
+    assert (fashion.name, len(fashion.train), len(fashion.validation), len(fashion.test)) == ("fashion", 36, 4, 20)
+    assert len(fashion.labels["train"]) == 36
+    (pair / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx((19,))))
+    refused(lambda: data.load(str(pair)), "one label for each")

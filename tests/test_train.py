@@ -1,0 +1,239 @@
+"""Training: it learns, it resumes bit for bit after SIGKILL, it runs on several processes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import TINY
+from inkfill import data, masks
+from inkfill.checkpoint import load_network, load_state
+from inkfill.errors import InputError
+from inkfill.rng import stream
+from inkfill.schedule import Schedule
+from inkfill.train import TrainConfig, draw_batch, learning_rate, squared_errors, train, validation_losses
+from inkfill.unet import UNet
+
+SMALL = TrainConfig(data="rendered", steps=8, batch_size=8, warmup=2, unet=TINY)
+
+
+@pytest.fixture(scope="session")
+def images_file(tmp_path_factory, digits) -> Path:
+    path = tmp_path_factory.mktemp("data") / "digits.npy"
+    np.save(path, digits)
+    return path
+
+
+# ---- batches and the loss --------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_drawn_from_its_step_and_sliced_by_rank(digits):
+    spec = masks.parse("training")
+
+    def batch(part):
+        return draw_batch(SMALL, digits, spec, stream(0, "train", 5), part)
+
+    whole, second = batch(slice(None)), batch(slice(4, 8))
+    for name in ("x0", "mask", "t", "eps"):
+        assert torch.equal(getattr(whole, name)[4:], getattr(second, name))
+    assert whole.missing == second.missing == whole.mask.sum()
+    assert whole.x0.shape == whole.mask.shape == whole.eps.shape == (8, 1, 28, 28)
+
+
+def test_t_is_uniform_and_never_clean(digits):
+    """One draw in each stratum of T / B levels, so counts by tenth are exact, and 0 never comes up."""
+    config = replace(SMALL, batch_size=500)
+    t = torch.cat([draw_batch(config, digits, masks.parse("all"), stream(0, i)).t for i in range(4)])
+    assert t.min() >= 1
+    assert t.max() <= 1000
+    assert torch.histc(t.double(), 10, 0.5, 1000.5).tolist() == [200] * 10
+    assert len(t.unique()) > 700
+
+
+def test_the_loss_is_the_noise_error_on_missing_pixels(digits):
+    """A network that answers v = 0 predicts eps_hat = sqrt(1 - alpha_bar) x_t."""
+    schedule = Schedule.named("cosine")
+    batch = draw_batch(SMALL, digits, masks.parse("half:left"), stream(0))
+    x_t = schedule.q_sample(batch.x0, batch.t, batch.eps)
+    a = schedule.alpha_bar[batch.t].float().view(-1, 1, 1, 1)
+    net = UNet(TINY)  # the weights of its head start at zero
+    torch.nn.init.zeros_(net.head.bias)
+    errors = squared_errors(net, schedule, batch, bfloat16=False)
+    torch.testing.assert_close(errors, (batch.eps - (1 - a).sqrt() * x_t) ** 2 * batch.mask)
+    assert (errors[..., 14:] == 0).all()
+
+
+def test_learning_rate_warms_up_and_ends_at_zero():
+    config = TrainConfig(steps=1000, warmup=100)
+    rates = [learning_rate(config, i) for i in range(1000)]
+    assert rates[0] < 0.02 * config.learning_rate
+    assert max(rates) <= config.learning_rate
+    assert max(rates) > 0.95 * config.learning_rate
+    assert rates[-1] < 1e-4 * config.learning_rate
+
+
+@pytest.mark.parametrize(
+    "change", [{"steps": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"T": 1}, {"schedule": "x"}, {"masks": "x"}]
+)
+def test_settings_that_cannot_work(change):
+    with pytest.raises(InputError):
+        replace(SMALL, **change).check()
+
+
+# ---- runs in this process --------------------------------------------------------------------------------------------
+
+
+def test_a_run_learns_and_writes_what_it_says(tmp_path, images_file):
+    config = replace(SMALL, data=str(images_file), steps=150, batch_size=16, learning_rate=5e-3, ema=0.9)
+    assert train(config, tmp_path / "run", look_every=75, quiet=True)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert losses[-1] < 0.7 * losses[0]
+    validations = [row for row in rows if "validation" in row]
+    assert [row["step"] for row in validations] == [75, 150]
+    assert all(f"validation_{i}" in validations[0] for i in range(10))
+    assert sorted(p.name for p in (tmp_path / "run" / "completions").iterdir()) == ["0000075.png", "0000150.png"]
+    net, recipe = load_network(tmp_path / "run" / "model.safetensors")
+    assert recipe["step"] == 150
+    assert recipe["image_size"] == [28, 28]
+    found = validation_losses(net, Schedule.named("cosine"), config, data.load(str(images_file)).validation)
+    assert found["validation"] == pytest.approx(validations[-1]["validation"], rel=1e-3)
+
+
+def test_the_same_settings_give_the_same_weights(tmp_path, images_file):
+    config = replace(SMALL, data=str(images_file))
+    for name in ("a", "b"):
+        train(config, tmp_path / name, quiet=True)
+    train(replace(config, seed=1), tmp_path / "c", quiet=True)
+    a, b, c = (load_file(tmp_path / name / "model.safetensors") for name in "abc")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert any(not torch.equal(a[k], c[k]) for k in a)
+
+
+def test_minutes_become_steps(tmp_path, images_file):
+    began = time.monotonic()
+    train(replace(SMALL, data=str(images_file)), tmp_path / "run", minutes=0.03, quiet=True)
+    assert time.monotonic() - began < 30
+    assert load_state(tmp_path / "run" / "state.pt")["step"] >= 1
+
+
+def test_other_sizes_train(tmp_path):
+    np.save(tmp_path / "big.npy", np.random.default_rng(0).integers(0, 256, (20, 32, 48), dtype=np.uint8))
+    config = replace(SMALL, data=str(tmp_path / "big.npy"), steps=2)
+    assert train(config, tmp_path / "run", quiet=True)
+
+
+def test_resume_refuses_what_it_cannot_go_on_with(tmp_path, images_file, digits):
+    with pytest.raises(InputError, match="nothing to resume"):
+        train(SMALL, tmp_path / "none", resume=True, quiet=True)
+    moved = tmp_path / "moved.npy"
+    np.save(moved, digits)
+    train(replace(SMALL, data=str(moved), steps=1), tmp_path / "run", quiet=True)
+    np.save(moved, 255 - digits)
+    with pytest.raises(InputError, match="other images"):
+        train(SMALL, tmp_path / "run", resume=True, quiet=True)
+    (tmp_path / "run" / "state.pt").write_bytes(b"broken")
+    with pytest.raises(InputError, match="not a whole training state"):
+        train(SMALL, tmp_path / "run", resume=True, quiet=True)
+
+
+# ---- runs in processes of their own, killed --------------------------------------------------------------------------
+
+
+def command(out: Path, *extra: str) -> list[str]:
+    return [sys.executable, "-m", "inkfill", "train", "--out", str(out), *extra]
+
+
+def fresh(images_file: Path, steps: int = 40) -> list[str]:
+    return ["--data", str(images_file), "--steps", str(steps), "--batch-size", "4", "--save-seconds", "0"]
+
+
+def wait_for(condition, process, seconds=60):
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < limit, "nothing happened"
+        time.sleep(0.0002)
+
+
+def saved(out: Path) -> float:
+    return (out / "state.pt").stat().st_mtime_ns if (out / "state.pt").exists() else 0
+
+
+@pytest.mark.slow
+def test_sigkill_at_any_moment_and_resume_is_bitwise_exact(tmp_path, images_file):
+    """Killed right in the middle of a write, then at random moments (every step saves), until it is finished."""
+    subprocess.run(command(tmp_path / "whole", *fresh(images_file)), check=True, capture_output=True)
+    out, moments = tmp_path / "killed", random.Random(0)
+    kills = 0
+    for attempt in range(4):
+        arguments = ["--resume", "--save-seconds", "0"] if attempt else fresh(images_file)
+        before = saved(out)
+        process = subprocess.Popen(command(out, *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda before=before: saved(out) != before, process)
+        if attempt < 2:
+            wait_for(lambda: any(out.glob(".state-*")), process)
+        else:
+            time.sleep(moments.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        kills += 1
+        load_state(out / "state.pt")  # what is there is whole
+        load_network(out / "model.safetensors")
+    assert kills == 4
+    subprocess.run(command(out, "--resume"), check=True, capture_output=True)
+    assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    states = [load_state(folder / "state.pt") for folder in (out, tmp_path / "whole")]
+    assert states[0]["step"] == states[1]["step"] == 40
+    for name in ("net", "average"):
+        assert all(torch.equal(states[0][name][k], states[1][name][k]) for k in states[0][name])
+    rows = [
+        [{k: v for k, v in json.loads(line).items() if k != "images_per_s"} for line in (f / "metrics.jsonl").open()]
+        for f in (out, tmp_path / "whole")
+    ]
+    assert [r["step"] for r in rows[0]] == [r["step"] for r in rows[1]]
+    assert not list(out.glob(".*"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_exits_cleanly(tmp_path, images_file):
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        command(out, *fresh(images_file, 100_000)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: saved(out) > 0, process)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "--resume" in stdout
+    assert "Traceback" not in stderr
+    assert load_state(out / "state.pt")["step"] >= 1
+
+
+@pytest.mark.slow
+def test_two_processes_reach_the_weights_of_one(tmp_path, images_file):
+    """gloo, float32: the same global batches, so the difference is rounding, far under what ten steps changed."""
+    settings = ["--data", str(images_file), "--steps", "10", "--batch-size", "8", "--float32"]
+    subprocess.run(command(tmp_path / "one", *settings), check=True, capture_output=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29671"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [*torchrun, *command(tmp_path / "two", *settings)[1:]], check=True, capture_output=True, env=environment
+    )
+    one, two = (load_state(tmp_path / name / "state.pt")["net"] for name in ("one", "two"))
+    torch.manual_seed(0)
+    start = UNet(TrainConfig().unet).state_dict()
+    moved = sum((one[k] - start[k]).square().sum() for k in one).sqrt()
+    apart = sum((one[k] - two[k]).square().sum() for k in one).sqrt()
+    assert moved > 0.05
+    assert apart < 1e-2 * moved
