@@ -52,12 +52,24 @@ def test_what_is_not_a_checkpoint_is_refused(saved, tmp_path):
     refused(saved, "not an inkfill checkpoint")
 
 
+def test_equal_weights_are_equal_bytes(saved):
+    net, recipe = load_network(saved)
+    first = saved.read_bytes()
+    save_network(saved, net, net.state_dict(), recipe)
+    assert saved.read_bytes() == first
+
+
+def test_another_format_is_refused(saved):
+    save_file({"a": torch.ones(2)}, saved, {"inkfill": json.dumps({"format": "inkfill-unet-99"})})
+    refused(saved, "inkfill-unet-99")
+
+
 def test_another_architecture_is_refused(saved):
     net, recipe = load_network(saved)
     weights = net.state_dict()
-    metadata = {"format": "inkfill-unet-1", "recipe": json.dumps(recipe)}
     for shape in ({"widths": [8, 8]}, {"colour": 3}, {**asdict(TINY), "widths": [32, 64]}):
-        save_file({k: v.contiguous() for k, v in weights.items()}, saved, {**metadata, "unet": json.dumps(shape)})
+        about = {"format": "inkfill-unet-1", "recipe": recipe, "unet": shape}
+        save_file({k: v.contiguous() for k, v in weights.items()}, saved, {"inkfill": json.dumps(about)})
         refused(saved, "another architecture")
     weights["head.bias"] = weights["head.bias"] * float("nan")
     save_network(saved, net, weights, recipe)
@@ -81,7 +93,7 @@ def test_state_never_runs_code(tmp_path):
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), written_whole(path) as temporary:
+    with pytest.raises(RuntimeError), written_whole(path) as temporary:  # noqa: PT012
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"

@@ -263,7 +263,7 @@ def test_bad_checkpoints(tmp_path, images, checkpoint, capsys):
     attempt(whole[:-100], "not a whole safetensors file")
     attempt(b"", "not a whole safetensors file")
     attempt(pickle.dumps({}), "never read")
-    attempt(whole.replace(b'\\"half_\\"', b"").replace(b"[16, 32]", b"[16, 64]"), "another architecture")
+    attempt(whole.replace(b"[16, 32]", b"[16, 64]"), "another architecture")
 
 
 def test_existing_output_is_kept_unless_told(tmp_path, images, checkpoint, capsys):
@@ -274,6 +274,7 @@ def test_existing_output_is_kept_unless_told(tmp_path, images, checkpoint, capsy
     assert out.read_text() == "precious"
     assert run(*arguments, "--overwrite") == 0
     assert np.load(out).shape == (3, 8, 28, 28)
+    capsys.readouterr()
     refused(capsys, *arguments[:5], tmp_path / "o.jpg", says=[".npy or .png"])
     full = tmp_path / "full"
     full.mkdir()

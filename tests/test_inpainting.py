@@ -7,9 +7,10 @@ import torch
 import inkfill
 from conftest import tiny_model
 from inkfill.data import to_x0
+from inkfill.defaults import SAMPLERS
 from inkfill.denoiser import Observation
 from inkfill.errors import InputError
-from inkfill.inpainting import SAMPLERS, inpaint, sample
+from inkfill.inpainting import inpaint, sample
 from inkfill.masks import parse
 from inkfill.rng import stream
 from inkfill.samplers import spaced_levels

@@ -44,14 +44,18 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def unet_config(settings: dict[str, Any]) -> UNetConfig:
+    """The network's shape from JSON, which knows lists and no tuples."""
+    shape: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+    return UNetConfig(**shape)
+
+
 def save_network(path: Path, net: UNet, weights: dict[str, Tensor], recipe: dict[str, Any]) -> None:
     """Write weights (float32), the network's shape and the recipe that made them."""
     tensors = {name: value.detach().cpu().float().contiguous() for name, value in weights.items()}
-    metadata = {
-        "format": FORMAT,
-        "unet": json.dumps(asdict(net.config)),
-        "recipe": json.dumps(recipe, sort_keys=True),
-    }
+    about = {"format": FORMAT, "unet": asdict(net.config), "recipe": recipe}
+    # One entry: safetensors writes several in no fixed order, and equal weights should be equal bytes.
+    metadata = {"inkfill": json.dumps(about, sort_keys=True)}
     with written_whole(path) as temporary:
         temporary.write_bytes(safetensors_bytes(tensors, metadata))
 
@@ -68,12 +72,15 @@ def load_network(path: Path) -> tuple[UNet, dict[str, Any]]:
         raise InputError(
             f"{path}: not a whole safetensors file ({error}); pickles (.pt, .pth) are never read"
         ) from None
-    if metadata.get("format") != FORMAT:
-        raise InputError(f"{path}: not an inkfill checkpoint (format {metadata.get('format')!r}, not {FORMAT!r})")
     try:
-        shape = json.loads(metadata["unet"])
-        recipe = json.loads(metadata["recipe"])
-        config = UNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()})
+        about = json.loads(metadata["inkfill"])
+        if about["format"] != FORMAT:
+            raise InputError(f"{path}: format {about['format']!r}, but this version of inkfill reads {FORMAT!r}")
+    except (KeyError, TypeError, json.JSONDecodeError):
+        raise InputError(f"{path}: not an inkfill checkpoint, it does not say how it was made") from None
+    try:
+        recipe: dict[str, Any] = about["recipe"]
+        config = unet_config(about["unet"])
         net = UNet(config)
         net.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -9,29 +9,30 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from inkfill import __version__
+from inkfill import __version__, defaults
 from inkfill.errors import InputError
 
 if TYPE_CHECKING:  # torch takes a second to import; a command imports it when it runs
-    import numpy as np
-
     from inkfill.denoiser import Model
-
-METHODS = ("conditional",)
-SAMPLERS = ("dpmpp", "ddim", "ancestral")
-DEFAULT_STEPS = 25
-EVALUATION_MASKS = ("half:left", "box:10", "quadrants:3", "pixels:0.9", "bbox:8")
 
 option = click.option
 checkpoint_option = option("--checkpoint", type=click.Path(path_type=Path), help="Weights to use [default: shipped].")
 seed_option = option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")
 steps_option = option(
-    "--steps", type=click.IntRange(1, 10_000), default=DEFAULT_STEPS, show_default=True, help="Network evaluations each."
+    "--steps",
+    type=click.IntRange(1, 10_000),
+    default=defaults.STEPS,
+    show_default=True,
+    help="Network evaluations each.",
 )
 sampler_option = option(
-    "--sampler", type=click.Choice(SAMPLERS), default=SAMPLERS[0], show_default=True, help="How to go from noise to image."
+    "--sampler",
+    type=click.Choice(defaults.SAMPLERS),
+    default=defaults.SAMPLER,
+    show_default=True,
+    help="How to go from noise to image.",
 )
-method_option = option("--method", default="conditional", show_default=True, help=f"One of {', '.join(METHODS)}.")
+method_option = option("--method", default=defaults.METHOD, show_default=True, help="Inpainting method.")
 overwrite_option = option("--overwrite", is_flag=True, help="Replace what is at --out.")
 device_option = option("--device", help="cpu or cuda [default: cuda where there is one].")
 data_option = option(
@@ -39,10 +40,13 @@ data_option = option(
 )
 
 
-def samples_option(default: int) -> Callable:
-    return option(
-        "--samples", type=click.IntRange(1, 10_000), default=default, show_default=True, help="Completions per image."
-    )
+samples_option = option(
+    "--samples",
+    type=click.IntRange(1, 10_000),
+    default=defaults.SAMPLES,
+    show_default=True,
+    help="Completions per image.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -128,7 +132,9 @@ def train(
     if resume and (given or minutes is not None):
         raise InputError("--resume takes every setting from the run: give --out alone")
     if not resume and not overwrite and (out / "state.pt").exists():
-        raise InputError(f"{out} holds a run already: go on with --resume, start again with --overwrite, or name another")
+        raise InputError(
+            f"{out} holds a run already: give --resume to go on, --overwrite to start again, or another --out"
+        )
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: name a folder for the run")
     run(TrainConfig(**given), out, minutes, resume, save_seconds, look_every)
@@ -138,7 +144,7 @@ def train(
 @click.argument("images", type=click.Path(path_type=Path))
 @option("--mask", required=True, help="A .npy file, a picture (white = fill), a folder of them, or a spec: half:left.")
 @option("--out", type=click.Path(path_type=Path), required=True, help="FILE.npy, FILE.png, or a folder for pictures.")
-@samples_option(8)
+@samples_option
 @seed_option
 @method_option
 @steps_option
@@ -227,9 +233,14 @@ def sample(
 @cli.command()
 @data_option
 @option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True)
-@option("--mask", "specs", multiple=True, help=f"Mask spec; may be repeated [default: {', '.join(EVALUATION_MASKS)}].")
+@option(
+    "--mask",
+    "specs",
+    multiple=True,
+    help=f"Mask spec; may be repeated [default: {', '.join(defaults.EVALUATION_MASKS)}].",
+)
 @option("--count", type=click.IntRange(1), default=1000, show_default=True, help="Images, from the first on.")
-@samples_option(8)
+@samples_option
 @method_option
 @steps_option
 @sampler_option
@@ -265,15 +276,16 @@ def evaluate(
     """
     import json
 
-    from inkfill import files, masks
+    from inkfill import masks
     from inkfill.checkpoint import SHIPPED, file_hash, written_whole
+    from inkfill.data import array_hash
     from inkfill.evaluate import evaluate as measure
     from inkfill.evaluate import machine, table
 
     result = out / "results.json" if out else None
     if result:
         _check_out(result, overwrite, (".json",))
-    specs = specs or EVALUATION_MASKS
+    specs = specs or defaults.EVALUATION_MASKS
     for spec in specs:
         masks.parse(spec)
     model = _model(checkpoint, device)
@@ -283,13 +295,15 @@ def evaluate(
     for spec in specs:
         with _bar(len(images) * samples, spec) as progress:
             rows.append(measure(model, images, spec, samples, method, steps, seed, sampler, progress))
-    click.echo(f"{dataset.name}, {split} split, {len(images)} images, K = {samples}, {method}, {sampler}, {steps} steps")
+    click.echo(
+        f"{dataset.name}, {split} split, {len(images)} images, K = {samples}, {method}, {sampler}, {steps} steps"
+    )
     click.echo(table(rows))
     if result:
         report = {
             "inkfill": __version__,
             "data": dataset.name,
-            "data_hash": files.array_hash(images),
+            "data_hash": array_hash(images),
             "split": split,
             "checkpoint": str(checkpoint or "shipped"),
             "checkpoint_hash": file_hash(checkpoint or SHIPPED),
@@ -340,7 +354,9 @@ def _data(name: str) -> Any:
 def _note_size(model: "Model", size: tuple[int, ...]) -> None:
     if tuple(size) != model.image_size:
         trained = "x".join(map(str, model.image_size))
-        click.echo(f"inkfill: note: these weights were trained on {trained} images, these are {size[0]}x{size[1]}", err=True)
+        click.echo(
+            f"inkfill: note: these weights were trained on {trained} images, these are {size[0]}x{size[1]}", err=True
+        )
 
 
 def _check_out(out: Path, overwrite: bool, suffixes: tuple[str, ...]) -> None:

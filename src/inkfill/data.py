@@ -40,6 +40,11 @@ PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", "
 VALIDATION = 5000  # the last digits of MNIST's training file
 
 
+def array_hash(array: NDArray[np.generic]) -> str:
+    """SHA-256 of an array's bytes, first 16 hex digits, for provenance."""
+    return hashlib.sha256(array.tobytes()).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Three splits of images, and where they came from."""
@@ -59,7 +64,7 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """SHA-256 (first 16 hex digits) of the training images, for provenance."""
-        return hashlib.sha256(np.ascontiguousarray(self.train)).hexdigest()[:16]
+        return array_hash(self.train)
 
 
 def to_x0(images: Images) -> Tensor:

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
-from inkfill import figures, masks
+from inkfill import defaults, figures, masks
 from inkfill.checkpoint import written_whole
 from inkfill.data import Dataset, Images, check_size, to_uint8, to_x0
 from inkfill.denoiser import Model
 from inkfill.evaluate import evaluate, machine, table
-from inkfill.inpainting import DEFAULT_SAMPLER, DEFAULT_STEPS, fit_mask, inpaint
+from inkfill.inpainting import fit_mask, inpaint
 from inkfill.rng import SampleNoise, stream
 
 GALLERY = ("half:left", "half:random", "box:14", "quadrants:3", "pixels:0.9", "strokes", "stripes:3", "all")
-SCORED = ("half:left", "box:10", "quadrants:3", "pixels:0.9", "bbox:8")
 SCORED_IMAGES, SCORED_SAMPLES = 100, 4
 Bar = Callable[[int, str], AbstractContextManager[Callable[[int], object]]]
 
@@ -62,9 +62,9 @@ def reverse_strip(model: Model, image: Images, mask: NDArray[np.bool_], seed: in
 def mask_sheet(size: int, seed: int) -> figures.RGB:
     """Six draws of every mask family, over a rendered digit."""
     digit = np.zeros((size, size), np.uint8)
-    font = figures.ImageFont.load_default(size * 0.9)
-    picture = figures.Image.fromarray(digit)
-    figures.ImageDraw.Draw(picture).text((size / 2, size / 2), "5", fill=255, font=font, anchor="mm")
+    font = ImageFont.load_default(size * 0.9)
+    picture = Image.fromarray(digit)
+    ImageDraw.Draw(picture).text((size / 2, size / 2), "5", fill=255, font=font, anchor="mm")
     digits = np.repeat(np.asarray(picture)[None], 6, 0)
     specs = [
         *(f"half:{side}" for side in ("left", "right", "top", "bottom", "random")),
@@ -107,9 +107,9 @@ def write_demo(model: Model, dataset: Dataset, out: Path, seed: int, bar: Bar) -
 
     scored = images[:SCORED_IMAGES]
     rows = []
-    with bar(len(SCORED) * len(scored) * SCORED_SAMPLES, "scores") as progress:
-        for spec in SCORED:
-            method = ("conditional", DEFAULT_STEPS, seed, DEFAULT_SAMPLER)
+    with bar(len(defaults.EVALUATION_MASKS) * len(scored) * SCORED_SAMPLES, "scores") as progress:
+        for spec in defaults.EVALUATION_MASKS:
+            method = (defaults.METHOD, defaults.STEPS, seed, defaults.SAMPLER)
             rows.append(evaluate(model, scored, spec, SCORED_SAMPLES, *method, progress))
 
     page = out / "index.html"
@@ -123,10 +123,10 @@ def _page(model: Model, dataset: Dataset, scores: str, seed: int) -> str:
     if dataset.name == "mnist":
         notice = "MNIST's test split, which the network never saw"
     elif dataset.name == "rendered":
-        notice = "the built-in <b>rendered</b> digits (drawn from fonts: this is <b>not MNIST</b>, which was not at hand)"
+        notice = "the built-in <b>rendered</b> digits (from fonts: this is <b>not MNIST</b>, which was not at hand)"
     else:
         notice = f"the test split of {html.escape(dataset.name)}"
-    evaluate_masks = " ".join(f"--mask {spec}" for spec in SCORED)
+    evaluate_masks = " ".join(f"--mask {spec}" for spec in defaults.EVALUATION_MASKS)
     sections = [
         (
             "Forward: noise is added",
@@ -145,7 +145,7 @@ def _page(model: Model, dataset: Dataset, scores: str, seed: int) -> str:
         (
             "Completions",
             "gallery.png",
-            "Blue pixels are missing. Four of eight completions, then the mean of all eight and their spread (bright: the "
+            "Blue pixels are missing. Four of eight completions, then the mean of all eight and their spread (bright: "
             "completions disagree, so the model is unsure there), then the original. Several completions can be right.",
             "inkfill inpaint digits.npy --mask half:left --samples 8 --out filled.png",
         ),
@@ -153,6 +153,11 @@ def _page(model: Model, dataset: Dataset, scores: str, seed: int) -> str:
     body = "\n".join(
         f'<h2>{title}</h2>\n<p>{text}</p>\n<img src="{name}" alt="{title}">\n<p><code>{command}</code></p>'
         for title, name, text, command in sections
+    )
+    scored_text = (
+        f"The first {min(SCORED_IMAGES, len(dataset.test))} test images, {SCORED_SAMPLES} completions each, "
+        f"{defaults.STEPS} network evaluations each, over missing pixels only, intensities in [0, 1]. CRPS: lower is "
+        "better. bbox:8 is placed from the digit itself, as no real mask could be."
     )
     return f"""<!doctype html>
 <html lang="en">
@@ -168,9 +173,7 @@ pre {{ padding: 1em }}
 <p>Every digit on this page is from {notice}.</p>
 {body}
 <h2>Figures</h2>
-<p>The first {min(SCORED_IMAGES, len(dataset.test))} test images, {SCORED_SAMPLES} completions each, {DEFAULT_STEPS} network
-evaluations each, over missing pixels only, intensities in [0, 1]. CRPS: lower is better. bbox:8 is placed from the
-digit itself, as no real mask could be.</p>
+<p>{scored_text}</p>
 <pre>{html.escape(scores)}</pre>
 <p><code>inkfill evaluate --count {SCORED_IMAGES} --samples {SCORED_SAMPLES} {evaluate_masks}</code></p>
 <p>Measured on {html.escape(where["device"])}, {where["threads"]} threads, {where["dtype"]}, torch {where["torch"]}.

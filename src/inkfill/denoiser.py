@@ -53,7 +53,7 @@ class Model:
         self.device = device
         self.dtype = dtype
         self.schedule = Schedule.named(recipe["schedule"], recipe["T"])
-        self.net = net.eval().requires_grad_(False).to(device, dtype).to(memory_format=torch.channels_last)
+        self.net = net.eval().requires_grad_(False).to(device, dtype)
         self.evaluations = 0
 
     @property

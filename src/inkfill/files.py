@@ -1,6 +1,5 @@
 """Masks in and completions out, as files."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +33,8 @@ def read_mask(text: str) -> NDArray[np.bool_] | str:
     if values.size == 0:
         raise InputError(f"{path}: the mask is empty, its shape is {list(values.shape)}")
     if values.dtype != np.bool_:
-        levels = np.unique(values) if np.issubdtype(values.dtype, np.number) else []
-        if len(levels) == 0 or len(levels) > 2 or not set(levels.tolist()) <= {0, 1, 255}:
+        levels = set(np.unique(values).tolist()) if np.issubdtype(values.dtype, np.number) else {"none"}
+        if len(levels) > 2 or not levels <= {0, 1, 255}:
             raise InputError(f"{path}: the mask is not binary: use black (0, keep) and white (255, fill) alone")
         values = values != 0
     if not values.any():
@@ -91,8 +90,3 @@ def write_samples(out: Path, drawn: Images) -> None:
 def _save_array(out: Path, array: NDArray) -> None:
     with written_whole(out) as temporary:
         np.save(temporary, array)
-
-
-def array_hash(array: NDArray) -> str:
-    """SHA-256 of an array's bytes, first 16 hex digits, for provenance."""
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]

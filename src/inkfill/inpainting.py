@@ -11,16 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inkfill import masks
+from inkfill import defaults, masks
 from inkfill.data import Images, as_images, check_size, to_uint8, to_x0
 from inkfill.denoiser import Model, Observation
 from inkfill.errors import InputError
 from inkfill.rng import SampleNoise, stream
 from inkfill.samplers import Watch, ancestral, ddim, dpmpp_2m, spaced_levels
 
-SAMPLERS = ("dpmpp", "ddim", "ancestral")
-DEFAULT_STEPS = 25
-DEFAULT_SAMPLER = "dpmpp"
 ROWS = 128  # completions of a 28 x 28 image that go through the network together; fewer of a larger one
 
 
@@ -55,11 +52,11 @@ def inpaint(
     model: Model,
     images: Images,
     mask: NDArray[np.bool_] | str,
-    samples: int = 8,
-    method: str = "conditional",
-    steps: int = DEFAULT_STEPS,
+    samples: int = defaults.SAMPLES,
+    method: str = defaults.METHOD,
+    steps: int = defaults.STEPS,
     seed: int = 0,
-    sampler: str = DEFAULT_SAMPLER,
+    sampler: str = defaults.SAMPLER,
     rows: int | None = None,
     progress: Callable[[int], object] | None = None,
     watch: Watch | None = None,
@@ -73,8 +70,8 @@ def inpaint(
     """
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
-    if sampler not in SAMPLERS:
-        raise InputError(f"unknown sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}")
+    if sampler not in defaults.SAMPLERS:
+        raise InputError(f"unknown sampler {sampler!r}: choose one of {', '.join(defaults.SAMPLERS)}")
     if samples < 1:
         raise InputError(f"samples must be at least 1, not {samples}")
     levels = spaced_levels(model.schedule.T, steps)
@@ -108,9 +105,9 @@ def sample(
     model: Model,
     count: int,
     size: tuple[int, int] = (28, 28),
-    steps: int = DEFAULT_STEPS,
+    steps: int = defaults.STEPS,
     seed: int = 0,
-    sampler: str = DEFAULT_SAMPLER,
+    sampler: str = defaults.SAMPLER,
     progress: Callable[[int], object] | None = None,
 ) -> Images:
     """New images from nothing: uint8 ``[count, H, W]``. It is inpainting with everything missing."""
@@ -120,21 +117,22 @@ def sample(
     return inpaint(model, blank, "all", 1, "conditional", steps, seed, sampler, progress=progress)[:, 0]
 
 
-def fit_mask(mask: NDArray[np.bool_] | str, images: Images, seed: int) -> NDArray[np.bool_]:
+def fit_mask(mask: NDArray | str, images: Images, seed: int) -> NDArray[np.bool_]:
     """The mask for these images, bool ``[N, H, W]``: drawn from a spec, or checked. Raises InputError."""
     if isinstance(mask, str):
-        return masks.parse(mask).draw(*images.shape, stream(seed, "mask"), images)
-    mask = np.asarray(mask)
-    if mask.dtype != np.bool_:
-        raise InputError(f"the mask holds {mask.dtype} values: give bool, True = missing")
-    if mask.ndim == 3 and len(mask) == 1:
-        mask = mask[0]
-    if mask.ndim not in (2, 3) or mask.shape[-2:] != images.shape[1:]:
+        n, height, width = images.shape
+        return masks.parse(mask).draw(n, height, width, stream(seed, "mask"), images)
+    given = np.asarray(mask)
+    if given.dtype != np.bool_:
+        raise InputError(f"the mask holds {given.dtype} values: give bool, True = missing")
+    if given.ndim == 3 and len(given) == 1:
+        given = given[0]
+    if given.ndim not in (2, 3) or given.shape[-2:] != images.shape[1:]:
         raise InputError(
-            f"the mask has shape {list(mask.shape)}, the images have {list(images.shape)}: sizes must agree"
+            f"the mask has shape {list(given.shape)}, the images have {list(images.shape)}: sizes must agree"
         )
-    if mask.ndim == 3 and len(mask) != len(images):
+    if given.ndim == 3 and len(given) != len(images):
         raise InputError(
-            f"the mask is for {len(mask)} images, but there are {len(images)}: give one each, or one for all"
+            f"the mask is for {len(given)} images, but there are {len(images)}: give one each, or one for all"
         )
-    return np.broadcast_to(mask, images.shape)
+    return np.broadcast_to(given, images.shape)

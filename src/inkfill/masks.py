@@ -42,7 +42,7 @@ class Canvas:
     def w(self) -> int:
         return self.field.shape[2]
 
-    def grid(self) -> tuple[Uniforms, Uniforms]:
+    def grid(self) -> tuple[NDArray, NDArray]:
         """Pixel centres, y as [1, h, 1] and x as [1, 1, w]."""
         return np.arange(self.h)[None, :, None] + 0.5, np.arange(self.w)[None, None, :] + 0.5
 
@@ -117,13 +117,13 @@ def bbox(canvas: Canvas, size: str) -> Mask:
     n = _pixels(size, min(canvas.h, canvas.w), np.zeros(canvas.n), f"bbox:{size}")
     ink = canvas.images > 0
 
-    def start(ink_on_axis: Mask, side: int) -> NDArray[np.int64]:
+    def start(ink_on_axis: NDArray, side: int) -> NDArray[np.int64]:
         first = ink_on_axis.argmax(1)
         last = ink_on_axis.shape[1] - 1 - ink_on_axis[:, ::-1].argmax(1)
         centre = np.where(ink_on_axis.any(1), (first + last + 1) // 2, side // 2)
         return np.clip(centre - n // 2, 0, side - n)
 
-    return _rectangles(canvas, start(ink.any(2), canvas.h), start(ink.any(1), canvas.w), n, n)
+    return _rectangles(canvas, start(np.any(ink, 2), canvas.h), start(np.any(ink, 1), canvas.w), n, n)
 
 
 def quadrants(canvas: Canvas, count: str) -> Mask:

@@ -32,7 +32,7 @@ def mse_of_sample(truth: Images, filled: Images, mask: Mask) -> PerImage:
 
 
 def psnr(mse: PerImage) -> float:
-    """Peak signal-to-noise ratio in dB of the squared error averaged over images, which no perfect image makes infinite."""
+    """PSNR in dB of the squared error averaged over images: one perfect image does not make it infinite."""
     mean = float(np.nanmean(mse))
     return float("inf") if mean == 0 else -10 * float(np.log10(mean))
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from inkfill import data, masks
-from inkfill.checkpoint import load_state, save_network, save_state, written_whole
+from inkfill.checkpoint import load_state, save_network, save_state, unet_config, written_whole
 from inkfill.errors import InputError
 from inkfill.rng import stream
 from inkfill.schedule import Schedule
@@ -69,8 +69,7 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> "TrainConfig":
         """Read back what ``asdict`` gave, from JSON."""
-        shape = {k: tuple(v) if isinstance(v, list) else v for k, v in settings["unet"].items()}
-        return cls(**{**settings, "unet": UNetConfig(**shape)})
+        return cls(**{**settings, "unet": unet_config(settings["unet"])})
 
 
 @dataclass(frozen=True)
@@ -96,12 +95,12 @@ def draw_batch(
 
     t is uniform over 1..T, one draw from each of B equal strata: the same marginal, with less variance.
     """
-    size, shape = config.batch_size, images.shape[1:]
+    size, (height, width) = config.batch_size, images.shape[1:]
     chosen = images[rng.integers(len(images), size=size)]
-    mask = spec.draw(size, *shape, rng, chosen)
+    mask = spec.draw(size, height, width, rng, chosen)
     strata = (rng.permutation(size) + rng.random(size)) / size
     t = 1 + np.floor(strata * config.T).astype(np.int64)
-    eps = rng.standard_normal((size, 1, *shape), dtype=np.float32)
+    eps = rng.standard_normal((size, 1, height, width), dtype=np.float32)
     return Batch(
         x0=data.to_x0(chosen[part]).to(device),
         mask=torch.from_numpy(mask[part, None]).to(device),
@@ -172,7 +171,7 @@ class Processes:
         gradients = [p.grad for p in net.parameters() if p.grad is not None]
         flat = torch.cat([g.flatten() for g in gradients])
         dist.all_reduce(flat)
-        for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        for gradient, summed in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
             gradient.copy_(summed.view_as(gradient))
 
     def any_says(self, flag: bool) -> bool:
@@ -243,7 +242,7 @@ def train(
             raise InputError(f"{out}: was trained on other images than {config.data} holds now: not resumed")
         schedule = Schedule.named(config.schedule, config.T)
         spec = masks.parse(config.masks)
-        spec.draw(1, *dataset.train.shape[1:], stream(0), dataset.train[:1])  # says now if a mask does not fit
+        draw_batch(config, dataset.train, spec, stream(0))  # says now if a mask does not fit
 
         torch.manual_seed(config.seed)  # of the initial weights
         net = UNet(config.unet).to(here.device)
@@ -256,7 +255,7 @@ def train(
             batch = draw_batch(config, dataset.train, spec, stream(config.seed, "train", i), part, here.device)
             loss = squared_errors(net, schedule, batch, config.bfloat16).sum() / batch.missing
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             here.add_gradients(net)
             return loss.detach()
 

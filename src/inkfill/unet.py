@@ -49,7 +49,7 @@ class TimeEmbedding(nn.Module):
         index = torch.arange(self.frequencies, device=t.device)
         angle = 1000 * t[:, None] * torch.exp(-math.log(1e4) * index / self.frequencies)
         features = torch.cat([angle.sin(), angle.cos()], dim=1)
-        return self.layers(features.to(self.layers[0].weight.dtype))
+        return self.layers(features.to(next(self.layers.parameters()).dtype))
 
 
 class Block(nn.Module):
@@ -118,7 +118,7 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(half, 4, 3, padding=1)
         self.unfold = nn.PixelShuffle(2)
         nn.init.zeros_(self.head.weight)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def embed(self, known_pixels: Tensor, known_map: Tensor) -> Tensor:
         """The observation's share of the stem: ``[B, width, H / 2, W / 2]``."""

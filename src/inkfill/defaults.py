@@ -1,0 +1,8 @@
+"""Defaults that the command line shows in its help, kept where reading them needs no torch."""
+
+SAMPLERS = ("dpmpp", "ddim", "ancestral")  # DPM-Solver++(2M), DDIM with eta 0, ancestral DDPM
+SAMPLER = "dpmpp"
+STEPS = 25  # network evaluations per completion
+SAMPLES = 8  # completions per image
+METHOD = "conditional"
+EVALUATION_MASKS = ("half:left", "box:10", "quadrants:3", "pixels:0.9", "bbox:8")

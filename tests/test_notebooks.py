@@ -1,0 +1,24 @@
+"""The notebooks run from the first cell to the last (with less training), and define no algorithm of their own."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda p: p.stem)
+def test_notebook(path, tmp_path, monkeypatch):
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    monkeypatch.setenv("INKFILL_NOTEBOOK_MINUTES", "0.1")
+    monkeypatch.setenv("INKFILL_NOTEBOOK_COUNT", "8")
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    notebook = nbformat.read(path, as_version=4)
+    client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute(env=dict(os.environ))
+    pictures = sum("image/png" in o.get("data", {}) for c in notebook.cells for o in c.get("outputs", []))
+    assert pictures >= 8
+    assert not any("class " in c.source for c in notebook.cells if c.cell_type == "code")
