@@ -230,12 +230,12 @@ def rendered(train: int = 20000, validation: int = 2000, test: int = 2000, seed:
 
         # Affine: turn, slant, and one scale per axis; elastic: a coarse field of displacements, made smooth.
         turn, slant = 0.15 * normal(count), 0.2 * normal(count)
-        wide, tall = 1.35 * torch.exp(0.12 * normal(count)), 1.3 * torch.exp(0.08 * normal(count))
+        wide, tall = 0.95 * torch.exp(0.12 * normal(count)), 0.9 * torch.exp(0.08 * normal(count))
         zero = torch.zeros(count)
         rotate = torch.stack([turn.cos(), -turn.sin(), turn.sin(), turn.cos()], 1).view(-1, 2, 2)
         shear = torch.stack([wide, wide * slant, zero, tall], 1).view(-1, 2, 2)
         affine = torch.cat([rotate @ shear, torch.zeros(count, 2, 1)], 2)
-        elastic = F.interpolate(0.09 * normal(count, 2, 5, 5), (28, 28), mode="bicubic", align_corners=True)
+        elastic = F.interpolate(0.07 * normal(count, 2, 5, 5), (28, 28), mode="bicubic", align_corners=True)
         grid = F.affine_grid(affine, [count, 1, 28, 28], align_corners=False) + elastic.permute(0, 2, 3, 1)
         source = templates[torch.from_numpy(pick)]
         drawn = F.grid_sample(source, grid, align_corners=False)
