@@ -32,7 +32,9 @@ sampler_option = option(
     show_default=True,
     help="How to go from noise to image.",
 )
-method_option = option("--method", default=defaults.METHOD, show_default=True, help="Inpainting method.")
+method_option = option(
+    "--method", default=defaults.METHOD, show_default=True, help="Inpainting method; see inkfill methods."
+)
 overwrite_option = option("--overwrite", is_flag=True, help="Replace what is at --out.")
 device_option = option("--device", help="cpu or cuda [default: cuda where there is one].")
 data_option = option(
@@ -334,6 +336,21 @@ def masks(out: Path, size: int, seed: int, overwrite: bool) -> None:
     _check_out(out, overwrite, (".png",))
     save_picture(mask_sheet(size, seed), out)
     click.echo(f"wrote {out}")
+
+
+@cli.command()
+def methods() -> None:
+    """List the inpainting methods: paper, cost, when exact."""
+    from inkfill.inpainting import METHODS
+
+    steps = defaults.STEPS
+    rows = [("method", f"nfe at {steps} steps", "gradient", "a draw from the posterior when", "paper")]
+    for name, method in METHODS.items():
+        cost = str(method.evaluations(steps))
+        rows.append((name, cost, "yes" if method.gradient else "no", method.exact, method.paper))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 # ---- shared by the commands ------------------------------------------------------------------------------------------

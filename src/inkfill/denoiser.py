@@ -4,10 +4,11 @@ A denoiser is a function ``denoise(x_t, t) -> x0_hat``: the posterior mean of th
 ``[B, C, H, W]`` at level t (an int, the same for the batch). Everything else plugs into it.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -39,6 +40,35 @@ class Observation:
     def rows(self, index: Tensor) -> "Observation":
         """The observation with rows picked or repeated."""
         return Observation(self.pixels[index], self.known[index])
+
+
+class DenoiserSource(Protocol):
+    """What methods need of a model: the trained network is one, a prior in closed form (``oracle.py``) another."""
+
+    schedule: Schedule
+    evaluations: int
+
+    def conditional(self, observation: Observation) -> Denoiser: ...
+
+    def unconditional(self, like: Tensor) -> Denoiser: ...
+
+
+def likelihood_gradient(
+    denoise: Denoiser, x_t: Tensor, t: int, observation: Observation, variance: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Take p(y given x_t) for N(x0_hat, variance I) on the known pixels: what it says, and where it pulls x_t.
+
+    Gives x0_hat, log p(y given x_t) ``[B]``, and its gradient with respect to x_t, through the denoiser (one forward
+    and one backward pass). Each row has its own: nothing is summed over the batch.
+    """
+    with torch.enable_grad():
+        x = x_t.detach().requires_grad_()
+        x0_hat = denoise(x, t)
+        misfit = torch.where(observation.known, observation.pixels - x0_hat, 0.0)
+        log_p = -misfit.square().flatten(1).sum(1) / (2 * variance)
+        (gradient,) = torch.autograd.grad(log_p.sum(), x)
+    known = observation.known.flatten(1).sum(1)
+    return x0_hat.detach(), log_p.detach() - known / 2 * math.log(2 * math.pi * variance), gradient
 
 
 class Model:

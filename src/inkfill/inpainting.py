@@ -1,10 +1,13 @@
 """Inpainting methods, one short function each, their registry, and the one driver that runs them all.
 
-A method is given the model, the observation, the noise of its rows and the levels to visit, and returns x0.
+A method is a function of a :class:`Task` that returns x0. *Guided* methods turn one denoiser into another, so that
+every sampler works on them; *chain* methods edit the state between steps; the particle methods are in ``smc.py``.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -13,39 +16,184 @@ from torch import Tensor
 
 from inkfill import defaults, masks
 from inkfill.data import Images, as_images, check_size, to_uint8, to_x0
-from inkfill.denoiser import Model, Observation
+from inkfill.denoiser import Denoiser, DenoiserSource, Model, Observation, likelihood_gradient
 from inkfill.errors import InputError
 from inkfill.rng import SampleNoise, stream
 from inkfill.samplers import Watch, ancestral, ddim, dpmpp_2m, spaced_levels
+from inkfill.smc import mcgdiff, tds
 
 ROWS = 128  # completions of a 28 x 28 image that go through the network together; fewer of a larger one
 
 
-def run_sampler(
-    name: str, model: Model, observation: Observation, noise: SampleNoise, levels: list[int], watch: Watch | None
-) -> Tensor:
-    """Sample with the conditional denoiser from pure noise down ``levels``."""
-    denoise = model.conditional(observation)
-    x = noise()
-    if name == "dpmpp":
-        return dpmpp_2m(denoise, x, model.schedule, levels, watch)
-    if name == "ddim":
-        return ddim(denoise, x, model.schedule, levels, watch=watch)
-    return ancestral(denoise, x, model.schedule, levels, noise, watch)
+@dataclass(frozen=True)
+class Task:
+    """What a method is given: B rows to complete, each with an observation and a noise stream of its own."""
+
+    model: DenoiserSource
+    observation: Observation  # [B, 1, H, W]
+    noise: SampleNoise
+    levels: list[int]  # from T down to 0; a method visits them as it likes
+    sampler: str = defaults.SAMPLER  # for the guided methods
+    watch: Watch | None = None
+
+    @functools.cached_property
+    def prior(self) -> Denoiser:
+        """The unconditional denoiser."""
+        return self.model.unconditional(self.observation.pixels)
+
+    def sample(self, denoise: Denoiser) -> Tensor:
+        """Run the chosen sampler on a denoiser, from pure noise down the levels."""
+        x, schedule = self.noise(), self.model.schedule
+        if self.sampler == "dpmpp":
+            return dpmpp_2m(denoise, x, schedule, self.levels, self.watch)
+        if self.sampler == "ddim":
+            return ddim(denoise, x, schedule, self.levels, watch=self.watch)
+        return ancestral(denoise, x, schedule, self.levels, self.noise, self.watch)
+
+    def seen(self, t: int, x_t: Tensor, x0_hat: Tensor) -> None:
+        """Tell the watcher, if there is one."""
+        if self.watch:
+            self.watch(t, x_t, x0_hat)
+
+
+# ---- guided: a denoiser in, a denoiser out ---------------------------------------------------------------------------
+
+
+def conditional(task: Task) -> Tensor:
+    """The network was trained with the known pixels as input: its denoiser is E[x0 given x_t and the known pixels]."""
+    return task.sample(task.model.conditional(task.observation))
+
+
+def ddnm(task: Task) -> Tensor:
+    """DDNM (Wang et al. 2022): put the known pixels into the predicted clean image, and go on from there.
+
+    After this rectification the direction (the noise that a step keeps) is recomputed from x_t and the rectified image,
+    as in the posterior q(x_s given x_t, x0) of their eq. 14. With the direction of the unrectified image a step would
+    lead to a point that no noising of the rectified image gives.
+    """
+
+    def denoise(x_t: Tensor, t: int) -> Tensor:
+        x0_hat = task.prior(x_t, t)
+        return torch.where(task.observation.known, task.observation.pixels, x0_hat)  # eq. 13, with A a mask
+
+    return task.sample(denoise)
+
+
+def pigdm(task: Task, prior_variance: float = 1.0) -> Tensor:
+    """Pseudoinverse guidance (Song et al. 2023, "Pseudoinverse-guided diffusion models for inverse problems").
+
+    p(x0 given x_t) is taken for N(x0_hat, r_t^2 I), so y given x_t is Gaussian too, and Bayes' rule adds its score.
+    Exact for a prior N(m, prior_variance I).
+    """
+    schedule, observation = task.model.schedule, task.observation
+
+    def denoise(x_t: Tensor, t: int) -> Tensor:
+        variance = schedule.posterior_variance(t, prior_variance)  # r_t^2, their eq. 10
+        x0_hat, _, pull = likelihood_gradient(task.prior, x_t, t, observation, variance)
+        a = float(schedule.alpha_bar[t])
+        return x0_hat + (1 - a) / a**0.5 * pull  # Tweedie: a step in score is (1 - a) / sqrt(a) in x0_hat
+
+    return task.sample(denoise)
+
+
+# ---- chains: the state is edited between steps -----------------------------------------------------------------------
+
+
+def replacement(task: Task) -> Tensor:
+    """Replacement (Song et al. 2021, score SDE, appendix I.2): known pixels are the observation, noised to each level."""
+    schedule, observation, x = task.model.schedule, task.observation, task.noise()
+    for t, s in pairwise(task.levels):
+        # 1. Known pixels: a fresh draw of q(x_t given y). Missing ones: the chain's.
+        x = torch.where(observation.known, schedule.q_sample(observation.pixels, t, task.noise()), x)
+        x0_hat = task.prior(x, t)
+        task.seen(t, x, x0_hat)
+        # 2. One ancestral step of the prior on the whole image.
+        x = schedule.reverse_step(x, x0_hat, t, s, 1.0, task.noise())
+    return x
+
+
+def repaint_path(steps: int, jump: int, repeats: int) -> list[int]:
+    """The indices that RePaint visits, from ``steps`` down to 0 with jumps back up (Lugmayr et al. 2022, appendix).
+
+    Whenever index 1, 1 + jump, 1 + 2 jump, ... is reached, go back up ``jump`` and come down again, ``repeats`` - 1
+    times each. 250 steps with jump 10 and 10 repeats are 2,410 downward steps.
+    """
+    left = dict.fromkeys(range(1, steps - jump + 1, jump), repeats - 1)
+    path = [steps]
+    while path[-1] > 0:
+        path.append(path[-1] - 1)
+        if left.get(path[-1], 0) > 0:
+            left[path[-1]] -= 1
+            path.extend(range(path[-1] + 1, path[-1] + jump + 1))
+    return path
+
+
+def repaint(task: Task, jump: int = 5, repeats: int = 3) -> Tensor:
+    """RePaint (Lugmayr et al. 2022, algorithm 1): replacement, with jumps back up to let the two parts agree."""
+    schedule, observation, x = task.model.schedule, task.observation, task.noise()
+    levels = task.levels[::-1]  # levels[index] is the noise level of a path's index
+    for here, there in pairwise(repaint_path(len(levels) - 1, jump, repeats)):
+        t, s = levels[here], levels[there]
+        if there > here:  # 3. Up: noise again (line 9).
+            x = schedule.renoise(x, t, s, task.noise())
+            continue
+        # 1. The unknown part: one ancestral step of the prior (lines 5 to 7).
+        x0_hat = task.prior(x, t)
+        task.seen(t, x, x0_hat)
+        unknown = schedule.reverse_step(x, x0_hat, t, s, 1.0, task.noise())
+        # 2. The known part: the observation at the level that was reached (lines 4 and 8).
+        x = torch.where(observation.known, schedule.q_sample(observation.pixels, s, task.noise()), unknown)
+    return x
+
+
+def dps(task: Task, strength: float = 1.0) -> Tensor:
+    """Diffusion posterior sampling (Chung et al. 2022, algorithm 1), with the norm of each sample for its own step."""
+    schedule, observation, x = task.model.schedule, task.observation, task.noise()
+    for t, s in pairwise(task.levels):
+        # 1. The gradient of |y - A x0_hat| with respect to x_t: (y - A x0_hat) / norm, through the network (line 7).
+        x0_hat, _, pull = likelihood_gradient(task.prior, x, t, observation, 1.0)
+        task.seen(t, x, x0_hat)
+        misfit = torch.where(observation.known, observation.pixels - x0_hat, 0.0)
+        norm = misfit.flatten(1).norm(dim=1).clamp(min=1e-8).view(-1, *[1] * (x.ndim - 1))
+        # 2. An ancestral step of the prior, then down the gradient (lines 5, 6 and 7).
+        x = schedule.reverse_step(x, x0_hat, t, s, 1.0, task.noise()) + 2 * strength * pull / norm
+    return x
+
+
+# ---- the registry ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Method:
     """An inpainting method and what to know before choosing it."""
 
-    run: Callable[[str, Model, Observation, SampleNoise, list[int], Watch | None], Tensor]
+    run: Callable[[Task], Tensor]
     paper: str
-    evaluations: str  # network evaluations per completion, in terms of the steps
+    gradient: bool  # needs a backward pass through the network with every evaluation
+    exact: str  # when its completions are draws from the posterior, given an exact denoiser
+    evaluations: Callable[[int], int]  # network evaluations per completion, from the number of steps
+    particles: int = 1  # states that go through the network for one completion
+
+
+def _path_length(steps: int) -> int:
+    return sum(there < here for here, there in pairwise(repaint_path(steps, 5, 3)))
 
 
 METHODS = {
-    "conditional": Method(run_sampler, "the network is told what is known: no approximation beyond training", "steps"),
+    "conditional": Method(conditional, "this network, trained on masks", False, "steps grow", lambda n: n),
+    "replacement": Method(replacement, "Song et al. 2021, arXiv 2011.13456", False, "never", lambda n: n),
+    "repaint": Method(repaint, "Lugmayr et al. 2022, arXiv 2201.09865", False, "never", _path_length),
+    "ddnm": Method(ddnm, "Wang et al. 2022, arXiv 2212.00490", False, "never", lambda n: n),
+    "dps": Method(dps, "Chung et al. 2022, arXiv 2209.14687", True, "never", lambda n: n),
+    "pigdm": Method(pigdm, "Song et al. 2023, OpenReview 9_gsMA8MRKQ", True, "one isotropic Gaussian", lambda n: n),
+    "mcgdiff": Method(
+        mcgdiff, "Cardoso et al. 2023, arXiv 2308.07983", False, "steps and particles grow", lambda n: 16 * n, 16
+    ),
+    "tds": Method(tds, "Wu et al. 2023, arXiv 2306.17775", True, "steps and particles grow", lambda n: 8 * n, 8),
 }
+
+
+# ---- the driver ------------------------------------------------------------------------------------------------------
 
 
 def inpaint(
@@ -86,15 +234,15 @@ def inpaint(
     todo = (holes[:, None] * samples + np.arange(samples)).ravel()
     if progress and len(todo) < len(flat):
         progress(len(flat) - len(todo))
-    size = rows or max(1, ROWS * 28 * 28 // (h * w))
-    with torch.inference_mode():
+    size = rows or max(1, ROWS * 28 * 28 // (h * w * METHODS[method].particles))
+    with torch.no_grad():
         for start in range(0, len(todo), size):
             chunk = todo[start : start + size]
             image, sample = chunk // samples, chunk % samples
             hidden = torch.from_numpy(mask[image][:, None]).to(model.device)
             observation = Observation.of(to_x0(images[image]).to(model.device), hidden)
             noise = SampleNoise(seed, image, sample, (1, h, w), model.device)
-            x0 = METHODS[method].run(sampler, model, observation, noise, levels, watch)
+            x0 = METHODS[method].run(Task(model, observation, noise, levels, sampler, watch))
             flat[chunk] = np.where(mask[image], to_uint8(x0), images[image])
             if progress:
                 progress(len(chunk))

@@ -94,6 +94,11 @@ class Schedule:
         mean = self._mix(step.sqrt() * (1 - a_s) / (1 - a_t), x_t, a_s.sqrt() * (1 - step) / (1 - a_t), x0)
         return mean, (1 - a_s) / (1 - a_t) * (1 - step)
 
+    def posterior_variance(self, t: int, prior_variance: float) -> float:
+        """Variance of x0 given x_t, a pixel, for a Gaussian prior of variance v: v (1 - a) / (1 - a + a v)."""
+        a = float(self.alpha_bar[t])
+        return prior_variance * (1 - a) / (1 - a + a * prior_variance)
+
     # ---- reverse -------------------------------------------------------------------------------------------------
 
     def reverse_step(self, x_t: Tensor, x0_hat: Tensor, t: Level, s: Level, eta: float, noise: Tensor | None) -> Tensor:

@@ -1,0 +1,167 @@
+"""The particle methods: propose, weigh, resample, in one loop. Exact as steps and particles grow.
+
+Each completion has a filter of its own, P particles, of which one is returned, drawn by weight.
+"""
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from inkfill.denoiser import Observation, likelihood_gradient
+from inkfill.rng import SampleNoise
+
+if TYPE_CHECKING:
+    from inkfill.inpainting import Task
+
+
+class Filtered(NamedTuple):
+    """The completion of each row, and the filter's estimate of log p(y) for it."""
+
+    x0: Tensor  # [B, C, H, W]
+    log_evidence: Tensor  # [B]
+
+
+def log_normal(x: Tensor, mean: Tensor, variance: float | Tensor) -> Tensor:
+    """log N(x; mean, variance), elementwise."""
+    v = torch.as_tensor(variance, dtype=x.dtype, device=x.device)
+    return -0.5 * ((x - mean).square() / v + (2 * math.pi * v).log())
+
+
+def resample(log_weights: Tensor, noise: SampleNoise) -> Tensor:
+    """Systematic resampling: ancestors ``[B, P]`` from log-weights ``[B, P]``, one uniform number a row."""
+    p = log_weights.shape[1]
+    cumulative = log_weights.double().softmax(1).cumsum(1)
+    points = (noise.uniform().double()[:, None] + torch.arange(p, device=log_weights.device)) / p
+    return torch.searchsorted(cumulative, points).clamp(max=p - 1)
+
+
+def run_filter(task: "Task", particles: int, threshold: float, tool: "Mcgdiff | Tds") -> Filtered:
+    """The loop that all particle methods share.
+
+    ``tool.weigh`` is given the particles at level t and gives what they add to the log-weights; those of a row are
+    resampled when their effective sample size falls under ``threshold`` x particles; ``tool.propose`` moves them to s.
+    """
+    noise, shape = task.noise, task.observation.pixels.shape
+    b, p = shape[0], particles
+    # [B P, C, H, W], a row's particles side by side.
+    x, log_start = tool.start(noise(p).flatten(0, 1))
+    log_w = torch.zeros(b, p, dtype=torch.float64, device=x.device)
+    log_evidence = log_start.view(b, p)[:, 0].double()
+    rows = torch.arange(b, device=x.device)[:, None] * p
+    x0_hat = x
+    for t, s in pairwise(task.levels):
+        log_w = log_w + tool.weigh(x, t, s).view(b, p)
+        task.seen(t, x.view(b, p, *shape[1:])[:, 0], tool.x0_hat.view(b, p, *shape[1:])[:, 0])
+        effective = log_w.softmax(1).square().sum(1).reciprocal()
+        tired = effective < threshold * p
+        stay = torch.arange(p, device=x.device).expand(b, p)
+        chosen = torch.where(tired[:, None], resample(log_w, noise), stay)
+        average = log_w.logsumexp(1) - math.log(p)
+        log_evidence = log_evidence + torch.where(tired, average, 0.0)
+        log_w = torch.where(tired[:, None], 0.0, log_w)
+        ancestors = (rows + chosen).flatten()
+        x0_hat = tool.x0_hat[ancestors]
+        x = tool.propose(x, ancestors, t, s, noise(p).flatten(0, 1)) if s > 0 else x0_hat
+    log_evidence = log_evidence + log_w.logsumexp(1) - math.log(p)
+    cumulative = log_w.softmax(1).cumsum(1)
+    one = torch.searchsorted(cumulative, noise.uniform().double()[:, None]).clamp(max=p - 1)
+    return Filtered(x0_hat[(rows + one).flatten()], log_evidence)
+
+
+def _repeat(observation: Observation, particles: int) -> Observation:
+    return Observation(
+        observation.pixels.repeat_interleave(particles, 0), observation.known.repeat_interleave(particles, 0)
+    )
+
+
+class Mcgdiff:
+    """What MCGdiff weighs and proposes, for known pixels without noise (Cardoso et al. 2023, section 3.1)."""
+
+    def __init__(self, task: "Task", particles: int):
+        self.schedule = task.model.schedule
+        self.observation = _repeat(task.observation, particles)
+        self.denoise = task.model.unconditional(self.observation.pixels)
+        self.x0_hat = self.observation.pixels
+
+    def start(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Particles at level T, and a constant of the evidence: N(0, I) times the potential, a Gaussian."""
+        known, y = self.observation.known, self.observation.pixels
+        a = float(self.schedule.alpha_bar[-1])
+        gain = 1 / (2 - a)
+        fused = gain * a**0.5 * y + ((1 - a) * gain) ** 0.5 * z
+        constant = log_normal(a**0.5 * y, torch.zeros_like(y), 2 - a)
+        return torch.where(known, fused, z), torch.where(known, constant, 0.0).flatten(1).sum(1)
+
+    def weigh(self, x: Tensor, t: int, s: int) -> Tensor:
+        """How much better the next level's potential will be met than this one's was (their eq. 12).
+
+        Weight: N(sqrt(a_s) y; m_s(x_t), sigma^2 + 1 - a_s) / N(sqrt(a_t) y; x_t, 1 - a_t) on known pixels.
+        """
+        known, y = self.observation.known, self.observation.pixels
+        self.x0_hat = self.denoise(x, t)
+        a_t, a_s = float(self.schedule.alpha_bar[t]), float(self.schedule.alpha_bar[s])
+        if s == 0:  # the last step returns the prediction with the known pixels put in: nothing left to weigh
+            return x.new_zeros(len(x))
+        # 1. What the potential at level t was: the known part of x_t against the noised observation.
+        before = log_normal(x, a_t**0.5 * y, 1 - a_t)
+        # 2. What it will be at level s: the ancestral kernel and the noised observation, together.
+        mean, variance = self.schedule.q_posterior(self.x0_hat, x, t, s)
+        after = log_normal(a_s**0.5 * y, mean, float(variance) + 1 - a_s)
+        return torch.where(known, after - before, 0.0).flatten(1).sum(1)
+
+    def propose(self, x: Tensor, ancestors: Tensor, t: int, s: int, z: Tensor) -> Tensor:
+        """Known part: kernel times potential, a Gaussian with gain K. Missing part: the kernel (their eq. 11)."""
+        known, y = self.observation.known[ancestors], self.observation.pixels[ancestors]
+        a_s = float(self.schedule.alpha_bar[s])
+        mean, variance = self.schedule.q_posterior(self.x0_hat[ancestors], x[ancestors], t, s)
+        v = float(variance)
+        gain = v / (v + 1 - a_s)
+        fused = gain * a_s**0.5 * y + (1 - gain) * mean + ((1 - a_s) * gain) ** 0.5 * z
+        return torch.where(known, fused, mean + v**0.5 * z)
+
+
+class Tds:
+    """What the twisted diffusion sampler weighs and proposes (Wu et al. 2023, algorithm 1)."""
+
+    def __init__(self, task: "Task", particles: int, prior_variance: float):
+        self.schedule = task.model.schedule
+        self.observation = _repeat(task.observation, particles)
+        self.denoise = task.model.unconditional(self.observation.pixels)
+        self.prior_variance = prior_variance
+        self.x0_hat = self.observation.pixels
+        self.correction = torch.zeros(len(self.observation.pixels), device=self.observation.pixels.device)
+
+    def start(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Particles at level T: the prior's."""
+        return z, torch.zeros(len(z), device=z.device)
+
+    def weigh(self, x: Tensor, t: int, s: int) -> Tensor:
+        """log of p(x_t given x_above) twist(x_t) / (q(x_t given x_above) twist(x_above)) (their eq. 11)."""
+        variance = self.schedule.posterior_variance(t, self.prior_variance)
+        # 1. The twist: y given x_t taken for N(x0_hat, variance), with its normaliser, and where it pulls (eqs. 8, 9).
+        self.x0_hat, self.twist, self.pull = likelihood_gradient(self.denoise, x, t, self.observation, variance)
+        return self.correction + self.twist
+
+    def propose(self, x: Tensor, ancestors: Tensor, t: int, s: int, z: Tensor) -> Tensor:
+        """The ancestral step with the twisted score; what it owes to the weights waits for the next level (eq. 10)."""
+        x, x0_hat, pull = x[ancestors], self.x0_hat[ancestors], self.pull[ancestors]
+        a = float(self.schedule.alpha_bar[t])
+        mean, variance = self.schedule.q_posterior(x0_hat, x, t, s)
+        twisted, _ = self.schedule.q_posterior(x0_hat + (1 - a) / a**0.5 * pull, x, t, s)
+        moved = twisted + float(variance) ** 0.5 * z
+        owed = log_normal(moved, mean, variance) - log_normal(moved, twisted, variance)
+        self.correction = owed.flatten(1).sum(1) - self.twist[ancestors]
+        return moved
+
+
+def mcgdiff(task: "Task", particles: int = 16, threshold: float = 1.0) -> Tensor:
+    """MCGdiff (Cardoso et al. 2023, algorithm 1): one filter per completion, resampled at every level."""
+    return run_filter(task, particles, threshold, Mcgdiff(task, particles)).x0
+
+
+def tds(task: "Task", particles: int = 8, threshold: float = 0.5, prior_variance: float = 1.0) -> Tensor:
+    """Twisted diffusion sampler (Wu et al. 2023, algorithm 1): guidance as a proposal, made right by its weights."""
+    return run_filter(task, particles, threshold, Tds(task, particles, prior_variance)).x0

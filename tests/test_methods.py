@@ -1,0 +1,193 @@
+"""Every method: its contracts on a network, and its samples against posteriors known in closed form."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+
+from inkfill.denoiser import Observation
+from inkfill.inpainting import METHODS, Task, inpaint, repaint, repaint_path
+from inkfill.masks import parse
+from inkfill.oracle import GaussianMixture, Oracle
+from inkfill.rng import SampleNoise, stream
+from inkfill.samplers import spaced_levels
+from inkfill.schedule import Schedule
+from inkfill.smc import Mcgdiff, Tds, mcgdiff, run_filter, tds
+from test_oracle import mixture
+
+ALL = tuple(METHODS)
+BIASED = ("replacement", "repaint", "ddnm", "dps", "pigdm")
+SCHEDULE = Schedule.named("cosine")
+
+# ---- contracts, on a network with random weights ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_known_pixels_come_back_and_missing_ones_are_never_read(method, digits, model):
+    mask = parse("half:random").draw(2, 28, 28, stream(0))
+    garbage = np.where(mask, np.random.default_rng(0).integers(0, 256, mask.shape), digits[:2]).astype(np.uint8)
+    filled = inpaint(model, digits[:2], mask, 2, method, steps=3, sampler="ancestral")
+    known = np.broadcast_to(~mask[:, None], filled.shape)
+    np.testing.assert_array_equal(filled[known], np.repeat(digits[:2, None], 2, 1)[known])
+    np.testing.assert_array_equal(filled, inpaint(model, garbage, mask, 2, method, steps=3, sampler="ancestral"))
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_a_completion_does_not_depend_on_its_batch(method, digits, model):
+    mask = parse("half:left").draw(3, 28, 28, stream(0))
+    runs = [inpaint(model, digits[:3], mask, 3, method, steps=4, rows=rows).astype(int) for rows in (1, 4, 9)]
+    for other in runs[1:]:
+        assert np.abs(other - runs[0]).max() <= 1
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_evaluations_are_as_documented(method, digits, model):
+    inpaint(model, digits[:2], "half:left", 3, method, steps=7)
+    assert model.evaluations == 6 * METHODS[method].evaluations(7)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_every_method_can_be_watched(method, digits, model):
+    seen = []
+    inpaint(
+        model, digits[:2], "half:left", 1, method, steps=3, watch=lambda t, x, x0: seen.append((t, x.shape, x0.shape))
+    )
+    assert seen[0][0] == 1000
+    assert all(x == x0 == (2, 1, 28, 28) for _, x, x0 in seen)
+
+
+def test_repaint_visits_the_levels_of_the_paper():
+    path = repaint_path(250, 10, 10)
+    assert path[0] == 250
+    assert path[-1] == 0
+    assert set(np.abs(np.diff(path))) == {1}
+    assert (np.diff(path) < 0).sum() == 2410
+    # The first jump: down to 231, up ten, and again, nine times.
+    first = path.index(231)
+    assert path[: first + 1] == list(range(250, 230, -1))
+    assert path[first : first + 21] == [*range(231, 242), *range(240, 230, -1)]
+    assert path.count(231) == 10 + 9  # and nine times more on top of the jumps from 221
+    assert repaint_path(5, 10, 10) == [5, 4, 3, 2, 1, 0]  # too short to jump
+
+
+# ---- against closed-form posteriors ----------------------------------------------------------------------------------
+
+
+def task(prior, known, y, n, steps, seed=0, sampler="ancestral"):
+    known = torch.tensor(known).view(1, 1, 1, -1).expand(n, -1, -1, -1)
+    pixels = torch.where(known, torch.tensor(y, dtype=torch.float32).view(1, 1, 1, -1), 0.0).expand(known.shape)
+    noise = SampleNoise(seed, np.arange(n), np.zeros(n, int), known.shape[1:])
+    model = Oracle(prior, SCHEDULE)
+    return Task(model, Observation(pixels, known), noise, spaced_levels(SCHEDULE.T, steps), sampler)
+
+
+def draws(run, job) -> torch.Tensor:
+    with torch.no_grad():
+        x0 = run(job)
+    return torch.where(job.observation.known, job.observation.pixels, x0).flatten(1).double()
+
+
+EXACT = {
+    "conditional": METHODS["conditional"].run,
+    "mcgdiff": functools.partial(mcgdiff, particles=32),
+    "tds": functools.partial(tds, particles=32),
+}
+CORRELATED = GaussianMixture(
+    torch.ones(1), torch.tensor([[0.2, -0.1, 0.3]]), torch.tensor([[[1.0, 0.6, 0.2], [0.6, 0.8, 0.1], [0.2, 0.1, 0.5]]])
+)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_methods_draw_from_a_gaussians_posterior(name):
+    """1,500 draws at 100 steps: mean and standard deviation within 4 standard errors, plus 4 % of one for the steps."""
+    job = task(CORRELATED, [True, False, False], [0.7, 0, 0], 1500, 100)
+    x, posterior = draws(EXACT[name], job)[:, 1:], CORRELATED.posterior(job.observation)
+    std = posterior.covariance().diagonal().sqrt()[1:]
+    assert ((x.mean(0) - posterior.mean()[1:]).abs() < std * (4 / 1500**0.5 + 0.04)).all()
+    assert ((x.std(0) / std - 1).abs() < 4 / 3000**0.5 + 0.04).all()
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_methods_draw_from_a_mixtures_posterior(name):
+    """1,500 draws: the weight of every mode, within 4 standard errors plus 0.02 for the steps and particles."""
+    gm = mixture()
+    job = task(gm, [True, False], [-0.3, 0], 1500, 100)
+    x, posterior = draws(EXACT[name], job)[:, 1], gm.posterior(job.observation)
+    edge = 0.0  # between the mode at about -1 and those at 0.4 and 1.2
+    normal = torch.distributions.Normal(posterior.means[:, 1], posterior.covariances[:, 1, 1].sqrt())
+    share = float((posterior.weights * normal.cdf(torch.tensor(edge))).sum())
+    assert abs(float((x < edge).double().mean()) - share) < 4 * (share * (1 - share) / 1500) ** 0.5 + 0.02
+    assert abs(float(x.mean() - posterior.mean()[1])) < 0.06
+    assert abs(float(x.std()) / float(posterior.covariance()[1, 1]) ** 0.5 - 1) < 0.1
+
+
+def test_the_error_falls_as_steps_grow():
+    """DDIM on the exact conditional denoiser: the standard deviation is too small at few steps, right at many."""
+    job = functools.partial(task, CORRELATED, [True, False, False], [0.7, 0, 0], 2000, sampler="ddim")
+    true = CORRELATED.posterior(job(2).observation).covariance().diagonal().sqrt()[1:]
+    errors = [float((draws(EXACT["conditional"], job(n))[:, 1:].std(0) / true - 1).abs().mean()) for n in (3, 10, 200)]
+    assert errors[0] > 2 * errors[1] > 2 * errors[2]
+
+
+@pytest.mark.parametrize("tool", ["mcgdiff", "tds"])
+def test_the_evidence_is_right_and_better_with_more_steps_and_particles(tool):
+    """Mean over 300 filters of the evidence estimate, which is unbiased but for the steps: within 15 % of the truth."""
+
+    def estimate(particles, steps):
+        job = task(CORRELATED, [True, False, False], [0.7, 0, 0], 300, steps)
+        made = Mcgdiff(job, particles) if tool == "mcgdiff" else Tds(job, particles, 1.0)
+        with torch.no_grad():
+            return run_filter(job, particles, 1.0 if tool == "mcgdiff" else 0.5, made).log_evidence
+
+    truth = CORRELATED.observe(torch.eye(3)[:1], torch.tensor([0.7]))[1]
+    few, many = estimate(4, 20), estimate(32, 100)
+    assert abs(float(many.exp().mean() / truth.exp()) - 1) < 0.15
+    assert many.std() < few.std()
+
+
+@pytest.mark.parametrize("method", BIASED)
+def test_biased_methods_are_right_where_what_is_known_says_nothing(method):
+    """Independent pixels: the missing one keeps its prior. 2,000 draws, 4 standard errors plus 4 %."""
+    prior = GaussianMixture(torch.ones(1), torch.tensor([[0.3, -0.4]]), torch.diag(torch.tensor([0.5, 0.3]))[None])
+    x = draws(METHODS[method].run, task(prior, [True, False], [0.9, 0], 2000, 100))[:, 1]
+    assert abs(float(x.mean()) + 0.4) < 0.3**0.5 * (4 / 2000**0.5 + 0.04)
+    assert abs(float(x.std()) / 0.3**0.5 - 1) < 4 / 4000**0.5 + 0.04
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_everything_missing_draws_from_the_prior(method):
+    """1,500 draws at 100 steps from the mixture: mean and covariance within 5 standard errors plus 3 %."""
+    gm = mixture()
+    x = draws(METHODS[method].run, task(gm, [False, False], [0, 0], 1500, 100))
+    std = gm.covariance().diagonal().sqrt()
+    assert ((x.mean(0) - gm.mean()).abs() < std * (5 / 1500**0.5 + 0.03)).all()
+    assert ((x.std(0) / std - 1).abs() < 5 / 3000**0.5 + 0.03).all()
+
+
+def test_pigdm_is_exact_for_an_isotropic_gaussian():
+    """N(m, I), one pixel known. 2,000 draws, 4 standard errors plus 4 %."""
+    prior = GaussianMixture(torch.ones(1), torch.tensor([[0.5, -0.5]]), torch.eye(2)[None])
+    x = draws(METHODS["pigdm"].run, task(prior, [True, False], [1.5, 0], 2000, 100))[:, 1]
+    assert abs(float(x.mean()) + 0.5) < 4 / 2000**0.5 + 0.04
+    assert abs(float(x.std()) - 1) < 4 / 4000**0.5 + 0.04
+
+
+def test_biased_methods_are_biased_where_pixels_depend_on_each_other():
+    """The record that the page of methods prints: on the mixture, plain replacement misses the modes' weights by far."""
+    gm = mixture()
+    job = task(gm, [True, False], [-0.3, 0], 1000, 50)
+    truth = gm.posterior(job.observation).mean()[1]
+    assert abs(float(draws(METHODS["replacement"].run, job)[:, 1].mean() - truth)) > 0.3
+
+
+def test_repaint_with_more_repeats_comes_nearer():
+    """2,000 draws: the standard error of a mean is 0.024, and the gain asked for is twice that."""
+    gm = mixture()
+    truth = gm.posterior(task(gm, [True, False], [-0.3, 0], 1, 2).observation).mean()[1]
+
+    def error(repeats):
+        run = functools.partial(repaint, jump=10, repeats=repeats)
+        return abs(float(draws(run, task(gm, [True, False], [-0.3, 0], 2000, 60))[:, 1].mean() - truth))
+
+    assert error(12) < error(1) - 0.05

@@ -1,0 +1,168 @@
+"""Closed-form priors against brute force: automatic differentiation, grids, and each other."""
+
+import numpy as np
+import pytest
+import torch
+
+from inkfill.denoiser import Observation
+from inkfill.errors import InputError
+from inkfill.oracle import EmpiricalPrior, GaussianMixture, Oracle
+from inkfill.rng import stream
+from inkfill.schedule import Schedule
+
+SCHEDULE = Schedule.named("cosine")
+
+
+def mixture() -> GaussianMixture:
+    """Three unlike components in two dimensions."""
+    covariances = torch.tensor(
+        [[[0.05, 0.0], [0.0, 0.05]], [[0.10, 0.05], [0.05, 0.08]], [[0.04, -0.01], [-0.01, 0.02]]]
+    )
+    return GaussianMixture(
+        torch.tensor([5.0, 3.0, 2.0]), torch.tensor([[-1.0, -1], [1, 0.8], [-0.6, 1.2]]), covariances
+    )
+
+
+def grid(n=601, reach=3.0):
+    axis = torch.linspace(-reach, reach, n, dtype=torch.float64)
+    return torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2), (axis[1] - axis[0]) ** 2
+
+
+def test_density_integrates_to_one_and_has_the_stated_moments():
+    gm = mixture()
+    points, cell = grid()
+    p = gm.log_density(points).exp() * cell
+    assert p.sum() == pytest.approx(1, abs=1e-6)
+    torch.testing.assert_close(p @ points, gm.mean(), atol=1e-6, rtol=0)
+    apart = points - gm.mean()
+    torch.testing.assert_close(apart.T @ (p[:, None] * apart), gm.covariance(), atol=1e-6, rtol=0)
+
+
+def test_samples_have_the_moments_and_the_weights():
+    """50,000 draws, five standard errors."""
+    gm, n = mixture(), 50_000
+    x = gm.sample(n, stream(0))
+    assert ((x.mean(0) - gm.mean()).abs() < 5 * (gm.covariance().diagonal() / n).sqrt()).all()
+    nearest = torch.cdist(x, gm.means).argmin(1)
+    share = torch.bincount(nearest, minlength=3) / n
+    assert ((share - gm.weights).abs() < 5 * (gm.weights * (1 - gm.weights) / n).sqrt()).all()
+
+
+@pytest.mark.parametrize("t", [1, 100, 500, 900, 1000])
+def test_the_score_is_the_gradient_of_the_density(t):
+    gm = mixture()
+    x = torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(t)).requires_grad_()
+    (gradient,) = torch.autograd.grad(gm.log_density(x, SCHEDULE, t).sum(), x)
+    torch.testing.assert_close(gm.score(x.detach(), SCHEDULE, t), gradient, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("t", [50, 300, 700])
+def test_the_denoiser_is_the_posterior_mean(t):
+    """E[x0 given x_t] by Bayes' rule on a grid over x0."""
+    gm, (points, _) = mixture(), grid()
+    a = SCHEDULE.alpha_bar[t]
+    for x_t in torch.tensor([[0.3, -0.2], [-1.0, 0.9], [1.5, 1.5]], dtype=torch.float64):
+        logs = gm.log_density(points) - (x_t - a.sqrt() * points).square().sum(1) / (2 * (1 - a))
+        torch.testing.assert_close(
+            gm.denoiser(SCHEDULE)(x_t[None], t)[0], logs.softmax(0) @ points, atol=1e-4, rtol=1e-4
+        )
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_the_posterior_of_any_linear_observation(noise):
+    """Moments and evidence of p(x given y) on a grid; without noise, on the line that y leaves."""
+    gm = mixture()
+    matrix, y = torch.tensor([[0.6, -0.8]], dtype=torch.float64), torch.tensor([0.2], dtype=torch.float64)
+    posterior, evidence = gm.observe(matrix, y, noise)
+    if noise:
+        points, cell = grid()
+        misfit = (points @ matrix.T - y)[:, 0]
+        joint = gm.log_density(points) - misfit**2 / (2 * noise**2) - 0.5 * np.log(2 * np.pi * noise**2)
+    else:
+        along = torch.linspace(-4, 4, 20001, dtype=torch.float64)[:, None]
+        points, cell = matrix[0] * y + along * torch.tensor([[0.8, 0.6]]), along[1, 0] - along[0, 0]
+        joint = gm.log_density(points)  # rows of unit length, so p(y) is the integral along the line
+    weight = joint.softmax(0)
+    assert evidence == pytest.approx(float((joint.exp() * cell).sum().log()), abs=1e-4)
+    torch.testing.assert_close(posterior.mean(), weight @ points, atol=1e-4, rtol=0)
+    apart = points - posterior.mean()
+    torch.testing.assert_close(posterior.covariance(), apart.T @ (weight[:, None] * apart), atol=1e-4, rtol=0)
+
+
+def observation(known, pixels, b=1):
+    known = torch.tensor(known).view(1, 1, 1, -1).expand(b, -1, -1, -1)
+    return Observation(torch.where(known, torch.tensor(pixels).view(1, 1, 1, -1), 0.0).expand(b, -1, -1, -1), known)
+
+
+def test_the_conditional_denoiser_keeps_what_is_known():
+    seen = observation([True, False], [0.4, 9.0], 5)
+    x0_hat = Oracle(mixture(), SCHEDULE).conditional(seen)(torch.randn(5, 1, 1, 2), 400)
+    torch.testing.assert_close(x0_hat[..., 0], torch.full((5, 1, 1), 0.4))
+
+
+def test_bad_mixtures_are_refused():
+    with pytest.raises(InputError, match="covariances"):
+        GaussianMixture(torch.ones(2), torch.zeros(2, 3), torch.eye(2)[None])
+    with pytest.raises(InputError, match="negative"):
+        GaussianMixture(torch.ones(1), torch.zeros(1, 2), -torch.eye(2)[None])
+    with pytest.raises(InputError, match="bandwidth"):
+        EmpiricalPrior(torch.zeros(3, 1, 2, 2), 0.0)
+    different = Observation(torch.randn(2, 1, 1, 2), torch.ones(2, 1, 1, 2, dtype=torch.bool))
+    with pytest.raises(InputError, match="one observation"):
+        mixture().conditional(SCHEDULE, different)
+
+
+# ---- the empirical prior is a mixture too, so the two must agree -----------------------------------------------------
+
+
+def both():
+    images = torch.rand(7, 1, 2, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    h = 0.2
+    return EmpiricalPrior(images, h), GaussianMixture(torch.ones(7), images.flatten(1), h**2 * torch.eye(6)[None])
+
+
+@pytest.mark.parametrize("t", [1, 100, 600, 1000])
+def test_the_empirical_denoiser_is_the_mixtures(t):
+    prior, gm = both()
+    x_t = torch.randn(9, 1, 2, 3, generator=torch.Generator().manual_seed(t))
+    torch.testing.assert_close(prior.denoiser(SCHEDULE)(x_t, t), gm.denoiser(SCHEDULE)(x_t, t), atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("t", [10, 400, 900])
+def test_the_empirical_conditional_denoiser_is_the_mixtures_posterior(t):
+    prior, gm = both()
+    prior.chunk = 2  # more than one chunk
+    known = torch.tensor([[True, False, False], [False, True, False]]).expand(5, 1, 2, 3)
+    pixels = torch.where(known, torch.rand(5, 1, 2, 3, generator=torch.Generator().manual_seed(1)) - 0.5, 0.0)
+    x_t = torch.randn(5, 1, 2, 3, generator=torch.Generator().manual_seed(t))
+    found = prior.conditional(SCHEDULE, Observation(pixels, known))(x_t, t)
+    for row in range(5):
+        posterior = gm.posterior(Observation(pixels, known), row)
+        expected = posterior.denoiser(SCHEDULE)(x_t[row : row + 1], t)[0]
+        torch.testing.assert_close(found[row], expected, atol=2e-4, rtol=1e-3)
+
+
+def test_exact_posterior_draws():
+    """20,000 draws: the mean is that of the mixture's posterior, within five standard errors."""
+    prior, gm = both()
+    n = 20_000
+    known = torch.tensor([[True, False, False], [False, False, False]]).expand(n, 1, 2, 3)
+    pixels = torch.where(known, 0.1, 0.0)
+    x = prior.sample_posterior(Observation(pixels, known), stream(0)).flatten(1).double()
+    posterior = gm.posterior(Observation(pixels, known))
+    error = (posterior.covariance().diagonal() / n).sqrt()
+    assert (x[:, 0] == x[0, 0]).all()
+    assert ((x.mean(0) - posterior.mean()).abs() < 5 * error + 1e-6).all()
+
+
+@pytest.mark.slow
+def test_55000_images_take_well_under_a_second():
+    import time
+
+    prior = EmpiricalPrior(torch.rand(55_000, 1, 28, 28), 0.1)
+    x_t = torch.randn(64, 1, 28, 28)
+    denoise = prior.denoiser(SCHEDULE)
+    denoise(x_t, 500)
+    began = time.perf_counter()
+    denoise(x_t, 300)
+    assert time.perf_counter() - began < 3  # loose: machines differ
