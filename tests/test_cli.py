@@ -17,6 +17,7 @@ from PIL import Image
 from conftest import TINY, tiny_model
 from inkfill import cli, data
 from inkfill.checkpoint import save_network
+from inkfill.demo import is_demo
 from inkfill.train import TrainConfig
 
 
@@ -151,6 +152,16 @@ def test_demo_writes_a_page_and_what_it_shows(checkpoint, tmp_path, capsys):
     assert "not MNIST" in page
     assert str(out / "index.html") in capsys.readouterr().out
     assert Image.open(out / "denoising.gif").n_frames > 20
+
+
+def test_demo_leaves_a_folder_of_other_things_alone(checkpoint, tmp_path, capsys):
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "index.html").write_text("my own page")
+    refused(capsys, "demo", "--data", "rendered", "--out", out, "--checkpoint", checkpoint, says=["--overwrite"])
+    assert [p.name for p in out.iterdir()] == ["index.html"]
+    (out / "index.html").write_text("<title>inkfill demo</title>")
+    assert is_demo(out)
 
 
 @pytest.mark.parametrize("command", ["", "demo", "train", "inpaint", "sample", "evaluate", "masks"])

@@ -174,7 +174,7 @@ def test_pigdm_is_exact_for_an_isotropic_gaussian():
 
 
 def test_biased_methods_are_biased_where_pixels_depend_on_each_other():
-    """The record that the page of methods prints: on the mixture, plain replacement misses the modes' weights by far."""
+    """On the mixture, plain replacement misses the weights of the modes by far: a bias of the method, on record."""
     gm = mixture()
     job = task(gm, [True, False], [-0.3, 0], 1000, 50)
     truth = gm.posterior(job.observation).mean()[1]

@@ -72,14 +72,17 @@ def cli() -> None:
 @seed_option
 @checkpoint_option
 @device_option
-def demo(out: Path, data: str, seed: int, checkpoint: Path | None, device: str | None) -> None:
+@overwrite_option
+def demo(out: Path, data: str, seed: int, checkpoint: Path | None, device: str | None, overwrite: bool) -> None:
     """Complete digits that nobody trained on, and show how it is done.
 
-    Writes pictures, an animation and a page that shows them together. Takes under two minutes on two cores. Running
-    it again replaces what it wrote.
+    Writes pictures, an animation and a page that shows them together. Takes under two minutes on two cores. An
+    earlier demonstration in the same folder is replaced; a folder with anything else in it is left alone.
     """
-    from inkfill.demo import write_demo
+    from inkfill.demo import is_demo, write_demo
 
+    if not is_demo(out):
+        _check_out(out, overwrite, ())
     page = write_demo(_model(checkpoint, device), _data(data), out, seed, _bar)
     click.echo(f"open {page}")
 

@@ -20,6 +20,7 @@ from inkfill.rng import SampleNoise, stream
 
 GALLERY = ("half:left", "half:random", "box:14", "quadrants:3", "pixels:0.9", "strokes", "stripes:3", "all")
 SCORED_IMAGES, SCORED_SAMPLES = 100, 4
+TITLE = "inkfill demo"
 Bar = Callable[[int, str], AbstractContextManager[Callable[[int], object]]]
 
 
@@ -79,6 +80,12 @@ def mask_sheet(size: int, seed: int) -> figures.RGB:
     left = figures.sheet(rows[:half], names=specs[:half], zoom=2)
     right = figures.sheet(rows[half:] + [rows[-1]] * (2 * half - len(rows)), names=specs[half:], zoom=2)
     return np.concatenate([left, right], 1)
+
+
+def is_demo(folder: Path) -> bool:
+    """Whether a folder holds an earlier demonstration."""
+    page = folder / "index.html"
+    return page.is_file() and TITLE in page.read_text(errors="replace")
 
 
 def write_demo(model: Model, dataset: Dataset, out: Path, seed: int, bar: Bar) -> Path:
@@ -162,7 +169,7 @@ def _page(model: Model, dataset: Dataset, scores: str, seed: int) -> str:
     return f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
-<title>inkfill demo</title>
+<title>{TITLE}</title>
 <style>
 body {{ font: 16px/1.5 sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
 img {{ max-width: 100%; image-rendering: pixelated }}

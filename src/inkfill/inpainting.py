@@ -100,7 +100,7 @@ def pigdm(task: Task, prior_variance: float = 1.0) -> Tensor:
 
 
 def replacement(task: Task) -> Tensor:
-    """Replacement (Song et al. 2021, score SDE, appendix I.2): known pixels are the observation, noised to each level."""
+    """Replacement (Song et al. 2021, score SDE, appendix I.2): known pixels are the observation, noised alike."""
     schedule, observation, x = task.model.schedule, task.observation, task.noise()
     for t, s in pairwise(task.levels):
         # 1. Known pixels: a fresh draw of q(x_t given y). Missing ones: the chain's.
