@@ -21,7 +21,7 @@ from inkfill.checkpoint import load_network, load_state
 from inkfill.errors import InputError
 from inkfill.rng import stream
 from inkfill.schedule import Schedule
-from inkfill.train import TrainConfig, draw_batch, learning_rate, squared_errors, train, validation_losses
+from inkfill.train import TrainConfig, draw_batch, optimisers, rate, squared_errors, train, validation_losses
 from inkfill.unet import UNet
 
 SMALL = TrainConfig(data="rendered", steps=8, batch_size=8, warmup=2, unet=TINY)
@@ -71,15 +71,26 @@ def test_the_loss_is_the_noise_error_on_missing_pixels(digits):
     errors = squared_errors(net, schedule, batch, bfloat16=False)
     torch.testing.assert_close(errors, (batch.eps - (1 - a).sqrt() * x_t) ** 2 * batch.mask)
     assert (errors[..., 14:] == 0).all()
+    weighted = squared_errors(net, schedule, batch, bfloat16=False, weighting="v")
+    torch.testing.assert_close(weighted * a, errors, rtol=1e-3, atol=1e-5)  # divided by alpha_bar, and nothing else
+
+
+def test_every_weight_has_one_optimiser():
+    net = UNet(TrainConfig().unet)
+    adam, muon = optimisers(TrainConfig(), net)
+    of_adam, of_muon = ([p for g in o.param_groups for p in g["params"]] for o in (adam, muon))
+    assert {id(p) for p in of_adam} | {id(p) for p in of_muon} == {id(p) for p in net.parameters()}
+    assert len(of_adam) + len(of_muon) == len(list(net.parameters()))
+    assert sum(p.numel() for p in of_muon) > 0.9 * sum(p.numel() for p in net.parameters())
+    assert len(optimisers(TrainConfig(muon_rate=0), net)) == 1
 
 
 def test_learning_rate_warms_up_and_ends_at_zero():
     config = TrainConfig(steps=1000, warmup=100)
-    rates = [learning_rate(config, i) for i in range(1000)]
-    assert rates[0] < 0.02 * config.learning_rate
-    assert max(rates) <= config.learning_rate
-    assert max(rates) > 0.95 * config.learning_rate
-    assert rates[-1] < 1e-4 * config.learning_rate
+    rates = [rate(config, i) for i in range(1000)]
+    assert rates[0] < 0.02
+    assert 0.95 < max(rates) <= 1
+    assert rates[-1] < 1e-4
 
 
 @pytest.mark.parametrize(

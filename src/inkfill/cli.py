@@ -91,12 +91,12 @@ def demo(out: Path, data: str, seed: int, checkpoint: Path | None, device: str |
 @option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @data_option
 @option("--minutes", type=click.FloatRange(0.01, 100_000), help="Train for about this long.")
-@option("--steps", type=click.IntRange(1), help="Train for this many steps [default: 10000].")
+@option("--steps", type=click.IntRange(1), help="Train for this many steps [default: 14000].")
 @option("--resume", is_flag=True, help="Go on from the last save; every other setting comes from there.")
 @overwrite_option
 @option("--masks", help="Mask mixture to train on [default: a broad one].")
-@option("--batch-size", type=click.IntRange(1), help="Images per step [default: 128].")
-@option("--learning-rate", type=float, help="At the top of its curve [default: 0.003].")
+@option("--batch-size", type=click.IntRange(1), help="Images per step [default: 64].")
+@option("--learning-rate", type=float, help="AdamW's, at the top of its curve [default: 0.003].")
 @option("--schedule", type=click.Choice(["cosine", "linear"]), help="Noise schedule [default: cosine].")
 @option("--float32", is_flag=True, help="No bfloat16.")
 @option("--save-seconds", type=click.FloatRange(0), default=60.0, show_default=True, help="Between two saves.")

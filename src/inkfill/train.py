@@ -27,6 +27,7 @@ from tqdm import tqdm
 from inkfill import data, masks
 from inkfill.checkpoint import load_state, save_network, save_state, unet_config, written_whole
 from inkfill.errors import InputError
+from inkfill.muon import Muon
 from inkfill.rng import stream
 from inkfill.schedule import Schedule
 from inkfill.unet import UNet, UNetConfig
@@ -38,11 +39,13 @@ class TrainConfig:
 
     data: str = "auto"  # data set: auto, mnist, rendered, or a path
     masks: str = "training"  # mask mixture, as a spec
-    steps: int = 10_000  # optimiser steps
-    batch_size: int = 128  # images per step, over all processes
-    learning_rate: float = 3e-3  # AdamW, at the top of its curve
+    steps: int = 14_000  # optimiser steps
+    batch_size: int = 64  # images per step, over all processes
+    muon_rate: float = 0.02  # Muon (matrices and convolutions inside the network), at the top of its curve; 0: AdamW
+    learning_rate: float = 3e-3  # AdamW (everything else), at the top of its curve
     warmup: int = 200  # steps of linear warm-up, before the cosine decay to zero
-    weight_decay: float = 0.01  # AdamW, decoupled
+    weight_decay: float = 0.01  # of both, decoupled
+    weighting: str = "v"  # of the noise error by level: "v" divides it by alpha_bar, "noise" does not
     clip: float = 1.0  # largest norm of the gradient
     ema: float = 0.9995  # decay of the running mean of the weights, once it is warm
     schedule: str = "cosine"  # noise schedule
@@ -52,17 +55,20 @@ class TrainConfig:
     unet: UNetConfig = field(default_factory=UNetConfig)
 
     def check(self) -> None:
-        """Raises InputError, in one line, for a setting that cannot work."""
+        """Raise InputError, in one line, for a setting that cannot work."""
         for name, low, high in (
             ("steps", 1, 10**8),
             ("batch_size", 1, 2**16),
             ("learning_rate", 1e-8, 1.0),
+            ("muon_rate", 0.0, 1.0),
             ("warmup", 0, 10**8),
             ("T", 2, 10**6),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InputError(f"{name} must be from {low:g} to {high:g}, not {value:g}")
+        if self.weighting not in ("v", "noise"):
+            raise InputError(f"unknown weighting {self.weighting!r}: choose v or noise")
         masks.parse(self.masks)
         Schedule.named(self.schedule, self.T)
 
@@ -110,25 +116,51 @@ def draw_batch(
     )
 
 
-def squared_errors(net: UNet, schedule: Schedule, batch: Batch, bfloat16: bool) -> Tensor:
+def squared_errors(net: UNet, schedule: Schedule, batch: Batch, bfloat16: bool, weighting: str = "noise") -> Tensor:
     """(eps - eps_hat)^2 where pixels are missing, 0 elsewhere: float32 ``[B, 1, H, W]``.
 
     The simple objective of Ho et al. 2020, eq. 14. The network's output is read as v (Salimans and Ho 2022), which
-    keeps its target at unit scale at every level; the error is that of the noise.
+    keeps its target at unit scale at every level; the error is that of the noise. With weighting "v" each level's noise
+    error is divided by alpha_bar, which makes it the error of v: levels that are nearly all noise then count, and it is
+    there that a sampler decides which digit it draws.
     """
     x_t = schedule.q_sample(batch.x0, batch.t, batch.eps)
     known = (~batch.mask).float()
     level = (batch.t / schedule.T).float().to(x_t.device)
     with torch.autocast(x_t.device.type, torch.bfloat16, enabled=bfloat16):
         v = net(x_t, batch.x0 * known, known, level)
-    eps_hat = schedule.eps_from_v(x_t, batch.t, v)
-    return (batch.eps - eps_hat).square() * batch.mask
+    if weighting == "v":  # eps - eps_hat = sqrt(alpha_bar) (true v - v): the division, done without dividing by 0
+        return (schedule.v_from_eps(batch.x0, batch.t, batch.eps) - v).square() * batch.mask
+    return (batch.eps - schedule.eps_from_v(x_t, batch.t, v)).square() * batch.mask
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then a cosine to zero."""
+def rate(config: TrainConfig, step: int) -> float:
+    """Share of the top learning rates at a step: linear warm-up, then a cosine to zero."""
     warm = min(1.0, (step + 1) / (config.warmup + 1))
-    return config.learning_rate * warm * (0.5 + 0.5 * math.cos(math.pi * step / config.steps))
+    return warm * (0.5 + 0.5 * math.cos(math.pi * step / config.steps))
+
+
+def optimisers(config: TrainConfig, net: UNet) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices and convolutions between the first and the last layer, AdamW for everything else.
+
+    ``initial_lr`` of each group is its top learning rate.
+    """
+    outer = ("stem", "head", "time.layers")
+    inner = [p for name, p in net.named_parameters() if p.ndim > 1 and not name.startswith(outer)]
+    inner = inner if config.muon_rate > 0 else []
+    chosen = {id(p) for p in inner}
+    rest = [p for p in net.parameters() if id(p) not in chosen]
+    made: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            rest, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+        )
+    ]
+    if inner:
+        made.append(Muon(inner, config.muon_rate, config.weight_decay, bfloat16=config.bfloat16))
+    for optimiser in made:
+        for group in optimiser.param_groups:
+            group["initial_lr"] = group["lr"]
+    return made
 
 
 def validation_losses(net: UNet, schedule: Schedule, config: TrainConfig, images: data.Images) -> dict[str, float]:
@@ -246,28 +278,28 @@ def train(
 
         torch.manual_seed(config.seed)  # of the initial weights
         net = UNet(config.unet).to(here.device)
-        optimiser = torch.optim.AdamW(
-            net.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
-        )
+        both = optimisers(config, net)
         part = here.slice(config.batch_size)
 
         def step_gradient(i: int) -> Tensor:
             batch = draw_batch(config, dataset.train, spec, stream(config.seed, "train", i), part, here.device)
-            loss = squared_errors(net, schedule, batch, config.bfloat16).sum() / batch.missing
-            optimiser.zero_grad()
+            errors = squared_errors(net, schedule, batch, config.bfloat16, config.weighting)
+            loss = errors.sum() / batch.missing
+            net.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             here.add_gradients(net)
             return loss.detach()
 
         if minutes is not None and state is None:
             config = replace(config, steps=_steps_in(minutes, step_gradient, here))
-            optimiser.zero_grad()
+            net.zero_grad()
         average = copy.deepcopy(net).requires_grad_(False)
         first = 0
         if state is not None:
             net.load_state_dict(state["net"])
             average.load_state_dict(state["average"])
-            optimiser.load_state_dict(state["optimiser"])
+            for optimiser, saved_state in zip(both, state["optimisers"], strict=True):
+                optimiser.load_state_dict(saved_state)
             first = state["step"]
 
         leader = here.rank == 0
@@ -294,7 +326,7 @@ def train(
                     "step": step,
                     "net": net.state_dict(),
                     "average": average.state_dict(),
-                    "optimiser": optimiser.state_dict(),
+                    "optimisers": [optimiser.state_dict() for optimiser in both],
                 },
             )
 
@@ -303,11 +335,13 @@ def train(
         bar = tqdm(total=config.steps, initial=first, unit="step", disable=not leader or quiet, dynamic_ncols=True)
         for step in range(first, config.steps):
             net.train()
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(config, step)
+            for optimiser in both:
+                for group in optimiser.param_groups:
+                    group["lr"] = group["initial_lr"] * rate(config, step)
             losses.append(step_gradient(step))
             torch.nn.utils.clip_grad_norm_(net.parameters(), config.clip)
-            optimiser.step()
+            for optimiser in both:
+                optimiser.step()
             with torch.no_grad():
                 decay = min(config.ema, (1 + step) / (10 + step))
                 torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - decay)
@@ -324,7 +358,7 @@ def train(
                 if leader:
                     _append(
                         metrics_file,
-                        {"step": done, "loss": loss, "lr": learning_rate(config, step), "images_per_s": speed},
+                        {"step": done, "loss": loss, "rate": rate(config, step), "images_per_s": speed},
                     )
                 losses = []
             if leader and (done % look_every == 0 or last):
