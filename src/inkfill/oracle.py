@@ -31,10 +31,13 @@ class GaussianMixture:
         self.log_weights = weights.double().log().log_softmax(0)
         self.means = means.double()
         self.covariances = covariances.double()
-        self.variances, self.axes = torch.linalg.eigh(self.covariances)  # [M, D] and [M, D, D], columns are axes
+        self.variances, self.axes = torch.linalg.eigh(self.covariances)  # [1 or M, D], and [1 or M, D, D] in columns
         if self.variances.min() < -1e-6 * self.variances.max().clamp(min=1):
             raise InputError("a covariance has a negative eigenvalue")
         self.variances = self.variances.clamp(min=0)
+        # Components by covariance: all of them share the one, or each has its own. Means are kept along the axes too.
+        of = [slice(0, m)] if len(self.covariances) == 1 else [slice(i, i + 1) for i in range(m)]
+        self._groups = [(c, self.axes[i], self.variances[i], self.means[c] @ self.axes[i]) for i, c in enumerate(of)]
 
     @property
     def weights(self) -> Tensor:
@@ -62,31 +65,34 @@ class GaussianMixture:
             out[rows] = (z[rows] * self.variances[i].sqrt()) @ self.axes[i].T
         return self.means[component] + out
 
-    def _whitened(self, x: Tensor, signal: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """For x = sqrt(signal) x0 + sqrt(noise) eps: residuals along the axes [M, B, D], variances there [M, 1, D]."""
-        residual = x.double().flatten(1)[None] - signal.sqrt() * self.means[:, None]
-        return residual @ self.axes, (signal * self.variances + noise)[:, None]
-
-    def _log_components(self, along: Tensor, variance: Tensor) -> Tensor:
-        """log(weight_m N_m) for every component and row, [M, B]."""
-        logs = -0.5 * (along.square() / variance + (2 * math.pi * variance).log()).sum(-1)
-        return self.log_weights[:, None] + logs
+    def _log_components(self, x: Tensor, a: Tensor) -> Tensor:
+        """log(weight_m N_m(x)) at signal a, [B, M]. The square is multiplied out, so that it is matrix products."""
+        logs = []
+        for components, axes, variance, means in self._groups:
+            along, v = x @ axes, a * variance + 1 - a
+            square = (along.square() / v).sum(-1, keepdim=True) + a * (means.square() / v).sum(-1)
+            square = square - 2 * a.sqrt() * (along / v) @ means.T
+            logs.append(self.log_weights[components] - 0.5 * (square + (2 * math.pi * v).log().sum()))
+        return torch.cat(logs, 1)
 
     def log_density(self, x: Tensor, schedule: Schedule | None = None, t: int = 0) -> Tensor:
-        """log p(x) at level t of a schedule (level 0: of the clean prior), [B]."""
-        signal = schedule.alpha_bar[t] if schedule else torch.ones((), dtype=torch.float64)
-        return self._log_components(*self._whitened(x, signal, 1 - signal)).logsumexp(0)
+        """log p(x) at level t of a schedule (without one: of the clean prior), [B]."""
+        a = schedule.alpha_bar[t] if schedule else torch.ones((), dtype=torch.float64)
+        return self._log_components(x.double().flatten(1), a).logsumexp(1)
 
     def denoiser(self, schedule: Schedule) -> Denoiser:
         """E[x0 given x_t], exact: each component's mean (linear in x_t), weighted by its responsibility."""
 
         def denoise(x_t: Tensor, t: int) -> Tensor:
-            a = schedule.alpha_bar[t]
-            along, variance = self._whitened(x_t, a, 1 - a)
-            responsibility = self._log_components(along, variance).softmax(0)
-            shrunk = a.sqrt() * self.variances[:, None] / variance * along
-            means = self.means[:, None] + shrunk @ self.axes.transpose(-1, -2)
-            return (responsibility[..., None] * means).sum(0).view(x_t.shape).to(x_t.dtype)
+            a, x = schedule.alpha_bar[t], x_t.double().flatten(1)
+            responsibility = self._log_components(x, a).softmax(1)
+            mean = torch.zeros_like(x)
+            for components, axes, variance, means in self._groups:
+                shrink = a.sqrt() * variance / (a * variance + 1 - a)
+                r = responsibility[:, components]
+                along = r.sum(1, keepdim=True) * shrink * (x @ axes) + (r @ means) * (1 - a.sqrt() * shrink)
+                mean = mean + along @ axes.T
+            return mean.view(x_t.shape).to(x_t.dtype)
 
         return denoise
 
