@@ -131,6 +131,19 @@ def test_the_same_settings_give_the_same_weights(tmp_path, images_file):
     assert any(not torch.equal(a[k], c[k]) for k in a)
 
 
+def test_a_run_written_over_cannot_be_resumed_into(tmp_path, images_file):
+    """What is left of a run is gone as soon as another starts in its place."""
+    config = replace(SMALL, data=str(images_file))
+    train(config, tmp_path / "run", quiet=True)
+    before = torch.get_rng_state()
+    with pytest.raises(InputError):
+        train(replace(config, batch_size=3, masks="box:99"), tmp_path / "run", quiet=True)
+    assert (tmp_path / "run" / "state.pt").exists()  # refused before anything was touched
+    train(replace(config, steps=1, seed=5), tmp_path / "run", quiet=True)
+    assert load_state(tmp_path / "run" / "state.pt")["step"] == 1
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_minutes_become_steps(tmp_path, images_file):
     began = time.monotonic()
     train(replace(SMALL, data=str(images_file)), tmp_path / "run", minutes=0.03, quiet=True)
@@ -248,3 +261,5 @@ def test_two_processes_reach_the_weights_of_one(tmp_path, images_file):
     apart = sum((one[k] - two[k]).square().sum() for k in one).sqrt()
     assert moved > 0.05
     assert apart < 1e-2 * moved
+    losses = [json.loads((tmp_path / n / "metrics.jsonl").read_text().splitlines()[0])["loss"] for n in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)

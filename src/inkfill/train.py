@@ -206,13 +206,13 @@ class Processes:
         for gradient, summed in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
             gradient.copy_(summed.view_as(gradient))
 
-    def any_says(self, flag: bool) -> bool:
-        """True on every process when it is True on one, so that all leave the loop together."""
+    def total(self, value: float) -> float:
+        """The sum of a number over processes, known to all of them."""
         if self.world == 1:
-            return flag
-        said = torch.tensor(float(flag), device=self.device)
-        dist.all_reduce(said)
-        return bool(said > 0)
+            return value
+        summed = torch.tensor(value, device=self.device)
+        dist.all_reduce(summed)
+        return float(summed)
 
 
 @contextmanager
@@ -276,8 +276,9 @@ def train(
         spec = masks.parse(config.masks)
         draw_batch(config, dataset.train, spec, stream(0))  # says now if a mask does not fit
 
-        torch.manual_seed(config.seed)  # of the initial weights
-        net = UNet(config.unet).to(here.device)
+        with torch.random.fork_rng(devices=[]):  # the one use of torch's global generator: initial weights
+            torch.manual_seed(config.seed)
+            net = UNet(config.unet).to(here.device)
         both = optimisers(config, net)
         part = here.slice(config.batch_size)
 
@@ -305,6 +306,8 @@ def train(
         leader = here.rank == 0
         if leader:
             out.mkdir(parents=True, exist_ok=True)
+            if state is None:
+                state_file.unlink(missing_ok=True)  # of a run that is written over
             for unfinished in [*out.glob(".state-*"), *out.glob(".model-*")]:  # a kill in the middle of a write
                 unfinished.unlink()
             _cut_metrics(metrics_file, first)
@@ -350,7 +353,7 @@ def train(
             bar.update()
 
             if done % 50 == 0 or last:
-                loss = float(torch.stack(losses).sum()) / len(losses)
+                loss = here.total(float(torch.stack(losses).mean()))
                 speed = (done - first) * config.batch_size / (time.monotonic() - began)
                 if not math.isfinite(loss):
                     raise InputError(f"the loss is {loss} at step {done}: lower --learning-rate (last save kept)")
@@ -366,7 +369,8 @@ def train(
                 _append(metrics_file, {"step": done, **found})
                 bar.write(f"step {done}: validation loss {found['validation']:.5f}", file=sys.stderr)
                 _completions(average, config, dataset, out / "completions" / f"{done:07d}.png")
-            stop = here.any_says(bool(asked)) if here.world == 1 or done % 10 == 0 else False
+            # Processes ask each other now and then, so that all leave the loop at the same step.
+            stop = (here.world == 1 or done % 10 == 0) and here.total(len(asked)) > 0
             if stop or last or time.monotonic() - saved > save_seconds:
                 save(done)
                 saved = time.monotonic()
