@@ -169,25 +169,27 @@ def test_ddim_step_equals_diffusers(eta):
         torch.testing.assert_close(ours, step.prev_sample, rtol=1e-3, atol=1e-4)
 
 
-def test_dpmpp_2m_equals_diffusers():
-    """The whole trajectory on a toy denoiser, with diffusers' solver given the same levels."""
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_dpmpp_2m_equals_diffusers(eta):
+    """The whole trajectory on a toy denoiser, deterministic and stochastic, against diffusers on the same levels."""
     diffusers = pytest.importorskip("diffusers")
     from inkfill.samplers import dpmpp_2m
 
     theirs = diffusers.DPMSolverMultistepScheduler(
-        1000, algorithm_type="dpmsolver++", solver_order=2, solver_type="midpoint", lower_order_final=False,
-        final_sigmas_type="zero", timestep_spacing="linspace",
+        1000, algorithm_type="sde-dpmsolver++" if eta else "dpmsolver++", solver_order=2, solver_type="midpoint",
+        lower_order_final=False, final_sigmas_type="zero", timestep_spacing="linspace",
     )  # fmt: skip
     theirs.set_timesteps(10)
     schedule = Schedule(torch.cat([torch.ones(1), theirs.alphas_cumprod]))
     levels = [int(t) + 1 for t in theirs.timesteps] + [0]
-    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x, *fresh = torch.randn(11, 4, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def denoise(x_t, t):
         return torch.tanh(x_t * schedule.alpha_bar[t].sqrt())
 
-    expected = x.clone()
-    for t in theirs.timesteps:
+    expected, noises = x.clone(), iter(fresh)
+    for t, z in zip(theirs.timesteps, fresh, strict=True):
         eps = schedule.eps_from_x0(expected, int(t) + 1, denoise(expected, int(t) + 1))
-        expected = theirs.step(eps, t, expected).prev_sample
-    np.testing.assert_allclose(dpmpp_2m(denoise, x, schedule, levels), expected, rtol=2e-3, atol=2e-3)
+        expected = theirs.step(eps, t, expected, variance_noise=z if eta else None).prev_sample
+    found = dpmpp_2m(denoise, x, schedule, levels, lambda: next(noises), eta)
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)

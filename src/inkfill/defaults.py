@@ -1,6 +1,7 @@
 """Defaults that the command line shows in its help, kept where reading them needs no torch."""
 
-SAMPLERS = ("dpmpp", "ddim", "ancestral")  # DPM-Solver++(2M), DDIM with eta 0, ancestral DDPM
+# DPM-Solver++(2M), its stochastic form, DDIM with eta 0, ancestral DDPM
+SAMPLERS = ("dpmpp", "dpmpp-sde", "ddim", "ancestral")
 SAMPLER = "dpmpp"
 STEPS = 25  # network evaluations per completion
 SAMPLES = 8  # completions per image

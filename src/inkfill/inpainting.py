@@ -45,7 +45,9 @@ class Task:
         """Run the chosen sampler on a denoiser, from pure noise down the levels."""
         x, schedule = self.noise(), self.model.schedule
         if self.sampler == "dpmpp":
-            return dpmpp_2m(denoise, x, schedule, self.levels, self.watch)
+            return dpmpp_2m(denoise, x, schedule, self.levels, watch=self.watch)
+        if self.sampler == "dpmpp-sde":
+            return dpmpp_2m(denoise, x, schedule, self.levels, self.noise, eta=1.0, watch=self.watch)
         if self.sampler == "ddim":
             return ddim(denoise, x, schedule, self.levels, watch=self.watch)
         return ancestral(denoise, x, schedule, self.levels, self.noise, self.watch)

@@ -4,8 +4,8 @@ All take a denoiser, a starting state x at level ``levels[0]``, the schedule, an
 the state at level 0. ``watch(t, x_t, x0_hat)``, if given, is called at every level, for pictures of the process.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from torch import Tensor
@@ -35,7 +35,7 @@ def ddim(
     watch: Watch | None = None,
 ) -> Tensor:
     """DDIM (Song et al. 2021, eq. 12). ``eta`` = 0 is deterministic; above it needs ``noise``; 1 is ancestral."""
-    for t, s in itertools.pairwise(levels):
+    for t, s in pairwise(levels):
         x0_hat = denoise(x, t)
         if watch:
             watch(t, x, x0_hat)
@@ -56,13 +56,23 @@ def ancestral(
 
 
 def dpmpp_2m(
-    denoise: Denoiser, x: Tensor, schedule: Schedule, levels: Sequence[int], watch: Watch | None = None
+    denoise: Denoiser,
+    x: Tensor,
+    schedule: Schedule,
+    levels: Sequence[int],
+    noise: Noise | None = None,
+    eta: float = 0.0,
+    watch: Watch | None = None,
 ) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): deterministic, second order from the last two predictions."""
+    """DPM-Solver++(2M): second order from the last two predictions (Lu et al. 2022, DPM-Solver++, algorithm 2).
+
+    ``eta`` = 0 is the deterministic solver. ``eta`` = 1, with ``noise``, is its stochastic form (SDE-DPM-Solver++(2M),
+    appendix A there): fresh noise at every step lets later steps mend what earlier ones got wrong.
+    """
     alpha_bar = schedule.alpha_bar
     log_snr = (alpha_bar / (1 - alpha_bar).clamp(min=1e-12)).log() / 2  # lambda in the paper; level 0 is never used
     earlier: tuple[Tensor, float] | None = None
-    for t, s in itertools.pairwise(levels):
+    for t, s in pairwise(levels):
         x0_hat = denoise(x, t)
         if watch:
             watch(t, x, x0_hat)
@@ -73,7 +83,7 @@ def dpmpp_2m(
         if earlier is not None:
             before, h_before = earlier
             target = x0_hat + (x0_hat - before) * (h / h_before / 2)
-        # x_s = (sigma_s / sigma_t) x_t - alpha_s (exp(-h) - 1) target, which is the DDIM step towards ``target``.
-        x = schedule.reverse_step(x, target, t, s, 0.0, None)
+        # First order is a DDIM step towards x0_hat; second order is the same step towards the extrapolated target.
+        x = schedule.reverse_step(x, target, t, s, eta, noise() if noise and eta > 0 else None)
         earlier = x0_hat, h
     return x
