@@ -2,8 +2,8 @@
 
 # DPM-Solver++(2M), its stochastic form, DDIM with eta 0, ancestral DDPM
 SAMPLERS = ("dpmpp", "dpmpp-sde", "ddim", "ancestral")
-SAMPLER = "dpmpp"
-STEPS = 25  # network evaluations per completion
+SAMPLER = "dpmpp-sde"
+STEPS = 10  # network evaluations per completion
 SAMPLES = 8  # completions per image
 METHOD = "conditional"
 EVALUATION_MASKS = ("half:left", "box:10", "quadrants:3", "pixels:0.9", "bbox:8")

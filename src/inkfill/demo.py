@@ -20,6 +20,7 @@ from inkfill.rng import SampleNoise, stream
 
 GALLERY = ("half:left", "half:random", "box:14", "quadrants:3", "pixels:0.9", "strokes", "stripes:3", "all")
 SCORED_IMAGES, SCORED_SAMPLES = 100, 4
+FRAMES = 40  # steps of the animation: more than needed, to see it happen
 TITLE = "inkfill demo"
 Bar = Callable[[int, str], AbstractContextManager[Callable[[int], object]]]
 
@@ -44,7 +45,7 @@ def reverse_frames(
         states.append(np.where(mask, to_uint8(x_t), images))
         beliefs.append(to_uint8(x0_hat))
 
-    filled = inpaint(model, images, mask, samples=1, seed=seed, rows=len(images), watch=watch)[:, 0]
+    filled = inpaint(model, images, mask, 1, steps=FRAMES, seed=seed, rows=len(images), watch=watch)[:, 0]
     return [*levels, 0], [*states, filled], [*beliefs, filled]
 
 
