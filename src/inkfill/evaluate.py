@@ -12,11 +12,14 @@ from inkfill import metrics
 from inkfill.data import Images
 from inkfill.denoiser import Model
 from inkfill.inpainting import fit_mask, inpaint
+from inkfill.rng import stream
 
 COLUMNS = {  # key in a row: heading, format
     "mask": ("mask", "{}"),
     "crps": ("CRPS", "{:.4f}"),
     "crps_se": ("+-", "{:.4f}"),
+    "energy": ("energy", "{:.4f}"),
+    "coverage90": ("90 % covers", "{:.3f}"),
     "psnr_mean": ("PSNR mean", "{:.2f}"),
     "psnr_sample": ("PSNR sample", "{:.2f}"),
     "evaluations": ("nfe", "{:g}"),
@@ -41,7 +44,8 @@ def evaluate(
     filled = inpaint(model, images, mask, samples, method, steps, seed, sampler, progress=progress)
     seconds = time.perf_counter() - began
     completions = len(images) * samples
-    score = metrics.crps(images, filled, mask)
+    score, energy = metrics.crps(images, filled, mask), metrics.energy_score(images, filled, mask)
+    ranks = metrics.ranks(images, filled, mask, stream(seed, "ranks"))
     return {
         "mask": spec,
         "method": method,
@@ -52,6 +56,9 @@ def evaluate(
         "seed": seed,
         "crps": float(np.nanmean(score)) if samples > 1 and mask.any() else float("nan"),
         "crps_se": metrics.standard_error(score),
+        "energy": float(np.nanmean(energy)) if samples > 1 and mask.any() else float("nan"),
+        "coverage90": metrics.coverage(ranks, 0.9) if mask.any() else float("nan"),
+        "ranks": ranks.tolist(),
         "psnr_mean": metrics.psnr(metrics.mse_of_mean(images, filled, mask)) if mask.any() else float("inf"),
         "psnr_sample": metrics.psnr(metrics.mse_of_sample(images, filled, mask)) if mask.any() else float("inf"),
         "evaluations": (model.evaluations - before) / completions,
