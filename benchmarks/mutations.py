@@ -126,7 +126,7 @@ MUTATIONS = (
     Mutation(
         "all: noise depends on the place in the batch",
         "inpainting.py",
-        "noise = SampleNoise(seed, image, sample, (1, h, w), model.device)",
+        "noise = SampleNoise(seed, first + image, sample, (1, h, w), model.device)",
         "noise = SampleNoise(seed, np.arange(len(chunk)), sample, (1, h, w), model.device)",
     ),
 )

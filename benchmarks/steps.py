@@ -10,7 +10,7 @@ from pathlib import Path
 import inkfill
 from inkfill import data, defaults
 from inkfill.checkpoint import SHIPPED, file_hash, written_whole
-from inkfill.evaluate import evaluate, machine
+from inkfill.evaluate import Cell, evaluate, machine
 
 MASKS = ("half:left", "box:10", "pixels:0.9")
 
@@ -18,6 +18,7 @@ MASKS = ("half:left", "box:10", "pixels:0.9")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, nargs="+", default=[5, 10, 15, 25, 50, 100])
+    parser.add_argument("--samplers", nargs="+", default=list(defaults.SAMPLERS), choices=defaults.SAMPLERS)
     parser.add_argument("--count", type=int, default=200, help="validation digits")
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--checkpoint", type=Path, default=SHIPPED)
@@ -29,11 +30,12 @@ def main() -> None:
     images = digits.validation[: arguments.count]
     rows = []
     print(f"{digits.name}, validation, {len(images)} digits, K = {arguments.samples}: mean CRPS of {', '.join(MASKS)}")
-    print("evaluations  " + "".join(f"{sampler:>11}" for sampler in defaults.SAMPLERS))
+    print("evaluations  " + "".join(f"{sampler:>11}" for sampler in arguments.samplers))
     for steps in arguments.steps:
         scores = []
-        for sampler in defaults.SAMPLERS:
-            found = [evaluate(model, images, m, arguments.samples, "conditional", steps, 0, sampler) for m in MASKS]
+        for sampler in arguments.samplers:
+            cells = [Cell(mask, "conditional", steps, arguments.samples, 0, sampler) for mask in MASKS]
+            found = [evaluate(model, images, cell) for cell in cells]
             scores.append(sum(row["crps"] for row in found) / len(MASKS))
             rows += found
         print(f"{steps:11d}  " + "".join(f"{score:11.4f}" for score in scores), flush=True)

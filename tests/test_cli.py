@@ -327,3 +327,57 @@ def test_one_picture_takes_seconds(tmp_path, images):
     subprocess.run([sys.executable, "-m", "inkfill", *arguments], check=True, capture_output=True)
     assert time.perf_counter() - began < 20
     assert torch.from_numpy(np.load(out)).shape == (3, 1, 28, 28)
+
+
+def test_an_evaluation_goes_on_where_it_was(checkpoint, tmp_path, capsys):
+    out = tmp_path / "results"
+    settings = ["--data", "rendered", "--count", 3, "--samples", 2, "--steps", 2, "--checkpoint", checkpoint]
+    assert run("evaluate", *settings, "--mask", "half:left", "--out", out) == 0
+    (cell,) = (out / "cells").iterdir()
+    made, rows = cell.stat().st_mtime_ns, json.loads((out / "results.json").read_text())["rows"]
+    tail = ["--mask", "half:left", "--mask", "box:10", "--method", "conditional", "--method", "nearest", "--out", out]
+    assert run("evaluate", *settings, *tail) == 0
+    assert cell.stat().st_mtime_ns == made
+    again = json.loads((out / "results.json").read_text())["rows"]
+    assert [(row["mask"], row["method"]) for row in again] == [
+        (mask, method) for mask in ("half:left", "box:10") for method in ("conditional", "nearest")
+    ]
+    assert again[0] == rows[0]
+    page = (out / "report.html").read_text()
+    assert "cell-3.png" in page
+    for picture in out.glob("*.png"):
+        Image.open(picture).verify()
+    assert run("evaluate", *settings, "--mask", "half:left", "--out", out, "--overwrite") == 0
+    assert len(list((out / "cells").iterdir())) == 1
+    capsys.readouterr()
+    refused(capsys, "evaluate", "--method", "magic", "--out", out, says=["conditional", "nearest"])
+    refused(capsys, "evaluate", "--method", "regression", says=["--regression"])
+
+
+def test_two_processes_evaluate_like_one(checkpoint, tmp_path):
+    settings = ["--data", "rendered", "--count", 5, "--samples", 2, "--steps", 2, "--checkpoint", checkpoint]
+    settings += ["--mask", "half:left", "--mask", "strokes"]
+    assert run("evaluate", *settings, "--out", tmp_path / "one") == 0
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "inkfill"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = [str(word) for word in [*launcher, "evaluate", *settings, "--out", tmp_path / "two"]]
+    subprocess.run(words, check=True, env=environment, capture_output=True, timeout=300)
+    for one, two in zip(
+        sorted((tmp_path / "one/cells").iterdir()), sorted((tmp_path / "two/cells").iterdir()), strict=True
+    ):
+        assert one.name == two.name
+        with np.load(one) as a, np.load(two) as b:
+            assert np.abs(a["filled"].astype(int) - b["filled"]).max() <= 1  # one grey level: rounding
+            assert a["cost"][0] == b["cost"][0]
+
+
+def test_a_report_on_completions(checkpoint, images, tmp_path, capsys):
+    out = tmp_path / "page"
+    tail = ["--mask", "half:left", "--samples", 3, "--steps", 2, "--checkpoint", checkpoint, "--report", out]
+    assert run("inpaint", images, *tail, "--out", tmp_path / "filled.npy") == 0
+    assert str(out / "report.html") in capsys.readouterr().out
+    spread, filled = np.load(out / "spread.npy"), np.load(tmp_path / "filled.npy")
+    np.testing.assert_allclose(spread, (filled / 255).std(1), atol=1e-6)
+    assert (out / "image-2.png").exists()
+    assert not (out / "labels.npy").exists()  # the classifier knows MNIST, and these weights were trained on nothing
+    refused(capsys, "inpaint", images, *tail, "--out", tmp_path / "other.npy", says=["--overwrite"])

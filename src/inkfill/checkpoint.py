@@ -50,18 +50,18 @@ def unet_config(settings: dict[str, Any]) -> UNetConfig:
     return UNetConfig(**shape)
 
 
-def save_network(path: Path, net: UNet, weights: dict[str, Tensor], recipe: dict[str, Any]) -> None:
-    """Write weights (float32), the network's shape and the recipe that made them."""
+def write_weights(path: Path, weights: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Write weights (float32) and what they are, whole or not at all."""
     tensors = {name: value.detach().cpu().float().contiguous() for name, value in weights.items()}
-    about = {"format": FORMAT, "unet": asdict(net.config), "recipe": recipe}
     # One entry: safetensors writes several in no fixed order, and equal weights should be equal bytes.
     metadata = {"inkfill": json.dumps(about, sort_keys=True)}
     with written_whole(path) as temporary:
         temporary.write_bytes(safetensors_bytes(tensors, metadata))
 
 
-def load_network(path: Path) -> tuple[UNet, dict[str, Any]]:
-    """The network (eval mode, CPU, float32) and its recipe. Raises InputError."""
+def read_weights(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights of a format, and what they are. Raises InputError for anything that is not a whole file of that
+    format."""
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
     try:
@@ -73,21 +73,31 @@ def load_network(path: Path) -> tuple[UNet, dict[str, Any]]:
             f"{path}: not a whole safetensors file ({error}); pickles (.pt, .pth) are never read"
         ) from None
     try:
-        about = json.loads(metadata["inkfill"])
-        if about["format"] != FORMAT:
-            raise InputError(f"{path}: format {about['format']!r}, but this version of inkfill reads {FORMAT!r}")
+        about: dict[str, Any] = json.loads(metadata["inkfill"])
+        if about["format"] != kind:
+            raise InputError(f"{path}: format {about['format']!r}, but {kind!r} is needed here")
     except (KeyError, TypeError, json.JSONDecodeError):
         raise InputError(f"{path}: not an inkfill checkpoint, it does not say how it was made") from None
+    if not all(bool(w.isfinite().all()) for w in weights.values()):
+        raise InputError(f"{path}: holds NaN or infinite weights")
+    return weights, about
+
+
+def save_network(path: Path, net: UNet, weights: dict[str, Tensor], recipe: dict[str, Any]) -> None:
+    """Write weights, the network's shape and the recipe that made them."""
+    write_weights(path, weights, {"format": FORMAT, "unet": asdict(net.config), "recipe": recipe})
+
+
+def load_network(path: Path) -> tuple[UNet, dict[str, Any]]:
+    """The network (eval mode, CPU, float32) and its recipe. Raises InputError."""
+    weights, about = read_weights(path, FORMAT)
     try:
         recipe: dict[str, Any] = about["recipe"]
-        config = unet_config(about["unet"])
-        net = UNet(config)
+        net = UNet(unet_config(about["unet"]))
         net.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise InputError(f"{path}: weights of another architecture ({first})") from None
-    if not all(bool(w.isfinite().all()) for w in weights.values()):
-        raise InputError(f"{path}: holds NaN or infinite weights")
     return net.eval().requires_grad_(False), recipe
 
 

@@ -95,6 +95,11 @@ def demo(out: Path, data: str, seed: int, checkpoint: Path | None, device: str |
 @option("--resume", is_flag=True, help="Go on from the last save; every other setting comes from there.")
 @overwrite_option
 @option("--masks", help="Mask mixture to train on [default: a broad one].")
+@option(
+    "--objective",
+    type=click.Choice(["noise", "regression"]),
+    help="noise: diffusion. regression: one best guess, a reference for inkfill evaluate [default: noise].",
+)
 @option("--batch-size", type=click.IntRange(1), help="Images per step [default: 64].")
 @option("--learning-rate", type=float, help="AdamW's, at the top of its curve [default: 0.003].")
 @option("--schedule", type=click.Choice(["cosine", "linear"]), help="Noise schedule [default: cosine].")
@@ -157,6 +162,7 @@ def train(
 @checkpoint_option
 @device_option
 @overwrite_option
+@option("--report", type=click.Path(path_type=Path), help="Folder for a page on every image: see below.")
 def inpaint(
     images: Path,
     mask: str,
@@ -169,6 +175,7 @@ def inpaint(
     checkpoint: Path | None,
     device: str | None,
     overwrite: bool,
+    report: Path | None,
 ) -> None:
     """Fill the holes in IMAGES, --samples times over.
 
@@ -181,10 +188,15 @@ def inpaint(
 
     With one completion of one picture, a .png is that picture; otherwise it is a sheet of masked images, completions,
     their mean and their spread. Pixels that are known are returned bit for bit.
+
+    --report DIR writes report.html with the completions of each image, their mean, a map of their spread and, with
+    weights trained on MNIST, the digits they show ("3: 0.61, 8: 0.35"); and the same as arrays.
     """
     from inkfill import data, files, inpainting
 
     _check_out(out, overwrite, (".npy", ".png"))
+    if report:
+        _check_out(report, overwrite, ())
     pictures = data.read_images(images)
     data.check_size(pictures, str(images))
     hidden = inpainting.fit_mask(files.read_mask(mask), pictures, seed)
@@ -195,6 +207,12 @@ def inpaint(
     names = sorted(p.stem for p in images.iterdir() if p.suffix.lower() in data.PICTURES) if images.is_dir() else None
     files.write_completions(out, pictures, hidden, filled, names)
     click.echo(f"wrote {out}: {len(pictures)} x {samples} completions of {pictures.shape[1]}x{pictures.shape[2]}")
+    if report:
+        from inkfill.report import write_inpainting
+
+        digits = model.recipe.get("trained_on") == "mnist" and pictures.shape[1:] == (28, 28)
+        titles = names or [f"image {i}" for i in range(len(pictures))]
+        click.echo(f"wrote {write_inpainting(report, pictures, hidden, filled, titles, digits)}")
 
 
 @cli.command()
@@ -246,13 +264,29 @@ def sample(
 )
 @option("--count", type=click.IntRange(1), default=1000, show_default=True, help="Images, from the first on.")
 @samples_option
-@method_option
-@steps_option
+@option(
+    "--method",
+    "names",
+    multiple=True,
+    default=[defaults.METHOD],
+    show_default=True,
+    help="As in inkfill methods, or mean, nearest, empirical, regression; may be repeated.",
+)
+@option(
+    "--steps",
+    "counts",
+    type=click.IntRange(1),
+    multiple=True,
+    default=[defaults.STEPS],
+    show_default=True,
+    help="Noise levels visited; repeated, it gives a curve.",
+)
 @sampler_option
 @seed_option
 @checkpoint_option
+@option("--regression", type=click.Path(path_type=Path), help="Checkpoint trained with --objective regression.")
 @device_option
-@option("--out", type=click.Path(path_type=Path), help="Folder for results.json.")
+@option("--out", type=click.Path(path_type=Path), help="Folder for results.json and report.html.")
 @overwrite_option
 def evaluate(
     data: str,
@@ -260,11 +294,12 @@ def evaluate(
     specs: tuple[str, ...],
     count: int,
     samples: int,
-    method: str,
-    steps: int,
+    names: tuple[str, ...],
+    counts: tuple[int, ...],
     sampler: str,
     seed: int,
     checkpoint: Path | None,
+    regression: Path | None,
     device: str | None,
     out: Path | None,
     overwrite: bool,
@@ -274,50 +309,111 @@ def evaluate(
     \b
     inkfill evaluate
     inkfill evaluate --mask half:left --mask strokes --samples 16 --count 200 --out results/
+    inkfill evaluate --method conditional --method ddnm --method nearest --steps 10 --steps 50 --out results/
+    torchrun --nproc-per-node 2 -m inkfill evaluate --out results/        the same figures, by two processes
 
-    CRPS (lower is better) rewards completions that are sharp and right about what is uncertain; intensities are in
-    [0, 1]. PSNR of the mean of the completions, and of one completion, in dB. nfe: network evaluations per
-    completion. bbox:N is placed from the digit itself, which a real mask cannot be.
+    With --out, completions are kept as they are made: the same command after a stop goes on where it was, and more
+    masks or methods join what is there.
+
+    CRPS and energy score (lower is better) reward completions that are sharp and right about what is uncertain;
+    intensities are in [0, 1]. PSNR of the mean of the completions, and of one completion, in dB. nfe: network
+    evaluations per completion. bbox:N is placed from the digit itself, which a real mask cannot be.
     """
     import json
+    import shutil
 
     from inkfill import masks
     from inkfill.checkpoint import SHIPPED, file_hash, written_whole
     from inkfill.data import array_hash
-    from inkfill.evaluate import evaluate as measure
-    from inkfill.evaluate import machine, table
+    from inkfill.denoiser import load
+    from inkfill.evaluate import LABEL_COLUMNS, Cell, Judges, check_method, complete, kept, machine, score, table
+    from inkfill.processes import processes
+    from inkfill.references import REFERENCES
+    from inkfill.report import write_evaluation
 
     result = out / "results.json" if out else None
-    if result:
-        _check_out(result, overwrite, (".json",))
-    specs = specs or defaults.EVALUATION_MASKS
+    if out and not (out / "cells").is_dir():
+        _check_out(out, overwrite, ())
+    specs = tuple(dict.fromkeys(specs or defaults.EVALUATION_MASKS))
     for spec in specs:
         masks.parse(spec)
-    model = _model(checkpoint, device)
+    for name in names:
+        check_method(name)
+    plain = (*REFERENCES, "regression")  # these have no steps
+    model, regressor = _model(checkpoint, device), load(regression, device) if regression else None
+    if "regression" in names and regressor is None:
+        raise InputError("the method regression needs --regression FILE (inkfill train --objective regression)")
     dataset = _data(data)
-    images = dataset.split(split)[:count]
-    rows = []
-    for spec in specs:
-        with _bar(len(images) * samples, spec) as progress:
-            rows.append(measure(model, images, spec, samples, method, steps, seed, sampler, progress))
-    click.echo(
-        f"{dataset.name}, {split} split, {len(images)} images, K = {samples}, {method}, {sampler}, {steps} steps"
-    )
+    images, labels = dataset.split(split)[:count], dataset.labels.get(split)
+    labels = labels[:count] if labels is not None else None
+    weights = file_hash(checkpoint or SHIPPED)
+    about = {"data": array_hash(images), "weights": weights, "regression": file_hash(regression) if regression else ""}
+    cells = [
+        Cell(spec, name, steps, samples, seed, sampler)
+        for spec in specs
+        for name in dict.fromkeys(names)
+        for steps in ((1,) if name in plain else dict.fromkeys(counts))
+    ]
+    results = []
+    with processes() as here:
+        leader = here.rank == 0
+        if out and overwrite and leader:
+            shutil.rmtree(out / "cells", ignore_errors=True)
+        judges = Judges.of(dataset) if leader and labels is not None else None
+        for i, cell in enumerate(cells):
+            title = f"{i + 1}/{len(cells)} {cell.mask} {cell.method}"
+            with _bar(len(images) * samples // here.world, title) as progress:
+
+                def run(cell: Cell = cell, progress: Callable[[int], object] = progress) -> Any:
+                    return complete(model, images, cell, dataset.train, regressor, here, progress)
+
+                done = kept(out, cell, about, run, leader) if out else run()
+            if leader:
+                results.append((cell, done, score(images, done, cell, labels, judges)))
+    if not leader:
+        return
+    rows = [row for _, _, row in results]
+    said = f"{dataset.name}, {split} split, {len(images)} images, K = {samples}, seed {seed}, sampler {sampler}"
+    click.echo(said)
     click.echo(table(rows))
-    if result:
-        report = {
+    if judges:
+        click.echo(table(rows, LABEL_COLUMNS))
+    if result and out:
+        provenance = {
             "inkfill": __version__,
             "data": dataset.name,
-            "data_hash": array_hash(images),
+            "data_hash": about["data"],
             "split": split,
             "checkpoint": str(checkpoint or "shipped"),
-            "checkpoint_hash": file_hash(checkpoint or SHIPPED),
+            "checkpoint_hash": weights,
             "machine": machine(model),
-            "rows": rows,
         }
         with written_whole(result) as temporary:
-            temporary.write_text(json.dumps(report, indent=1))
-        click.echo(f"wrote {result}")
+            temporary.write_text(json.dumps({**provenance, "rows": rows}, indent=1))
+        where = machine(model)
+        made = f"{said}. Weights {provenance['checkpoint']} ({weights}), {where['device']}, {where['threads']} threads."
+        click.echo(f"wrote {result} and {write_evaluation(out, images, results, made)}")
+
+
+@cli.command("train-classifier")
+@option("--out", type=click.Path(path_type=Path), required=True, help="FILE.safetensors to write.")
+@option("--data", default="mnist", show_default=True, help="A data set of 28x28 images with labels.")
+@option("--masks", default="none", show_default=True, help="none: whole digits. training: digits with holes.")
+@option("--steps", type=click.IntRange(1), default=6000, show_default=True, help="Of 128 images each.")
+@seed_option
+@overwrite_option
+def train_classifier(out: Path, data: str, masks: str, steps: int, seed: int, overwrite: bool) -> None:
+    """Train a classifier that judges completions (or, with --masks training, the yardstick for them).
+
+    \b
+    inkfill train-classifier --out classifier.safetensors
+    inkfill train-classifier --out masked-classifier.safetensors --masks training
+    """
+    from inkfill.classifier import train_classifier as run
+
+    _check_out(out, overwrite, (".safetensors",))
+    accuracy = run(_data(data), masks, out, steps, seed=seed)
+    click.echo(f"wrote {out}: {accuracy:.2%} of validation images right")
 
 
 @cli.command()

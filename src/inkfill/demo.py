@@ -14,7 +14,7 @@ from inkfill import defaults, figures, masks
 from inkfill.checkpoint import written_whole
 from inkfill.data import Dataset, Images, check_size, to_uint8, to_x0
 from inkfill.denoiser import Model
-from inkfill.evaluate import evaluate, machine, table
+from inkfill.evaluate import Cell, evaluate, machine, table
 from inkfill.inpainting import fit_mask, inpaint
 from inkfill.rng import SampleNoise, stream
 
@@ -117,8 +117,7 @@ def write_demo(model: Model, dataset: Dataset, out: Path, seed: int, bar: Bar) -
     rows = []
     with bar(len(defaults.EVALUATION_MASKS) * len(scored) * SCORED_SAMPLES, "scores") as progress:
         for spec in defaults.EVALUATION_MASKS:
-            method = (defaults.METHOD, defaults.STEPS, seed, defaults.SAMPLER)
-            rows.append(evaluate(model, scored, spec, SCORED_SAMPLES, *method, progress))
+            rows.append(evaluate(model, scored, Cell(spec, samples=SCORED_SAMPLES, seed=seed), progress))
 
     page = out / "index.html"
     with written_whole(page) as temporary:

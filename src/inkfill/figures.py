@@ -1,7 +1,9 @@
 """Pictures from arrays. Nothing here runs a network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +30,12 @@ def masked(image: Images, mask: NDArray[np.bool_]) -> RGB:
 
 def spread(completions: Images) -> RGB:
     """Per-pixel standard deviation over the first axis, from black through orange to white at half of full scale."""
-    level = np.clip(completions.astype(np.float64).std(0) / 127.5, 0, 1)
+    return heat(completions.astype(np.float64).std(0))
+
+
+def heat(values: NDArray[np.floating]) -> RGB:
+    """Grey levels of difference, from black at 0 through orange to white at half of full scale."""
+    level = np.clip(values / 127.5, 0, 1)
     return np.stack([255 * np.clip(c * level, 0, 1) for c in (3.0, 1.6, 1.0)], -1).round().astype(np.uint8)
 
 
@@ -55,9 +62,15 @@ def sheet(
 
 
 def gallery(
-    images: Images, mask: NDArray[np.bool_], filled: Images, names: Sequence[str] = (), show: int = 4, zoom: int = ZOOM
+    images: Images,
+    mask: NDArray[np.bool_],
+    filled: Images,
+    names: Sequence[str] = (),
+    show: int = 4,
+    zoom: int = ZOOM,
+    original: bool = True,
 ) -> RGB:
-    """A row an image: masked, ``show`` completions, the mean and the spread of all of them, the original.
+    """A row an image: masked, ``show`` completions, the mean and the spread of all of them, and the original if known.
 
     ``images`` uint8 ``[N, H, W]``, ``mask`` bool of the same shape, ``filled`` uint8 ``[N, K, H, W]``.
     """
@@ -65,10 +78,9 @@ def gallery(
     rows = []
     for image, hidden, completions in zip(images, mask, filled, strict=True):
         mean = grey(completions.astype(np.float64).mean(0).round().astype(np.uint8))
-        rows.append(
-            [masked(image, hidden), *(grey(c) for c in completions[:show]), mean, spread(completions), grey(image)]
-        )
-    columns = ["masked", *(f"sample {k + 1}" for k in range(show)), "mean", "spread", "original"]
+        row = [masked(image, hidden), *(grey(c) for c in completions[:show]), mean, spread(completions)]
+        rows.append([*row, grey(image)] if original else row)
+    columns = ["masked", *(f"sample {k + 1}" for k in range(show)), "mean", "spread", *["original"] * original]
     return sheet(rows, columns, names, zoom)
 
 
@@ -84,3 +96,22 @@ def save_animation(frames: Sequence[RGB], path: Path, milliseconds: int = 90) ->
     times = [milliseconds] * (len(frames) - 1) + [2000]
     with written_whole(path) as temporary:
         pictures[0].save(temporary, save_all=True, append_images=pictures[1:], duration=times, loop=0)
+
+
+@contextmanager
+def plot(path: Path, panels: int, across: int, size: tuple[float, float]) -> Iterator[list[Any]]:
+    """A grid of matplotlib axes of ``size`` inches each, written to ``path``, whole or not at all, when they are
+    drawn."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    across = max(1, min(across, panels))
+    down = max(1, -(-panels // across))
+    figure = Figure(figsize=(across * size[0], down * size[1]), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(np.atleast_1d(figure.subplots(down, across)).flat)
+    for axis in axes[panels:]:
+        axis.remove()
+    yield axes[:panels]
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)

@@ -210,13 +210,15 @@ def inpaint(
     rows: int | None = None,
     progress: Callable[[int], object] | None = None,
     watch: Watch | None = None,
+    first: int = 0,
 ) -> Images:
     """Fill what ``mask`` hides, ``samples`` times over. Gives uint8 ``[N, samples, H, W]``.
 
     ``images`` is uint8 ``[N, H, W]``; ``mask`` is bool, True = missing, ``[N, H, W]`` or ``[H, W]``, or a spec such as
     ``"half:left"``. Known pixels come back bit for bit. The noise of image i, sample k depends on ``(seed, i, k)``
     alone, so ``rows`` (how many completions go through the network together) is a matter of speed and memory.
-    ``progress`` is told how many completions were finished. Raises InputError for bad input.
+    ``first`` is the number of the first image, for a part of a set that is to get what the whole would. ``progress`` is
+    told how many completions were finished. Raises InputError for bad input.
     """
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
@@ -243,7 +245,7 @@ def inpaint(
             image, sample = chunk // samples, chunk % samples
             hidden = torch.from_numpy(mask[image][:, None]).to(model.device)
             observation = Observation.of(to_x0(images[image]).to(model.device), hidden)
-            noise = SampleNoise(seed, image, sample, (1, h, w), model.device)
+            noise = SampleNoise(seed, first + image, sample, (1, h, w), model.device)
             x0 = METHODS[method].run(Task(model, observation, noise, levels, sampler, watch))
             flat[chunk] = np.where(mask[image], to_uint8(x0), images[image])
             if progress:

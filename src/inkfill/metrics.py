@@ -1,9 +1,12 @@
 """How good completions are, over missing pixels only, intensities in [0, 1].
 
 ``truth`` is uint8 ``[N, H, W]``, ``filled`` uint8 ``[N, K, H, W]``, ``mask`` bool ``[N, H, W]`` (True = missing).
-Every function gives float64 ``[N]``, NaN for an image with nothing missing, so that means and errors over images are
-the caller's choice.
+Pixel measures give float64 ``[N]``, NaN for an image with nothing missing, so that means and errors over images are
+the caller's choice. Label measures take probabilities, distances between sets of images take features: whoever calls
+them runs the classifier.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +15,7 @@ from inkfill.data import Images
 
 PerImage = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Floats = NDArray[np.floating]
 
 
 def _mean_missing(values: NDArray[np.floating], mask: Mask) -> PerImage:
@@ -35,6 +39,36 @@ def psnr(mse: PerImage) -> float:
     """PSNR in dB of the squared error averaged over images: one perfect image does not make it infinite."""
     mean = float(np.nanmean(mse))
     return float("inf") if mean == 0 else -10 * float(np.log10(mean))
+
+
+def ssim(truth: Images, filled: Images, mask: Mask) -> PerImage:
+    """Structural similarity of one completion, averaged over the K (Wang et al. 2004, eq. 13).
+
+    Local statistics are those of whole images under a Gaussian window (11 x 11, standard deviation 1.5 pixels,
+    mirrored at the edges); the map is averaged over missing pixels.
+    """
+    taps = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    taps /= taps.sum()
+
+    def blur(x: Floats) -> Floats:
+        for axis in (-2, -1):
+            width = [(0, 0)] * x.ndim
+            width[axis] = (5, 5)
+            padded, length = np.pad(x, width, mode="symmetric"), x.shape[axis]
+            x = sum(tap * padded.take(range(i, i + length), axis) for i, tap in enumerate(taps))
+        return x
+
+    y = truth / 255
+    mean_y, square_y = blur(y), blur(y**2)
+    total = np.zeros(y.shape)
+    for completion in filled.swapaxes(0, 1):
+        x = completion / 255
+        mean_x = blur(x)
+        variance_x, variance_y = blur(x**2) - mean_x**2, square_y - mean_y**2
+        covariance = blur(x * y) - mean_x * mean_y
+        top = (2 * mean_x * mean_y + 0.01**2) * (2 * covariance + 0.03**2)
+        total += top / ((mean_x**2 + mean_y**2 + 0.01**2) * (variance_x + variance_y + 0.03**2))
+    return _mean_missing(total / filled.shape[1], mask)
 
 
 def crps(truth: Images, filled: Images, mask: Mask) -> PerImage:
@@ -112,7 +146,92 @@ def coverage(histogram: NDArray[np.int64], level: float) -> float:
     return float(share @ inside)
 
 
+# ---- labels ----------------------------------------------------------------------------------------------------------
+
+
+def vote(probabilities: Floats, smoothing: float = 0.02) -> Floats:
+    """Label posterior ``[N, L]`` from a classifier's probabilities ``[N, K, L]`` for the K completions of each image.
+
+    Their mean, with ``smoothing`` of a completion added to every label: K completions cannot say that a label is
+    impossible, only that they have not seen it.
+    """
+    total = probabilities.sum(1, dtype=np.float64) + smoothing
+    return total / total.sum(1, keepdims=True)
+
+
+def negative_log_likelihood(posterior: Floats, labels: NDArray[np.integer]) -> PerImage:
+    """-log of what a label posterior ``[N, L]`` gave to the true label, in nats, ``[N]``."""
+    return -np.log(posterior[np.arange(len(labels)), labels])
+
+
+def brier(probabilities: Floats, labels: NDArray[np.integer]) -> PerImage:
+    """Brier score of the label posterior behind K draws ``[N, K, L]``, unbiased in K (K >= 2), ``[N]``.
+
+    |p - e|^2 for the true label's unit vector e; |p|^2 is estimated from pairs of different draws, so that few
+    completions are not punished for being few, and the figure can stand beside that of a classifier that gives p
+    itself.
+    """
+    k = probabilities.shape[1]
+    total = probabilities.sum(1, dtype=np.float64)
+    square = ((total**2).sum(1) - (probabilities.astype(np.float64) ** 2).sum((1, 2))) / (k * (k - 1))
+    return 1 - 2 * total[np.arange(len(labels)), labels] / k + square
+
+
+def calibration_error(posterior: Floats, labels: NDArray[np.integer], bins: int = 10) -> float:
+    """Expected calibration error: |accuracy - confidence| of the top label, averaged over equal bins of confidence."""
+    confidence, right = posterior.max(1), posterior.argmax(1) == labels
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    apart = np.abs(np.bincount(place, right - confidence, bins))
+    return float(apart.sum() / len(labels))
+
+
+# ---- sets of images --------------------------------------------------------------------------------------------------
+
+
+def frechet_distance(a: Floats, b: Floats) -> float:
+    """Frechet distance of two sets of features, ``[N, D]`` and ``[M, D]``, as Gaussians (Heusel et al. 2017, eq. 6).
+
+    Squared, as is usual. It falls with N and M, so print the distance between two sets of real images of that size too.
+    """
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    cov_a, cov_b = np.cov(a.T), np.cov(b.T)
+    values, axes = np.linalg.eigh(cov_a)
+    root = axes * np.sqrt(values.clip(0)) @ axes.T
+    # The trace of (A B)^(1/2) is that of (A^(1/2) B A^(1/2))^(1/2), which is symmetric.
+    cross = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
+    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * cross)
+
+
+def kernel_distance(a: Floats, b: Floats) -> float:
+    """Squared maximum mean discrepancy with the kernel (x . y / D + 1)^3, unbiased (Binkowski et al. 2018, eq. 4).
+
+    ``[N, D]`` and ``[M, D]``. Unlike the Frechet distance it does not depend on the sizes, and it can be negative.
+    """
+    a, b = a.astype(np.float64), b.astype(np.float64)
+
+    def kernel(x: Floats, y: Floats) -> Floats:
+        return (x @ y.T / x.shape[1] + 1) ** 3
+
+    def within(x: Floats) -> float:
+        table = kernel(x, x)
+        return float((table.sum() - np.trace(table)) / (len(x) * (len(x) - 1)))
+
+    return within(a) + within(b) - 2 * float(kernel(a, b).mean())
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
+
+
 def standard_error(values: PerImage) -> float:
     """Standard error of the mean over images."""
     good = values[~np.isnan(values)]
     return float(good.std(ddof=1) / np.sqrt(len(good))) if len(good) > 1 else float("nan")
+
+
+def bootstrap_error(
+    statistic: Callable[[NDArray[np.int64]], float], n: int, rng: np.random.Generator, rounds: int = 200
+) -> float:
+    """Standard error of a statistic of n images by drawing them again: ``statistic(indices)`` for resampled indices."""
+    if n < 2:
+        return float("nan")
+    return float(np.std([statistic(rng.integers(n, size=n)) for _ in range(rounds)], ddof=1))

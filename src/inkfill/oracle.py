@@ -31,13 +31,25 @@ class GaussianMixture:
         self.log_weights = weights.double().log().log_softmax(0)
         self.means = means.double()
         self.covariances = covariances.double()
-        self.variances, self.axes = torch.linalg.eigh(self.covariances)  # [1 or M, D], and [1 or M, D, D] in columns
+        self.axes: Tensor | None  # [1 or M, D, D], in columns; None where all covariances are diagonal
+        self.variances, self.axes = torch.linalg.eigh(self.covariances)  # variances [1 or M, D]
         if self.variances.min() < -1e-6 * self.variances.max().clamp(min=1):
             raise InputError("a covariance has a negative eigenvalue")
         self.variances = self.variances.clamp(min=0)
+        diagonal = self.covariances.diagonal(dim1=1, dim2=2)
+        if torch.equal(self.covariances, torch.diag_embed(diagonal)):  # no turning in and out of the axes, then
+            self.variances, self.axes = diagonal.clamp(min=0), None
         # Components by covariance: all of them share the one, or each has its own. Means are kept along the axes too.
         of = [slice(0, m)] if len(self.covariances) == 1 else [slice(i, i + 1) for i in range(m)]
-        self._groups = [(c, self.axes[i], self.variances[i], self.means[c] @ self.axes[i]) for i, c in enumerate(of)]
+        self._groups = [(c, i, self.variances[i], self._along(self.means[c], i)) for i, c in enumerate(of)]
+
+    def _along(self, x: Tensor, i: int) -> Tensor:
+        """Coordinates of the rows of x along the axes of covariance i."""
+        return x if self.axes is None else x @ self.axes[i]
+
+    def _back(self, along: Tensor, i: int) -> Tensor:
+        """And back."""
+        return along if self.axes is None else along @ self.axes[i].T
 
     @property
     def weights(self) -> Tensor:
@@ -58,18 +70,18 @@ class GaussianMixture:
         """n exact draws, [n, D]."""
         component = torch.from_numpy(rng.choice(len(self.weights), size=n, p=self.weights.numpy()))
         z = torch.from_numpy(rng.standard_normal((n, self.means.shape[1])))
-        shared = torch.zeros_like(component) if len(self.axes) == 1 else component
+        shared = torch.zeros_like(component) if len(self.covariances) == 1 else component
         out = torch.empty_like(z)
-        for i in range(len(self.axes)):
+        for i in range(len(self.covariances)):
             rows = shared == i
-            out[rows] = (z[rows] * self.variances[i].sqrt()) @ self.axes[i].T
+            out[rows] = self._back(z[rows] * self.variances[i].sqrt(), i)
         return self.means[component] + out
 
     def _log_components(self, x: Tensor, a: Tensor) -> Tensor:
         """log(weight_m N_m(x)) at signal a, [B, M]. The square is multiplied out, so that it is matrix products."""
         logs = []
-        for components, axes, variance, means in self._groups:
-            along, v = x @ axes, a * variance + 1 - a
+        for components, i, variance, means in self._groups:
+            along, v = self._along(x, i), a * variance + 1 - a
             square = (along.square() / v).sum(-1, keepdim=True) + a * (means.square() / v).sum(-1)
             square = square - 2 * a.sqrt() * (along / v) @ means.T
             logs.append(self.log_weights[components] - 0.5 * (square + (2 * math.pi * v).log().sum()))
@@ -87,11 +99,11 @@ class GaussianMixture:
             a, x = schedule.alpha_bar[t], x_t.double().flatten(1)
             responsibility = self._log_components(x, a).softmax(1)
             mean = torch.zeros_like(x)
-            for components, axes, variance, means in self._groups:
+            for components, i, variance, means in self._groups:
                 shrink = a.sqrt() * variance / (a * variance + 1 - a)
                 r = responsibility[:, components]
-                along = r.sum(1, keepdim=True) * shrink * (x @ axes) + (r @ means) * (1 - a.sqrt() * shrink)
-                mean = mean + along @ axes.T
+                along = r.sum(1, keepdim=True) * shrink * self._along(x, i) + (r @ means) * (1 - a.sqrt() * shrink)
+                mean = mean + self._back(along, i)
             return mean.view(x_t.shape).to(x_t.dtype)
 
         return denoise

@@ -8,7 +8,6 @@ number of processes, sees exactly the same batches.
 import copy
 import json
 import math
-import os
 import signal
 import sys
 import time
@@ -28,6 +27,7 @@ from inkfill import data, masks
 from inkfill.checkpoint import load_state, save_network, save_state, unet_config, written_whole
 from inkfill.errors import InputError
 from inkfill.muon import Muon
+from inkfill.processes import Processes, processes
 from inkfill.rng import stream
 from inkfill.schedule import Schedule
 from inkfill.unet import UNet, UNetConfig
@@ -45,6 +45,7 @@ class TrainConfig:
     learning_rate: float = 3e-3  # AdamW (everything else), at the top of its curve
     warmup: int = 200  # steps of linear warm-up, before the cosine decay to zero
     weight_decay: float = 0.01  # of both, decoupled
+    objective: str = "noise"  # "noise" is diffusion; "regression" predicts the missing pixels at once, for comparison
     weighting: str = "v"  # of the noise error by level: "v" divides it by alpha_bar, "noise" does not
     clip: float = 1.0  # largest norm of the gradient
     ema: float = 0.9995  # decay of the running mean of the weights, once it is warm
@@ -69,6 +70,8 @@ class TrainConfig:
                 raise InputError(f"{name} must be from {low:g} to {high:g}, not {value:g}")
         if self.weighting not in ("v", "noise"):
             raise InputError(f"unknown weighting {self.weighting!r}: choose v or noise")
+        if self.objective not in ("noise", "regression"):
+            raise InputError(f"unknown objective {self.objective!r}: choose noise or regression")
         masks.parse(self.masks)
         Schedule.named(self.schedule, self.T)
 
@@ -114,6 +117,18 @@ def draw_batch(
         eps=torch.from_numpy(eps[part]).to(device),
         missing=max(1.0, float(mask.sum())),
     )
+
+
+def regression_errors(net: UNet, batch: Batch, bfloat16: bool) -> Tensor:
+    """(x0 - x0_hat)^2 where pixels are missing, from the known pixels alone: float32 ``[B, 1, H, W]``.
+
+    The reference that diffusion is measured against: the same network at level T, with nothing in the noisy plane.
+    There v is -x0, so what ``Model.conditional`` makes of the output is the prediction.
+    """
+    known = (~batch.mask).float()
+    with torch.autocast(batch.x0.device.type, torch.bfloat16, enabled=bfloat16):
+        v = net(torch.zeros_like(batch.x0), batch.x0 * known, known, torch.ones(1, device=batch.x0.device))
+    return (batch.x0 + v).square() * batch.mask
 
 
 def squared_errors(net: UNet, schedule: Schedule, batch: Batch, bfloat16: bool, weighting: str = "noise") -> Tensor:
@@ -173,7 +188,11 @@ def validation_losses(net: UNet, schedule: Schedule, config: TrainConfig, images
     with torch.no_grad():
         for part in range(8):
             batch = draw_batch(fixed, images, spec, stream(0, "validation", part), device=device)
-            rows = squared_errors(net, schedule, batch, config.bfloat16).sum((1, 2, 3)).cpu()
+            if config.objective == "regression":
+                found = regression_errors(net, batch, config.bfloat16)
+            else:
+                found = squared_errors(net, schedule, batch, config.bfloat16)
+            rows = found.sum((1, 2, 3)).cpu()
             tenth = (batch.t - 1) * 10 // schedule.T
             errors.index_add_(0, tenth, rows)
             counts.index_add_(0, tenth, batch.mask.sum((1, 2, 3)).float().cpu())
@@ -182,52 +201,6 @@ def validation_losses(net: UNet, schedule: Schedule, config: TrainConfig, images
 
 
 # ---- the run ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Processes:
-    """This process among those of the run (torchrun sets RANK and WORLD_SIZE)."""
-
-    rank: int
-    world: int
-    device: torch.device
-
-    def slice(self, batch_size: int) -> slice:
-        share = batch_size // self.world
-        return slice(self.rank * share, (self.rank + 1) * share)
-
-    def add_gradients(self, net: UNet) -> None:
-        """Sum gradients over processes, in one message."""
-        if self.world == 1:
-            return
-        gradients = [p.grad for p in net.parameters() if p.grad is not None]
-        flat = torch.cat([g.flatten() for g in gradients])
-        dist.all_reduce(flat)
-        for gradient, summed in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
-            gradient.copy_(summed.view_as(gradient))
-
-    def total(self, value: float) -> float:
-        """The sum of a number over processes, known to all of them."""
-        if self.world == 1:
-            return value
-        summed = torch.tensor(value, device=self.device)
-        dist.all_reduce(summed)
-        return float(summed)
-
-
-@contextmanager
-def processes() -> Iterator[Processes]:
-    """Join the processes that torchrun started, or be the only one."""
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    cuda = torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
-    if world > 1:
-        dist.init_process_group("nccl" if cuda else "gloo")
-    try:
-        yield Processes(rank, world, device)
-    finally:
-        if world > 1:
-            dist.destroy_process_group()
 
 
 @contextmanager
@@ -284,7 +257,10 @@ def train(
 
         def step_gradient(i: int) -> Tensor:
             batch = draw_batch(config, dataset.train, spec, stream(config.seed, "train", i), part, here.device)
-            errors = squared_errors(net, schedule, batch, config.bfloat16, config.weighting)
+            if config.objective == "regression":
+                errors = regression_errors(net, batch, config.bfloat16)
+            else:
+                errors = squared_errors(net, schedule, batch, config.bfloat16, config.weighting)
             loss = errors.sum() / batch.missing
             net.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -368,7 +344,8 @@ def train(
                 found = validation_losses(average, schedule, config, dataset.validation)
                 _append(metrics_file, {"step": done, **found})
                 bar.write(f"step {done}: validation loss {found['validation']:.5f}", file=sys.stderr)
-                _completions(average, config, dataset, out / "completions" / f"{done:07d}.png")
+                if config.objective == "noise":
+                    _completions(average, config, dataset, out / "completions" / f"{done:07d}.png")
             # Processes ask each other now and then, so that all leave the loop at the same step.
             stop = (here.world == 1 or done % 10 == 0) and here.total(len(asked)) > 0
             if stop or last or time.monotonic() - saved > save_seconds:

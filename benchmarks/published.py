@@ -1,0 +1,117 @@
+"""Two published MNIST protocols, beside the figures that were published for them.
+
+    .venv/bin/python benchmarks/published.py [--count 1000] [--out docs/published.json]
+
+ACFlow (Li, Akbar and Oliva 2020, arXiv 1909.06319, after VAEAC, Ivanov et al. 2019): digits padded to 32x32, a mixture
+of masks, PSNR over the whole canvas (known pixels too), one value a completion, infinite ones dropped, 10 completions.
+CVAE (Pyro's tutorial, after Sohn et al. 2015): Bernoulli loss of the grey missing pixels under a predicted mean, in
+nats a digit. The prediction here is the network's own mean at level T, one evaluation, and the mean of K completions.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import inkfill
+from inkfill import data
+from inkfill.checkpoint import SHIPPED, file_hash, written_whole
+from inkfill.inpainting import inpaint
+from inkfill.masks import parse
+from inkfill.references import regress
+from inkfill.rng import stream
+
+SIDE, PAD = 32, 2
+HALVES = ("left", "right", "top", "bottom")
+
+
+def acflow_masks(n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Each pixel missing with 0.5 (weight 2), four halves (1 each), a 16x16 square (2), a rectangle of 30 to 100 %
+    (2)."""
+    specs = ["pixels:0.5"] * 2 + [f"half:{side}" for side in HALVES] + ["box:16:random"] * 2 + [""] * 2
+    chosen = rng.integers(len(specs), size=n)
+    mask = np.zeros((n, SIDE, SIDE), bool)
+    for i, which in enumerate(chosen):
+        if specs[which]:
+            mask[i] = parse(specs[which]).draw(1, SIDE, SIDE, rng)[0]
+            continue
+        while True:  # a rectangle, uniform among those of enough area
+            y, x = np.sort(rng.integers(SIDE + 1, size=(2, 2)), axis=1)
+            if (y[1] - y[0]) * (x[1] - x[0]) >= 0.3 * SIDE**2:
+                mask[i, y[0] : y[1], x[0] : x[1]] = True
+                break
+    return mask
+
+
+def canvas_psnr(truth: data.Images, guess: NDArray) -> NDArray[np.float64]:
+    """PSNR of each image over the padded canvas; the padding is right. Infinite where nothing is wrong."""
+    square = ((truth / 255.0 - guess / 255.0) ** 2).sum((-2, -1)) / SIDE**2
+    with np.errstate(divide="ignore"):
+        return -10 * np.log10(square)
+
+
+def acflow(model: inkfill.denoiser.Model, images: data.Images) -> dict[str, float]:
+    mask = acflow_masks(len(images), stream(0, "acflow"))[:, PAD:-PAD, PAD:-PAD]
+    filled = inpaint(model, images, mask, 10)
+    each = canvas_psnr(images[:, None], filled)
+    mean = canvas_psnr(images, filled.mean(1))
+    direct = canvas_psnr(images, regress(model, images, mask)[:, 0])
+    finite = [x[np.isfinite(x)] for x in (each, mean, direct)]
+    names = ("sample", "mean of 10", "network's mean")
+    return {name: float(x.mean()) for name, x in zip(names, finite, strict=True)}
+
+
+def bernoulli(truth: data.Images, mean: NDArray, mask: NDArray[np.bool_]) -> float:
+    """Nats a digit; a mean is kept a thousandth away from 0 and 1."""
+    x, p = truth / 255.0, np.clip(mean, 1e-3, 1 - 1e-3)
+    loss = -(x * np.log(p) + (1 - x) * np.log(1 - p))
+    return float(np.where(mask, loss, 0).sum((1, 2)).mean())
+
+
+def cvae(model: inkfill.denoiser.Model, images: data.Images, samples: int) -> list[dict[str, float | str]]:
+    left, low = np.arange(28) < 14, np.arange(28)[:, None] >= 14
+    masks = {
+        "lower-left quadrant": ~(low & left),
+        "left half": np.broadcast_to(~left, (28, 28)),
+        "all but the lower right": low & ~left,
+    }
+    rows: list[dict[str, float | str]] = []
+    for seen, one in masks.items():
+        mask = np.broadcast_to(one, images.shape)
+        filled = inpaint(model, images, mask, samples)
+        with torch.no_grad():
+            direct = regress(model, images, mask)[:, 0] / 255
+        x = images / 255.0
+        rows.append(
+            {
+                "seen": seen,
+                "network's mean": bernoulli(images, direct, mask),
+                f"mean of {samples}": bernoulli(images, filled.mean(1) / 255, mask),
+                "floor": bernoulli(images, x, mask),
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=1000, help="test digits")
+    parser.add_argument("--samples", type=int, default=32, help="completions a digit, for the Bernoulli loss")
+    parser.add_argument("--out", type=Path, help="write the figures here, as JSON")
+    arguments = parser.parse_args()
+    model, images = inkfill.load(), data.load("mnist").test[: arguments.count]
+    result = {"checkpoint": file_hash(SHIPPED), "count": len(images), "samples": arguments.samples}
+    result["acflow"] = acflow(model, images)
+    print(result["acflow"], flush=True)
+    result["cvae"] = cvae(model, images, arguments.samples)
+    if arguments.out:
+        with written_whole(arguments.out) as temporary:
+            temporary.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""The references that the table of methods is read against."""
+
+import numpy as np
+import torch
+
+from inkfill.evaluate import Cell, complete
+from inkfill.masks import parse
+from inkfill.references import REFERENCES, empirical, mean_image, nearest, regress
+from inkfill.rng import stream
+from inkfill.train import TrainConfig, train
+
+
+def test_every_reference_returns_known_pixels_and_reads_no_others(digits):
+    images, train_images = digits[:3], digits[3:40]
+    mask = parse("half:random").draw(3, 28, 28, stream(0))
+    garbage = np.where(mask, 255 - images, images)
+    for reference in REFERENCES.values():
+        filled = reference(train_images, images, mask, 4, stream(1))
+        assert filled.shape == (3, 4, 28, 28)
+        known = np.broadcast_to(~mask[:, None], filled.shape)
+        np.testing.assert_array_equal(filled[known], np.repeat(images[:, None], 4, 1)[known])
+        np.testing.assert_array_equal(filled, reference(train_images, garbage, mask, 4, stream(1)))
+
+
+def test_what_the_references_answer(digits):
+    train_images = digits[:30]
+    mask = parse("half:left").draw(2, 28, 28, stream(0))
+    assert (
+        mean_image(train_images, digits[30:32], mask, 2, stream(0))[:, 0][mask]
+        == np.repeat(train_images.mean(0).round().astype(np.uint8)[None], 2, 0)[mask]
+    ).all()
+    # A masked training image is its own nearest one, and its own exact posterior.
+    for reference in (nearest, empirical):
+        np.testing.assert_array_equal(
+            reference(train_images, train_images[:2], mask, 1, stream(0))[:, 0], train_images[:2]
+        )
+
+
+def test_regression_trains_and_answers_once(tmp_path, model, digits):
+    from conftest import TINY
+    from inkfill.denoiser import load
+
+    config = TrainConfig(data="rendered", objective="regression", steps=40, batch_size=16, unet=TINY, bfloat16=False)
+    train(config, tmp_path, quiet=True)
+    network = load(tmp_path / "model.safetensors", dtype=torch.float32)
+    mask = parse("box:10").draw(2, 28, 28, stream(0))
+    filled = regress(network, digits[:2], mask)
+    assert filled.shape == (2, 1, 28, 28)
+    np.testing.assert_array_equal(filled, regress(network, np.where(mask, 255, digits[:2]).astype(np.uint8), mask))
+    done = complete(model, digits[:2], Cell("box:10", "regression", samples=8), regression=network)
+    assert done.filled.shape == (2, 1, 28, 28)
+    assert done.evaluations == 1
