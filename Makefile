@@ -9,7 +9,7 @@ demo: .venv/installed
 	.venv/bin/inkfill demo --out inkfill-demo
 
 test: .venv/installed-dev
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto
 
 lint: .venv/installed-dev
 	.venv/bin/ruff check .

@@ -60,7 +60,7 @@ def acflow(model: inkfill.denoiser.Model, images: data.Images) -> dict[str, floa
     mean = canvas_psnr(images, filled.mean(1))
     direct = canvas_psnr(images, regress(model, images, mask)[:, 0])
     finite = [x[np.isfinite(x)] for x in (each, mean, direct)]
-    names = ("sample", "mean of 10", "network's mean")
+    names = ("sample", "mean", "direct")
     return {name: float(x.mean()) for name, x in zip(names, finite, strict=True)}
 
 
@@ -88,8 +88,8 @@ def cvae(model: inkfill.denoiser.Model, images: data.Images, samples: int) -> li
         rows.append(
             {
                 "seen": seen,
-                "network's mean": bernoulli(images, direct, mask),
-                f"mean of {samples}": bernoulli(images, filled.mean(1) / 255, mask),
+                "direct": bernoulli(images, direct, mask),
+                "mean": bernoulli(images, filled.mean(1) / 255, mask),
                 "floor": bernoulli(images, x, mask),
             }
         )

@@ -1,20 +1,28 @@
-"""Short trainings side by side: what lowers the validation loss of a minute of training?
+"""The race: how soon is a network from random weights good enough? And what lowers the loss of a short training?
 
-    .venv/bin/python benchmarks/race.py --minutes 1 --out docs/race.json
+    .venv/bin/python benchmarks/race.py line --line 0.05 --masks half:left --seconds 45 60 90 120 180
+    .venv/bin/python benchmarks/race.py variants --minutes 1 --out docs/speed/variants.json
 
-Every variant starts from the same random weights and trains for the same time on this machine, one after another, twice
-round, so that a machine that changes speed in between shows as a difference between the rounds. The loss is the noise
-error on validation digits, as it is and weighed as v, from the running mean of the weights.
+`line` trains afresh for each number of seconds, with the whole curve of learning rates fitted into it, and stops at the
+first whose CRPS on 200 validation digits (mean over the masks, K = 4, 10 evaluations) is under the line. Seconds are those
+of training alone. `variants` trains every variant from the same random weights for the same time, one after another and
+round again, so that a machine that changes speed in between shows as a difference between the rounds; the loss is the
+noise error on validation digits, as it is and weighed as v, from the running mean of the weights.
 """
 
 import argparse
 import json
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+import inkfill
 from inkfill import data, masks
 from inkfill.checkpoint import load_network, written_whole
+from inkfill.evaluate import Cell, evaluate
 from inkfill.rng import stream
 from inkfill.schedule import Schedule
 from inkfill.train import TrainConfig, draw_batch, squared_errors, train
@@ -36,7 +44,7 @@ VARIANTS = {
 }
 
 
-def score(run: Path, config: TrainConfig, images: data.Images) -> dict[str, float]:
+def losses(run: Path, config: TrainConfig, images: data.Images) -> dict[str, float]:
     """Validation errors on one set of draws, under the cosine schedule whatever the variant was trained on."""
     net, recipe = load_network(run / "model.safetensors")
     schedule, spec = Schedule.named(recipe["schedule"], recipe["T"]), masks.parse(BASE.masks)
@@ -49,25 +57,56 @@ def score(run: Path, config: TrainConfig, images: data.Images) -> dict[str, floa
     return {"step": recipe["step"], **totals}
 
 
+def line(goal: float, specs: list[str], budgets: list[float], only: bool) -> list[dict]:
+    """Train for longer and longer until the line is reached. ``only``: train on those masks and nothing else."""
+    images, rows = data.load("mnist").validation[:200], []
+    config = replace(BASE, masks=",".join(f"{spec}@1" for spec in specs)) if only else BASE
+    for seconds in budgets:
+        with tempfile.TemporaryDirectory() as folder:
+            run = Path(folder) / "run"
+            began = time.perf_counter()
+            train(config, run, seconds / 60, look_every=10**9, quiet=True)
+            took = time.perf_counter() - began
+            model = inkfill.load(run / "model.safetensors")
+        found = [evaluate(model, images, Cell(spec, samples=4))["crps"] for spec in specs]
+        row = {"seconds": took, "steps": model.recipe["step"], "crps": float(np.mean(found)), "masks": specs}
+        rows.append({**row, "line": goal, "only": only})
+        print(f"{took:6.1f} s  {row['steps']:6d} steps  CRPS {row['crps']:.4f}  (line {goal:.4f})", flush=True)
+        if row["crps"] <= goal:
+            break
+    return rows
+
+
+def variants(names: list[str], minutes: float, rounds: int) -> list[dict]:
+    images, rows = data.load("auto").validation, []
+    print(f"{'variant':24s} round   steps  noise error  v error")
+    for turn in range(rounds):
+        for name in names:
+            with tempfile.TemporaryDirectory() as folder:
+                run = Path(folder) / "run"
+                train(VARIANTS[name], run, minutes, look_every=10**9, quiet=True)
+                found = losses(run, VARIANTS[name], images)
+            rows.append({"variant": name, "round": turn, "minutes": minutes, **found})
+            print(f"{name:24s} {turn:5d} {found['step']:7.0f}  {found['noise']:11.5f}  {found['v']:7.5f}", flush=True)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("part", choices=["line", "variants"])
+    parser.add_argument("--line", type=float, default=0.05, help="CRPS to get under")
+    parser.add_argument("--masks", nargs="+", default=["half:left", "box:10", "pixels:0.9"])
+    parser.add_argument("--only", action="store_true", help="train on these masks alone")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[30, 45, 60, 90, 120, 180, 300])
+    parser.add_argument("--minutes", type=float, default=1.0, help="of each variant")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--out", type=Path, help="write the rows here, as JSON")
     arguments = parser.parse_args()
-
-    images = data.load("auto").validation
-    rows = []
-    print(f"{'variant':24s} round   steps  noise error  v error")
-    for turn in range(arguments.rounds):
-        for name in arguments.variants:
-            with tempfile.TemporaryDirectory() as folder:
-                run = Path(folder) / "run"
-                train(VARIANTS[name], run, arguments.minutes, look_every=10**9, quiet=True)
-                found = score(run, VARIANTS[name], images)
-            rows.append({"variant": name, "round": turn, "minutes": arguments.minutes, **found})
-            print(f"{name:24s} {turn:5d} {found['step']:7.0f}  {found['noise']:11.5f}  {found['v']:7.5f}", flush=True)
+    if arguments.part == "line":
+        rows = line(arguments.line, arguments.masks, arguments.seconds, arguments.only)
+    else:
+        rows = variants(arguments.variants, arguments.minutes, arguments.rounds)
     if arguments.out:
         with written_whole(arguments.out) as temporary:
             temporary.write_text(json.dumps(rows, indent=1))
