@@ -130,15 +130,15 @@ MUTATIONS = (
         "noise = SampleNoise(seed, np.arange(len(chunk)), sample, (1, h, w), model.device)",
     ),
 )
-TESTS = ("tests/test_methods.py", "tests/test_schedule.py", "tests/test_inpainting.py")
+TESTS = ("tests/test_schedule.py", "tests/test_methods.py", "tests/test_inpainting.py")
 
 
 def run_tests(source: Path) -> tuple[bool, str]:
     """Whether the tests pass on this source, and the first that failed."""
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "--no-header", "-rf", *TESTS],
+        [sys.executable, "-m", "pytest", "-x", "--no-header", "-rf", "--numprocesses", "auto", *TESTS],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(source)},
+        env={**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )

@@ -22,7 +22,7 @@ from inkfill.errors import InputError
 from inkfill.rng import stream
 from inkfill.schedule import Schedule
 from inkfill.train import TrainConfig, draw_batch, optimisers, rate, squared_errors, train, validation_losses
-from inkfill.unet import UNet
+from inkfill.unet import UNet, UNetConfig
 
 SMALL = TrainConfig(data="rendered", steps=8, batch_size=8, warmup=2, unet=TINY)
 
@@ -263,3 +263,18 @@ def test_two_processes_reach_the_weights_of_one(tmp_path, images_file):
     assert apart < 1e-2 * moved
     losses = [json.loads((tmp_path / n / "metrics.jsonl").read_text().splitlines()[0])["loss"] for n in ("one", "two")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_fine_tuning_starts_from_the_weights_and_the_shape_of_a_checkpoint(tmp_path):
+    """With a learning rate of next to nothing, what comes out is what went in."""
+    train(replace(SMALL, steps=3), tmp_path / "first", quiet=True)
+    given = tmp_path / "first" / "model.safetensors"
+    config = replace(SMALL, steps=2, learning_rate=1e-8, muon_rate=0.0, start=str(given))
+    train(replace(config, unet=UNetConfig()), tmp_path / "second", quiet=True)
+    first, _ = load_network(given)
+    second, recipe = load_network(tmp_path / "second" / "model.safetensors")
+    assert recipe["start"] == str(given)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
+    with pytest.raises(InputError, match="no such checkpoint"):
+        train(replace(SMALL, start=str(tmp_path / "nothing")), tmp_path / "third", quiet=True)

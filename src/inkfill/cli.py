@@ -100,6 +100,9 @@ def demo(out: Path, data: str, seed: int, checkpoint: Path | None, device: str |
     type=click.Choice(["noise", "regression"]),
     help="noise: diffusion. regression: one best guess, a reference for inkfill evaluate [default: noise].",
 )
+@option(
+    "--start", metavar="FILE", help="Start from a checkpoint's weights (shipped: the shipped ones), to fine-tune them."
+)
 @option("--batch-size", type=click.IntRange(1), help="Images per step [default: 64].")
 @option("--learning-rate", type=float, help="AdamW's, at the top of its curve [default: 0.003].")
 @option("--schedule", type=click.Choice(["cosine", "linear"]), help="Noise schedule [default: cosine].")
@@ -122,6 +125,7 @@ def train(
 
     \b
     inkfill train --out runs/mnist --minutes 10
+    inkfill train --out runs/mine --data my-pictures/ --start shipped --minutes 5
     inkfill train --out runs/mnist --resume            after Ctrl-C, a crash or a power cut
     torchrun --nproc-per-node 2 -m inkfill train --out runs/mnist --steps 5000
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from inkfill import data, masks
-from inkfill.checkpoint import load_state, save_network, save_state, unet_config, written_whole
+from inkfill.checkpoint import SHIPPED, load_network, load_state, save_network, save_state, unet_config, written_whole
 from inkfill.errors import InputError
 from inkfill.muon import Muon
 from inkfill.processes import Processes, processes
@@ -53,6 +53,7 @@ class TrainConfig:
     T: int = 1000  # noise levels
     bfloat16: bool = True  # autocast of the network to bfloat16; weights and loss stay float32
     seed: int = 0  # of everything random
+    start: str = ""  # checkpoint whose weights to start from: "shipped" or a path; its shape is taken too
     unet: UNetConfig = field(default_factory=UNetConfig)
 
     def check(self) -> None:
@@ -249,9 +250,14 @@ def train(
         spec = masks.parse(config.masks)
         draw_batch(config, dataset.train, spec, stream(0))  # says now if a mask does not fit
 
-        with torch.random.fork_rng(devices=[]):  # the one use of torch's global generator: initial weights
-            torch.manual_seed(config.seed)
-            net = UNet(config.unet).to(here.device)
+        if config.start and state is None:
+            net, _ = load_network(SHIPPED if config.start == "shipped" else Path(config.start))
+            net = net.requires_grad_(True).to(here.device)
+            config = replace(config, unet=net.config)
+        else:
+            with torch.random.fork_rng(devices=[]):  # the one use of torch's global generator: initial weights
+                torch.manual_seed(config.seed)
+                net = UNet(config.unet).to(here.device)
         both = optimisers(config, net)
         part = here.slice(config.batch_size)
 

@@ -1,0 +1,88 @@
+"""Cost and memory of inpainting against image size, batch, completions and number of images.
+
+    .venv/bin/python benchmarks/scaling.py --out docs/speed
+
+Each point is a process of its own, so that its peak of memory is its own. Memory is what a process held at most, less what
+it holds after loading the model, less its input and its output.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from inkfill import figures
+from inkfill.checkpoint import written_whole
+
+SIZES = [(28, 128), (32, 128), (64, 32), (128, 8)]  # side, images
+ROWS = [1, 4, 16, 64, 128, 256]
+IMAGES = [100, 1_000, 10_000, 100_000]
+COMPLETIONS = [1, 10, 100, 1_000]
+
+
+def peak() -> float:
+    """Most memory that this process held, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def point(side: int, images: int, samples: int, steps: int, rows: int | None) -> dict[str, float]:
+    """One measurement, in this process."""
+    import inkfill
+
+    model = inkfill.load()
+    pictures = np.zeros((images, side, side), np.uint8)
+    pictures[:, side // 4 : side // 2, side // 3 : side // 2] = 255
+    inkfill.inpaint(model, pictures[:4], "half:left", samples=1, steps=1)
+    before = peak()
+    began = time.perf_counter()
+    filled = inkfill.inpaint(model, pictures, "half:left", samples=samples, steps=steps, rows=rows)
+    seconds = time.perf_counter() - began
+    held = peak() - before - filled.nbytes / 2**20
+    return {"seconds": seconds / (images * samples), "megabytes": max(0.0, held)}
+
+
+def measure(side: int = 28, images: int = 128, samples: int = 1, steps: int = 10, rows: int | None = None) -> dict:
+    words = [sys.executable, __file__, "--point", json.dumps([side, images, samples, steps, rows])]
+    found = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    row = {"side": side, "images": images, "samples": samples, "steps": steps, "rows": rows, **json.loads(found)}
+    print(row, flush=True)
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("docs/speed"))
+    parser.add_argument("--point", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.point:
+        print(json.dumps(point(*json.loads(arguments.point))))
+        return
+    size = [measure(side, images) for side, images in SIZES]
+    batch = [measure(images=256, rows=rows) for rows in ROWS]
+    many = [measure(images=images, steps=1) for images in IMAGES]
+    deep = [measure(images=20, samples=k, steps=1) for k in COMPLETIONS]
+    with written_whole(arguments.out / "scaling.json") as temporary:
+        temporary.write_text(json.dumps({"size": size, "batch": batch, "images": many, "completions": deep}, indent=1))
+    panels = [
+        (size, "side", "seconds", "side, pixels", "seconds a completion"),
+        (batch, "rows", "seconds", "completions that go through together", "seconds a completion"),
+        (many, "images", "megabytes", "images", "working memory, MB"),
+        (deep, "samples", "megabytes", "completions of each of 20 images", "working memory, MB"),
+    ]
+    with figures.plot(arguments.out / "scaling.png", 4, 2, (4.0, 2.6)) as axes:
+        for (rows, x, y, across, up), axis in zip(panels, axes, strict=True):
+            axis.plot([row[x] for row in rows], [row[y] for row in rows], "o-", color="#4660a0")
+            axis.set_xscale("log")
+            axis.set_ylim(0)
+            axis.set_xlabel(across, fontsize=8)
+            axis.set_ylabel(up, fontsize=8)
+            axis.tick_params(labelsize=7)
+
+
+if __name__ == "__main__":
+    main()
