@@ -481,7 +481,9 @@ def _note_size(model: "Model", size: tuple[int, ...]) -> None:
 
 def _check_out(out: Path, overwrite: bool, suffixes: tuple[str, ...]) -> None:
     """Refuse now what could not be written after minutes of work."""
-    if out.suffix and out.suffix not in suffixes:
+    if not suffixes and out.is_file():
+        raise InputError(f"{out} is a file, and a folder is to be written: give another --out")
+    if suffixes and out.suffix and out.suffix not in suffixes:
         raise InputError(f"{out}: cannot write {out.suffix} files: use {' or '.join(suffixes)}")
     if out.exists() and not overwrite and (out.is_file() or any(out.iterdir())):
         raise InputError(f"{out} exists: give --overwrite to replace it, or another --out")

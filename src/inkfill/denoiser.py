@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from inkfill.checkpoint import SHIPPED, load_network
+from inkfill.errors import InputError
 from inkfill.schedule import Schedule
 from inkfill.unet import UNet
 
@@ -117,10 +118,23 @@ def load(path: Path | str | None = None, device: str | None = None, dtype: torch
     ``dtype`` defaults to bfloat16 where the processor multiplies it natively, else float32. Raises InputError.
     """
     net, recipe = load_network(Path(path) if path else SHIPPED)
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = _device(device)
     if dtype is None:
         dtype = torch.bfloat16 if _native_bfloat16(chosen) else torch.float32
     return Model(net, recipe, chosen, dtype)
+
+
+def _device(name: str | None) -> torch.device:
+    cuda = torch.cuda.is_available()
+    try:
+        chosen = torch.device(name or ("cuda" if cuda else "cpu"))
+    except RuntimeError:
+        chosen = None
+    if chosen is None or chosen.type not in ("cpu", "cuda"):
+        raise InputError(f"unknown device {name!r}: use cpu, cuda, or cuda:N")
+    if chosen.type == "cuda" and not (cuda and (chosen.index or 0) < torch.cuda.device_count()):
+        raise InputError(f"there is no device {name} here that this build of torch can use: use cpu")
+    return chosen
 
 
 def _native_bfloat16(device: torch.device) -> bool:
