@@ -121,9 +121,9 @@ def train_classifier(
     dataset: data.Dataset,
     spec: str,
     out: Path,
-    steps: int = 6000,
+    steps: int = 2500,
     batch_size: int = 128,
-    learning_rate: float = 2e-3,
+    learning_rate: float = 3e-3,
     seed: int = 0,
 ) -> float:
     """Train on digits with these masks (``none``: whole digits), write the running mean of the weights to ``out``.

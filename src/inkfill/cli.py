@@ -403,7 +403,7 @@ def evaluate(
 @option("--out", type=click.Path(path_type=Path), required=True, help="FILE.safetensors to write.")
 @option("--data", default="mnist", show_default=True, help="A data set of 28x28 images with labels.")
 @option("--masks", default="none", show_default=True, help="none: whole digits. training: digits with holes.")
-@option("--steps", type=click.IntRange(1), default=6000, show_default=True, help="Of 128 images each.")
+@option("--steps", type=click.IntRange(1), default=2500, show_default=True, help="Of 128 images each.")
 @seed_option
 @overwrite_option
 def train_classifier(out: Path, data: str, masks: str, steps: int, seed: int, overwrite: bool) -> None:
