@@ -53,6 +53,10 @@ class DenoiserSource(Protocol):
 
     def unconditional(self, like: Tensor) -> Denoiser: ...
 
+    def clip(self, x0: Tensor) -> Tensor:
+        """x0 put back into the range that clean images have, if they have one."""
+        ...
+
 
 def likelihood_gradient(
     denoise: Denoiser, x_t: Tensor, t: int, observation: Observation, variance: float
@@ -102,7 +106,7 @@ class Model:
             self.evaluations += len(x_t)
             level = torch.tensor([t / self.schedule.T], device=self.device)
             v = self.net(x_t.to(self.dtype), pixels, known, level, embedded)
-            x0_hat = self.schedule.x0_from_v(x_t, t, v).clamp(-1, 1)
+            x0_hat = self.clip(self.schedule.x0_from_v(x_t, t, v))
             return torch.where(observation.known, observation.pixels, x0_hat)
 
         return denoise
@@ -110,6 +114,10 @@ class Model:
     def unconditional(self, like: Tensor) -> Denoiser:
         """The prior's denoiser, for states of the shape of ``like``: the same network with everything hidden."""
         return self.conditional(Observation(torch.zeros_like(like), torch.zeros_like(like, dtype=torch.bool)))
+
+    def clip(self, x0: Tensor) -> Tensor:
+        """Images lie in [-1, 1]."""
+        return x0.clamp(-1, 1)
 
 
 def load(path: Path | str | None = None, device: str | None = None, dtype: torch.dtype | None = None) -> Model:

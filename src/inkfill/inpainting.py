@@ -22,6 +22,7 @@ from inkfill.rng import SampleNoise, stream
 from inkfill.samplers import Watch, ancestral, ddim, dpmpp_2m, spaced_levels
 from inkfill.smc import mcgdiff, tds
 
+JUMP, REPEATS = 1, 5  # of RePaint, chosen on validation digits
 ROWS = 128  # completions of a 28 x 28 image that go through the network together; fewer of a larger one
 
 
@@ -85,7 +86,8 @@ def pigdm(task: Task, prior_variance: float = 1.0) -> Tensor:
     """Pseudoinverse guidance (Song et al. 2023, "Pseudoinverse-guided diffusion models for inverse problems").
 
     p(x0 given x_t) is taken for N(x0_hat, r_t^2 I), so y given x_t is Gaussian too, and Bayes' rule adds its score.
-    Exact for a prior N(m, prior_variance I).
+    Exact for a prior N(m, prior_variance I). At high levels the guided prediction can leave the range of images by far
+    (a network's Jacobian is not quite as small there as sqrt(alpha_bar) asks), so it is clipped like any prediction.
     """
     schedule, observation = task.model.schedule, task.observation
 
@@ -93,7 +95,7 @@ def pigdm(task: Task, prior_variance: float = 1.0) -> Tensor:
         variance = schedule.posterior_variance(t, prior_variance)  # r_t^2, their eq. 10
         x0_hat, _, pull = likelihood_gradient(task.prior, x_t, t, observation, variance)
         a = float(schedule.alpha_bar[t])
-        return x0_hat + (1 - a) / a**0.5 * pull  # Tweedie: a step in score is (1 - a) / sqrt(a) in x0_hat
+        return task.model.clip(x0_hat + (1 - a) / a**0.5 * pull)  # Tweedie: a step in score, in x0_hat
 
     return task.sample(denoise)
 
@@ -130,7 +132,7 @@ def repaint_path(steps: int, jump: int, repeats: int) -> list[int]:
     return path
 
 
-def repaint(task: Task, jump: int = 5, repeats: int = 3) -> Tensor:
+def repaint(task: Task, jump: int = JUMP, repeats: int = REPEATS) -> Tensor:
     """RePaint (Lugmayr et al. 2022, algorithm 1): replacement, with jumps back up to let the two parts agree."""
     schedule, observation, x = task.model.schedule, task.observation, task.noise()
     levels = task.levels[::-1]  # levels[index] is the noise level of a path's index
@@ -148,8 +150,11 @@ def repaint(task: Task, jump: int = 5, repeats: int = 3) -> Tensor:
     return x
 
 
-def dps(task: Task, strength: float = 1.0) -> Tensor:
-    """Diffusion posterior sampling (Chung et al. 2022, algorithm 1), with the norm of each sample for its own step."""
+def dps(task: Task, strength: float = 8.0) -> Tensor:
+    """Diffusion posterior sampling (Chung et al. 2022, algorithm 1), with the norm of each sample for its own step.
+
+    ``strength`` is the paper's zeta'; theirs is near 1 for 1,000 steps, and fewer steps want larger ones.
+    """
     schedule, observation, x = task.model.schedule, task.observation, task.noise()
     for t, s in pairwise(task.levels):
         # 1. The gradient of |y - A x0_hat| with respect to x_t: (y - A x0_hat) / norm, through the network (line 7).
@@ -178,7 +183,7 @@ class Method:
 
 
 def _path_length(steps: int) -> int:
-    return sum(there < here for here, there in pairwise(repaint_path(steps, 5, 3)))
+    return sum(there < here for here, there in pairwise(repaint_path(steps, JUMP, REPEATS)))
 
 
 METHODS = {

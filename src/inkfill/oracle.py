@@ -245,3 +245,7 @@ class Oracle:
     def unconditional(self, like: Tensor) -> Denoiser:
         """The exact denoiser of the prior."""
         return self._counted(self.prior.denoiser(self.schedule))
+
+    def clip(self, x0: Tensor) -> Tensor:
+        """A Gaussian has no range."""
+        return x0

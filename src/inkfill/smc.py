@@ -130,6 +130,7 @@ class Tds:
         self.schedule = task.model.schedule
         self.observation = _repeat(task.observation, particles)
         self.denoise = task.model.unconditional(self.observation.pixels)
+        self.clip = task.model.clip
         self.prior_variance = prior_variance
         self.x0_hat = self.observation.pixels
         self.correction = torch.zeros(len(self.observation.pixels), device=self.observation.pixels.device)
@@ -150,7 +151,8 @@ class Tds:
         x, x0_hat, pull = x[ancestors], self.x0_hat[ancestors], self.pull[ancestors]
         a = float(self.schedule.alpha_bar[t])
         mean, variance = self.schedule.q_posterior(x0_hat, x, t, s)
-        twisted, _ = self.schedule.q_posterior(x0_hat + (1 - a) / a**0.5 * pull, x, t, s)
+        guided = self.clip(x0_hat + (1 - a) / a**0.5 * pull)  # any proposal will do, and this one is no worse for it
+        twisted, _ = self.schedule.q_posterior(guided, x, t, s)
         moved = twisted + float(variance) ** 0.5 * z
         owed = log_normal(moved, mean, variance) - log_normal(moved, twisted, variance)
         self.correction = owed.flatten(1).sum(1) - self.twist[ancestors]
@@ -162,6 +164,6 @@ def mcgdiff(task: "Task", particles: int = 16, threshold: float = 1.0) -> Tensor
     return run_filter(task, particles, threshold, Mcgdiff(task, particles)).x0
 
 
-def tds(task: "Task", particles: int = 8, threshold: float = 0.5, prior_variance: float = 1.0) -> Tensor:
+def tds(task: "Task", particles: int = 8, threshold: float = 0.5, prior_variance: float = 0.3) -> Tensor:
     """Twisted diffusion sampler (Wu et al. 2023, algorithm 1): guidance as a proposal, made right by its weights."""
     return run_filter(task, particles, threshold, Tds(task, particles, prior_variance)).x0
