@@ -26,7 +26,7 @@ from torch import Tensor
 
 import inkfill
 from inkfill import data, figures
-from inkfill.checkpoint import written_whole
+from inkfill.checkpoint import SHIPPED, file_hash, written_whole
 from inkfill.denoiser import Observation
 from inkfill.evaluate import Cell, evaluate
 from inkfill.inpainting import METHODS, Task, dps, fit_mask, inpaint, pigdm, repaint, repaint_path
@@ -67,9 +67,10 @@ def sliced_wasserstein(
     return float(apart.max() if largest else apart.mean())
 
 
-def save(name: str, rows: list[dict]) -> None:
+def save(name: str, rows: list[dict], **about: object) -> None:
+    """Write a table with what it was measured on."""
     with written_whole(FOLDER / f"{name}.json") as temporary:
-        temporary.write_text(json.dumps(rows, indent=1))
+        temporary.write_text(json.dumps({"about": about, "rows": rows}, indent=1))
 
 
 def runs(particles: int = 32, prior_variance: float = 1.0) -> dict[str, Run]:
@@ -117,7 +118,7 @@ def mixture() -> None:
                 }
             )
             print(target, rows[-1], flush=True)
-    save("mixture", rows)
+    save("mixture", rows, draws=n, steps=steps)
 
 
 def mcgdiff_prior(d: int, seed: int) -> GaussianMixture:
@@ -161,7 +162,7 @@ def mcgdiff_table(seeds: int) -> None:
                     row["sliced"] = sliced_wasserstein(x, exact, stream(seed, 3))
                     row["max_sliced"] = sliced_wasserstein(x, exact, stream(seed, 3), largest=True)
                     rows.append(row)
-            save("mcgdiff", rows)
+            save("mcgdiff", rows, seeds=seeds, steps=100)
             for name in ("exact", *names):
                 found = [r for r in rows if (r["d_x"], r["d_y"], r["method"]) == (d_x, d_y, name)]
                 print(d_x, d_y, name, f"{np.mean([r['sliced'] for r in found]):.2f}", flush=True)
@@ -178,7 +179,7 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
 
 def empirical(digits: int, steps: int) -> None:
     """Methods with the exact denoiser of a prior on 5,000 training digits, against exact posterior draws."""
-    mnist, k, bandwidth = data.load("auto"), 16, 0.1
+    mnist, k, bandwidth = data.load("mnist"), 16, 0.1
     prior = EmpiricalPrior(data.to_x0(mnist.train[:5000]), bandwidth)
     labels = mnist.labels["train"][:5000]
     model = Oracle(prior, SCHEDULE)
@@ -220,12 +221,12 @@ def empirical(digits: int, steps: int) -> None:
                 }
             )
             print(rows[-1], flush=True)
-    save("empirical", rows)
+    save("empirical", rows, digits=digits, steps=steps)
 
 
 def tune(digits: int) -> None:
     """CRPS on validation digits for settings of the methods that have any, trained network, about 50 evaluations."""
-    model, truth, rows = inkfill.load(), data.load("auto").validation[:digits], []
+    model, truth, rows = inkfill.load(), data.load("mnist").validation[:digits], []
     candidates: dict[str, list[dict]] = {
         "repaint": [{"jump": j, "repeats": r} for j, r in ((1, 5), (1, 10), (5, 3), (10, 3))],
         "dps": [{"strength": s} for s in (1.0, 4.0, 8.0, 16.0)],
@@ -249,7 +250,7 @@ def tune(digits: int) -> None:
             crps, energy = (float(np.mean([row[key] for row in found])) for key in ("crps", "energy"))
             rows.append({"method": name, **setting, "steps": steps, "crps": crps, "energy": energy})
             print(rows[-1], flush=True)
-    save("tune", rows)
+    save("tune", rows, digits=digits, checkpoint=file_hash(SHIPPED))
 
 
 def cost(steps: int = 50) -> None:
@@ -282,7 +283,7 @@ def cost(steps: int = 50) -> None:
             ratios.append((time.perf_counter() - began) / (steps * (each + passes(method.gradient)) / 2))
         rows.append({"method": name, "gradient": method.gradient, "ratio": float(np.median(ratios))})
         print(rows[-1], flush=True)
-    save("cost", rows)
+    save("cost", rows, steps=steps, checkpoint=file_hash(SHIPPED))
 
 
 def pictures() -> None:
@@ -337,7 +338,8 @@ def main() -> None:
 def page() -> None:
     """docs/methods.md: what each method is, and the tables."""
     lines = [PAGE_HEAD]
-    load = {p.stem: json.loads(p.read_text()) for p in FOLDER.glob("*.json")}
+    found = {p.stem: json.loads(p.read_text()) for p in FOLDER.glob("*.json")}
+    load, about = ({name: part[key] for name, part in found.items()} for key in ("rows", "about"))
     if "mixture" in load:
         lines.append(PAGE_MIXTURE)
         lines += [
@@ -367,14 +369,14 @@ def page() -> None:
             here = f"{np.mean(found):.1f} ± {np.std(found, ddof=1) / len(found) ** 0.5:.1f}" if found else ""
             lines.append(f"| 8 | {d_y} | {name} | {here} | {figure} |")
     if "empirical" in load:
-        lines.append(PAGE_EMPIRICAL)
+        lines.append(PAGE_EMPIRICAL.format(**about["empirical"]))
         lines += ["| mask | method | energy distance | labels, total variation |", "| --- | --- | --: | --: |"]
         for r in load["empirical"]:
             lines.append(
                 f"| {r['mask']} | {r['method']} | {r['energy']:.2f} ± {r['energy_se']:.2f} | {r['labels']:.3f} |"
             )
     if "tune" in load:
-        lines.append(PAGE_TUNE)
+        lines.append(PAGE_TUNE.format(**about["tune"]))
         lines += ["| method | settings | steps | CRPS | energy score |", "| --- | --- | --: | --: | --: |"]
         for r in load["tune"]:
             said = ", ".join(f"{k} {v}" for k, v in r.items() if k not in ("method", "steps", "crps", "energy"))
@@ -435,16 +437,18 @@ PUBLISHED = {  # (d_y, method): max-sliced distance at d_x = 8
 PAGE_EMPIRICAL = """
 ## The empirical prior on digits
 
-5,000 training digits, a Gaussian of 0.1 on each: denoiser and posterior are exact in 784 dimensions. 16 masked validation
-digits, 16 completions each, 50 steps (which cost the particle methods 16 and 8 times as many evaluations). Energy distance
-between completions and exact posterior draws over missing pixels; total variation between the labels of the nearest
-training digits and the exact label posterior, whose floor with 16 completions is the row `exact`.
+5,000 training digits, a Gaussian of 0.1 on each: denoiser and posterior are exact in 784 dimensions. {digits} masked
+validation digits, 16 completions each, {steps} steps. That is {steps} evaluations for most methods; `repaint` takes about five
+times, `tds` 8 times and `mcgdiff` 16 times as many. Energy distance between completions and exact posterior draws over
+missing pixels; total variation between the labels of the nearest training digits and the exact label posterior, whose floor
+with 16 completions is the row `exact`.
 """
 PAGE_TUNE = """
 ## Settings, on validation digits
 
-The trained network, 16 validation digits, K = 4, mean over `half:left` and `box:10`, about 50 network evaluations a completion
-(the particle methods share them). The defaults were chosen from this table.
+The trained network, {digits} validation digits, K = 4, mean over `half:left` and `box:10`, about 50 network evaluations a
+completion, which the particle methods share among their particles. The defaults of `repaint`, `dps` and `pigdm` come from this
+table. More particles are nearer to exact and cost more, so theirs are a compromise.
 """
 PAGE_COST = """
 ## Cost

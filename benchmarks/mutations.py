@@ -120,8 +120,8 @@ MUTATIONS = (
     Mutation(
         "all: known pixels come from the network",
         "inpainting.py",
-        "flat[chunk] = np.where(mask[image], to_uint8(x0), images[image])",
-        "flat[chunk] = to_uint8(x0)",
+        "flat[chunk] = np.where(mask[image], model.pixels(x0), images[image])",
+        "flat[chunk] = model.pixels(x0)",
     ),
     Mutation(
         "all: noise depends on the place in the batch",

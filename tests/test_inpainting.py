@@ -6,7 +6,7 @@ import torch
 
 import inkfill
 from conftest import tiny_model
-from inkfill.data import to_x0
+from inkfill.data import black_floor, to_x0
 from inkfill.defaults import SAMPLERS
 from inkfill.denoiser import Observation
 from inkfill.errors import InputError
@@ -152,3 +152,14 @@ def test_the_package_offers_what_the_readme_says():
     assert callable(inkfill.load)
     with pytest.raises(AttributeError):
         inkfill.nonsense  # noqa: B018
+
+
+def test_a_black_background_comes_out_black(model, digits):
+    """Grey levels up to the floor are 0, in missing pixels alone; and whether there is a floor is read off the data."""
+    plain = inpaint(model, digits[:2], "half:left", 2, steps=2)
+    model.recipe["floor"] = 40
+    floored = inpaint(model, digits[:2], "half:left", 2, steps=2)
+    mask = np.broadcast_to(parse("half:left").draw(2, 28, 28, stream(0))[:, None], plain.shape)
+    np.testing.assert_array_equal(floored, np.where(mask & (plain <= 40), 0, plain))
+    assert black_floor(digits) == 4
+    assert black_floor(np.arange(256, dtype=np.uint8).reshape(1, 16, 16)) == 0

@@ -135,6 +135,8 @@ def train_classifier(
         raise InputError(f"{dataset.name} has no labels: a classifier needs them")
     mask_spec, labels = masks.parse(spec), dataset.labels["train"].astype(np.int64)
     height, width = dataset.train.shape[1:]
+    if (height, width) != (28, 28) or labels.max() > 9:
+        raise InputError(f"{dataset.name}: a classifier takes 28x28 images with labels 0 to 9")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = Classifier()

@@ -23,7 +23,7 @@ steps_option = option(
     type=click.IntRange(1, 10_000),
     default=defaults.STEPS,
     show_default=True,
-    help="Network evaluations each.",
+    help="Noise levels visited; most methods evaluate the network once at each.",
 )
 sampler_option = option(
     "--sampler",
@@ -203,12 +203,13 @@ def inpaint(
         _check_out(report, overwrite, ())
     pictures = data.read_images(images)
     data.check_size(pictures, str(images))
+    files.check_sheet(out, len(pictures))
     hidden = inpainting.fit_mask(files.read_mask(mask), pictures, seed)
     model = _model(checkpoint, device)
     _note_size(model, pictures.shape[1:])
     with _bar(len(pictures) * samples, "inpaint") as progress:
         filled = inpainting.inpaint(model, pictures, hidden, samples, method, steps, seed, sampler, progress=progress)
-    names = sorted(p.stem for p in images.iterdir() if p.suffix.lower() in data.PICTURES) if images.is_dir() else None
+    names = [file.stem for file in data.picture_files(images)] if images.is_dir() else None
     files.write_completions(out, pictures, hidden, filled, names)
     click.echo(f"wrote {out}: {len(pictures)} x {samples} completions of {pictures.shape[1]}x{pictures.shape[2]}")
     if report:
@@ -316,8 +317,8 @@ def evaluate(
     inkfill evaluate --method conditional --method ddnm --method nearest --steps 10 --steps 50 --out results/
     torchrun --nproc-per-node 2 -m inkfill evaluate --out results/        the same figures, by two processes
 
-    With --out, completions are kept as they are made: the same command after a stop goes on where it was, and more
-    masks or methods join what is there.
+    With --out, completions are kept as they are made: the same command after a stop goes on where it was, and one that
+    asks for more masks or methods makes only those. The page and results.json show what the last command asked for.
 
     CRPS and energy score (lower is better) reward completions that are sharp and right about what is uncertain;
     intensities are in [0, 1]. PSNR of the mean of the completions, and of one completion, in dB. nfe: network
@@ -330,7 +331,18 @@ def evaluate(
     from inkfill.checkpoint import SHIPPED, file_hash, written_whole
     from inkfill.data import array_hash
     from inkfill.denoiser import load
-    from inkfill.evaluate import LABEL_COLUMNS, Cell, Judges, check_method, complete, kept, machine, score, table
+    from inkfill.evaluate import (
+        LABEL_COLUMNS,
+        Cell,
+        Judges,
+        check_method,
+        complete,
+        kept,
+        machine,
+        score,
+        strict_json,
+        table,
+    )
     from inkfill.processes import processes
     from inkfill.references import REFERENCES
     from inkfill.report import write_evaluation
@@ -344,14 +356,12 @@ def evaluate(
     for name in names:
         check_method(name)
     plain = (*REFERENCES, "regression")  # these have no steps
-    model, regressor = _model(checkpoint, device), load(regression, device) if regression else None
-    if "regression" in names and regressor is None:
+    if "regression" in names and regression is None:
         raise InputError("the method regression needs --regression FILE (inkfill train --objective regression)")
     dataset = _data(data)
     images, labels = dataset.split(split)[:count], dataset.labels.get(split)
     labels = labels[:count] if labels is not None else None
-    weights = file_hash(checkpoint or SHIPPED)
-    about = {"data": array_hash(images), "weights": weights, "regression": file_hash(regression) if regression else ""}
+    data_hash = array_hash(images)
     cells = [
         Cell(spec, name, steps, samples, seed, sampler)
         for spec in specs
@@ -359,8 +369,11 @@ def evaluate(
         for steps in ((1,) if name in plain else dict.fromkeys(counts))
     ]
     results = []
-    with processes() as here:
+    with processes(cpu=device == "cpu") as here:
         leader = here.rank == 0
+        at = device if here.world == 1 else str(here.device)
+        model, regressor = _model(checkpoint, at), load(regression, at) if regression else None
+        weights = file_hash(checkpoint or SHIPPED)
         if out and overwrite and leader:
             shutil.rmtree(out / "cells", ignore_errors=True)
         judges = Judges.of(dataset) if leader and labels is not None else None
@@ -371,7 +384,13 @@ def evaluate(
                 def run(cell: Cell = cell, progress: Callable[[int], object] = progress) -> Any:
                     return complete(model, images, cell, dataset.train, regressor, here, progress)
 
-                done = kept(out, cell, about, run, leader) if out else run()
+                about = {"data": data_hash}
+                if cell.method in REFERENCES:
+                    about["train"] = dataset.fingerprint()
+                else:
+                    about["weights"] = file_hash(regression) if cell.method == "regression" and regression else weights
+                    about["dtype"] = str(model.dtype)
+                done = kept(out, cell, about, run, here) if out else run()
             if leader:
                 results.append((cell, done, score(images, done, cell, labels, judges)))
     if not leader:
@@ -386,16 +405,17 @@ def evaluate(
         provenance = {
             "inkfill": __version__,
             "data": dataset.name,
-            "data_hash": about["data"],
+            "data_hash": data_hash,
             "split": split,
             "checkpoint": str(checkpoint or "shipped"),
             "checkpoint_hash": weights,
+            "regression_hash": file_hash(regression) if regression else None,
             "machine": machine(model),
         }
         with written_whole(result) as temporary:
-            temporary.write_text(json.dumps({**provenance, "rows": rows}, indent=1))
-        where = machine(model)
-        made = f"{said}. Weights {provenance['checkpoint']} ({weights}), {where['device']}, {where['threads']} threads."
+            temporary.write_text(json.dumps(strict_json({**provenance, "rows": rows}), indent=1))
+        machines = "; ".join(dict.fromkeys(done.machine for _, done, _ in results))
+        made = f"{said}. Weights {provenance['checkpoint']} ({weights}). Completions made on: {machines}."
         click.echo(f"wrote {result} and {write_evaluation(out, images, results, made)}")
 
 

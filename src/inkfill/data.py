@@ -67,6 +67,12 @@ class Dataset:
         return array_hash(self.train)
 
 
+def black_floor(images: Images, levels: int = 4) -> int:
+    """``levels`` for images whose background is exactly 0, else 0: 0 is ten times as frequent as all of 1 to ``levels``."""
+    near = ((images > 0) & (images <= levels)).mean()
+    return levels if (images == 0).mean() > 10 * near else 0
+
+
 def to_x0(images: Images) -> Tensor:
     """uint8 ``[N, H, W]`` to the library's x0: float32 ``[N, 1, H, W]`` in [-1, 1]."""
     return torch.from_numpy(images[:, None] / np.float32(127.5) - 1)
@@ -328,6 +334,18 @@ def as_images(array: NDArray[np.generic], name: str) -> Images:
     return np.ascontiguousarray(array, np.uint8)
 
 
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures of a folder, in the order in which ``read_images`` gives them. Raises InputError."""
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES)
+    if not files:
+        raise InputError(f"{folder}: no pictures in this folder")
+    stems = [file.stem for file in files]
+    for file in files:
+        if stems.count(file.stem) > 1:
+            raise InputError(f"{folder}: two pictures are called {file.stem}: what is made of them needs two names")
+    return files
+
+
 def read_images(path: Path) -> Images:
     """Images from ``.npy``, ``.npz``, an IDX file (``.gz`` too), one picture or a folder of pictures of one size.
 
@@ -336,9 +354,7 @@ def read_images(path: Path) -> Images:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
-        if not files:
-            raise InputError(f"{path}: no pictures in this folder")
+        files = picture_files(path)
         pictures = [read_picture(file) for file in files]
         for file, picture in zip(files, pictures, strict=True):
             if picture.shape != pictures[0].shape:

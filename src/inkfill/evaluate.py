@@ -19,8 +19,8 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from inkfill import defaults, metrics
-from inkfill.checkpoint import written_whole
-from inkfill.classifier import MASKED, WHOLE, Classifier, judge, load_classifier
+from inkfill.checkpoint import read_weights, written_whole
+from inkfill.classifier import FORMAT, MASKED, WHOLE, Classifier, judge, load_classifier
 from inkfill.data import Dataset, Images
 from inkfill.denoiser import Model
 from inkfill.errors import InputError
@@ -56,6 +56,7 @@ LABEL_COLUMNS = {
     "diversity": ("diversity", "{:.3f}"),
 }
 REFERENCE_IMAGES = 10_000  # training digits that features of completions are compared with
+KERNEL_IMAGES = 2_000  # of them for the kernel distance, which takes a table of all pairs
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,9 @@ class Judges:
 
     @classmethod
     def of(cls, dataset: Dataset) -> "Judges | None":
-        """The shipped classifiers, for the data that they know."""
-        if dataset.name != "mnist":
+        """The shipped classifiers, for the data that they were trained on; None for others."""
+        _, about = read_weights(WHOLE, FORMAT)
+        if about["recipe"]["data_hash"] != dataset.fingerprint():
             return None
         whole = load_classifier(WHOLE)
         return cls(whole, load_classifier(MASKED), judge(whole, dataset.train[:REFERENCE_IMAGES])[1])
@@ -92,12 +94,13 @@ class Judges:
 
 @dataclass(frozen=True)
 class Completed:
-    """Completions of a cell, uint8 ``[N, K, H, W]``, their mask, and what they cost."""
+    """Completions of a cell, uint8 ``[N, K, H, W]``, their mask, what they cost, and on which machine."""
 
     filled: Images
     mask: NDArray[np.bool_]
     evaluations: float  # of the network, per completion
     seconds: float  # core-seconds per completion
+    machine: str = ""
 
 
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -112,8 +115,8 @@ def complete(
     here: Processes = ALONE,
     progress: Callable[[int], object] | None = None,
 ) -> Completed:
-    """Run a cell. Diffusion methods are shared by the processes, each a run of images; the result does not depend on
-    how many there are. References need ``train``, ``regression`` a network trained for it. Raises InputError.
+    """Run a cell. Diffusion methods are shared by the processes, each a run of images; how many there are changes the
+    result by rounding alone. References need ``train``, ``regression`` a network trained for it. Raises InputError.
     """
     mask = fit_mask(cell.mask, images, cell.seed)
     samples, evaluations, began = cell.samples, 0.0, time.perf_counter()
@@ -130,6 +133,8 @@ def complete(
         filled, samples, evaluations = regress(regression, images, mask), 1, 1.0
         cores = torch.get_num_threads()
     else:
+        if len(images) < here.world:
+            raise InputError(f"{len(images)} images cannot be shared by {here.world} processes")
         edges = [len(images) * rank // here.world for rank in range(here.world + 1)]
         part = slice(edges[here.rank], edges[here.rank + 1])
         before = model.evaluations
@@ -142,28 +147,39 @@ def complete(
             filled = np.concatenate(parts)
         evaluations, cores = spent / (len(images) * samples), torch.get_num_threads() * here.world
     seconds = (time.perf_counter() - began) * cores / (len(images) * samples)
-    return Completed(filled, mask, evaluations, seconds)
+    where = machine(model)
+    said = f"{where['device']}, {where['threads']} threads x {here.world}, {where['dtype']}, torch {where['torch']}"
+    return Completed(filled, mask, evaluations, seconds, said)
+
+
+def code_hash() -> str:
+    """Hash of the code that completions depend on: a change to it makes them anew."""
+    names = ("denoiser", "inpainting", "masks", "oracle", "references", "rng", "samplers", "schedule", "smc", "unet")
+    files = [Path(__file__).with_name(f"{name}.py") for name in names]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 def kept(
-    folder: Path, cell: Cell, about: dict[str, Any], run: Callable[[], Completed], leader: bool = True
+    folder: Path, cell: Cell, about: dict[str, str], run: Callable[[], Completed], here: Processes = ALONE
 ) -> Completed:
     """The completions of a cell from its file in ``folder``, or from ``run``, and then kept there.
 
-    ``about`` (hashes of data and weights) is part of the file's name: other weights never find these completions.
+    ``about`` (hashes of data and weights, the precision) and the hash of the code are part of the file's name: what
+    other weights made, or an earlier form of a method, is never found.
     """
-    digest = hashlib.sha256(json.dumps([asdict(cell), about], sort_keys=True).encode()).hexdigest()[:12]
+    identity = [asdict(cell), about, code_hash()]
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     name = "".join(c if c.isalnum() or c in ".-" else "-" for c in f"{cell.mask}_{cell.method}_{cell.steps}")
     path = folder / "cells" / f"{name[:80]}-{digest}.npz"
-    if path.exists():
+    if here.leads(path.exists()):
         with np.load(path) as file:
             evaluations, seconds = file["cost"]
-            return Completed(file["filled"], file["mask"], float(evaluations), float(seconds))
+            return Completed(file["filled"], file["mask"], float(evaluations), float(seconds), str(file["machine"]))
     done = run()
-    if leader:
+    if here.rank == 0:
         with written_whole(path) as temporary, temporary.open("wb") as file:
-            cost = np.array([done.evaluations, done.seconds])
-            np.savez_compressed(file, filled=done.filled, mask=done.mask, cost=cost)
+            cost, machine = np.array([done.evaluations, done.seconds]), np.array(done.machine)
+            np.savez_compressed(file, filled=done.filled, mask=done.mask, cost=cost, machine=machine)
     return done
 
 
@@ -189,11 +205,13 @@ def score(
         "coverage90": metrics.coverage(ranks, 0.9) if several else nan,
         "ranks": ranks.tolist(),
         "psnr_mean": metrics.psnr(metrics.mse_of_mean(truth, filled, mask)) if holes else float("inf"),
+        "psnr_limit": metrics.psnr(metrics.mse_of_limit(truth, filled, mask)) if several else nan,
         "psnr_sample": metrics.psnr(metrics.mse_of_sample(truth, filled, mask)) if holes else float("inf"),
         "ssim": float(np.nanmean(metrics.ssim(truth, filled, mask))) if holes else 1.0,
         "diversity": float(np.nanmean(metrics.diversity(filled, mask))) if several else nan,
         "evaluations": done.evaluations,
         "seconds": done.seconds,
+        "machine": done.machine,
     }
     if judges is None or labels is None:
         return row
@@ -219,8 +237,8 @@ def score(
             lambda i: metrics.frechet_distance(features[i], judges.features), len(features), rng, 20
         ),
         "frechet_floor": metrics.frechet_distance(real, judges.features),
-        "kernel": metrics.kernel_distance(features, judges.features),
-        "kernel_floor": metrics.kernel_distance(real, judges.features),
+        "kernel": metrics.kernel_distance(features, judges.features[:KERNEL_IMAGES]),
+        "kernel_floor": metrics.kernel_distance(real, judges.features[:KERNEL_IMAGES]),
     }
     return row
 
@@ -230,6 +248,15 @@ def evaluate(
 ) -> dict[str, Any]:
     """One row of the table, without labels: complete, then score."""
     return score(images, complete(model, images, cell, progress=progress), cell)
+
+
+def strict_json(value: Any) -> Any:
+    """The same with null for NaN and infinity, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: strict_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [strict_json(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def check_method(name: str) -> None:

@@ -58,9 +58,13 @@ def write_completions(
                 figures.save_picture(completion, out / f"{name}_{k:02d}.png")
 
 
+def check_sheet(out: Path, count: int) -> None:
+    """Raise InputError for more images than one picture can show."""
+    if out.suffix == ".png" and count > 100:
+        raise InputError(f"{count} images are too many for one sheet: write a .npy or a folder")
+
+
 def _sheet(images: Images, mask: NDArray[np.bool_], filled: Images) -> NDArray[np.uint8]:
-    if len(images) > 100:
-        raise InputError(f"{len(images)} images are too many for one sheet: write a .npy or a folder")
     rows = [
         [
             figures.masked(image, hidden),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inkfill import defaults, masks
-from inkfill.data import Images, as_images, check_size, to_uint8, to_x0
+from inkfill.data import Images, as_images, check_size, to_x0
 from inkfill.denoiser import Denoiser, DenoiserSource, Model, Observation, likelihood_gradient
 from inkfill.errors import InputError
 from inkfill.rng import SampleNoise, stream
@@ -252,7 +252,7 @@ def inpaint(
             observation = Observation.of(to_x0(images[image]).to(model.device), hidden)
             noise = SampleNoise(seed, first + image, sample, (1, h, w), model.device)
             x0 = METHODS[method].run(Task(model, observation, noise, levels, sampler, watch))
-            flat[chunk] = np.where(mask[image], to_uint8(x0), images[image])
+            flat[chunk] = np.where(mask[image], model.pixels(x0), images[image])
             if progress:
                 progress(len(chunk))
     return filled

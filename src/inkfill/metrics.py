@@ -30,6 +30,17 @@ def mse_of_mean(truth: Images, filled: Images, mask: Mask) -> PerImage:
     return _mean_missing((filled.mean(1) / 255 - truth / 255) ** 2, mask)
 
 
+def mse_of_limit(truth: Images, filled: Images, mask: Mask) -> PerImage:
+    """Squared error that the mean of ever more completions tends to, from K >= 2 of them; unbiased.
+
+    The mean of K has the variance of one completion over K on top, which is taken off.
+    """
+    if filled.shape[1] < 2:
+        return np.full(len(truth), np.nan)
+    extra = (filled / np.float32(255)).var(1, ddof=1) / filled.shape[1]
+    return mse_of_mean(truth, filled, mask) - _mean_missing(extra, mask)
+
+
 def mse_of_sample(truth: Images, filled: Images, mask: Mask) -> PerImage:
     """Squared error of one completion, averaged over the K."""
     return _mean_missing(((filled / np.float32(255) - truth[:, None] / np.float32(255)) ** 2).mean(1), mask)
@@ -192,7 +203,10 @@ def frechet_distance(a: Floats, b: Floats) -> float:
     """Frechet distance of two sets of features, ``[N, D]`` and ``[M, D]``, as Gaussians (Heusel et al. 2017, eq. 6).
 
     Squared, as is usual. It falls with N and M, so print the distance between two sets of real images of that size too.
+    NaN for fewer than two images.
     """
+    if min(len(a), len(b)) < 2:
+        return float("nan")
     a, b = a.astype(np.float64), b.astype(np.float64)
     cov_a, cov_b = np.cov(a.T), np.cov(b.T)
     values, axes = np.linalg.eigh(cov_a)
@@ -205,8 +219,11 @@ def frechet_distance(a: Floats, b: Floats) -> float:
 def kernel_distance(a: Floats, b: Floats) -> float:
     """Squared maximum mean discrepancy with the kernel (x . y / D + 1)^3, unbiased (Binkowski et al. 2018, eq. 4).
 
-    ``[N, D]`` and ``[M, D]``. Unlike the Frechet distance it does not depend on the sizes, and it can be negative.
+    ``[N, D]`` and ``[M, D]``, at least two of each, else NaN. Unlike the Frechet distance it does not depend on the
+    sizes, and it can be negative.
     """
+    if min(len(a), len(b)) < 2:
+        return float("nan")
     a, b = a.astype(np.float64), b.astype(np.float64)
 
     def kernel(x: Floats, y: Floats) -> Floats:

@@ -41,13 +41,19 @@ class Processes:
         dist.all_reduce(summed)
         return float(summed)
 
+    def leads(self, value: bool) -> bool:
+        """What the first process says, known to all of them."""
+        return self.total(float(value and self.rank == 0)) > 0
+
 
 @contextmanager
-def processes() -> Iterator[Processes]:
-    """Join the processes that torchrun started, or be the only one."""
+def processes(cpu: bool = False) -> Iterator[Processes]:
+    """Join the processes that torchrun started, or be the only one; on a GPU each where there are any."""
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    cuda = torch.cuda.is_available()
+    cuda = torch.cuda.is_available() and not cpu
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
     if world > 1:
         dist.init_process_group("nccl" if cuda else "gloo")
     try:

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from inkfill.data import Images, to_uint8, to_x0
 from inkfill.denoiser import Model, Observation
+from inkfill.errors import InputError
 from inkfill.oracle import EmpiricalPrior
 
 Reference = Callable[[Images, Images, NDArray[np.bool_], int, np.random.Generator], Images]
 ROWS = 64  # images at a time against all training images
-BANDWIDTH = 0.5  # of the empirical prior, intensities in [-1, 1]; the best CRPS on validation digits
+BANDWIDTH = 0.5  # of the empirical prior, intensities in [-1, 1], chosen on validation digits
 
 
 def mean_image(train: Images, images: Images, mask: NDArray[np.bool_], k: int, rng: np.random.Generator) -> Images:
@@ -26,7 +27,9 @@ def mean_image(train: Images, images: Images, mask: NDArray[np.bool_], k: int, r
 
 
 def nearest(train: Images, images: Images, mask: NDArray[np.bool_], k: int, rng: np.random.Generator) -> Images:
-    """The K training images that are closest on the known pixels."""
+    """The K training images that are closest on the known pixels. Raises InputError where there are fewer than K."""
+    if k > len(train):
+        raise InputError(f"there are {len(train)} training images: fewer than the {k} that are asked for")
     prior = EmpiricalPrior(to_x0(train), 1.0)
     filled = np.empty((len(images), k, *images.shape[1:]), np.uint8)
     for start in range(0, len(images), ROWS):
@@ -37,9 +40,9 @@ def nearest(train: Images, images: Images, mask: NDArray[np.bool_], k: int, rng:
 
 
 def empirical(train: Images, images: Images, mask: NDArray[np.bool_], k: int, rng: np.random.Generator) -> Images:
-    """Exact posterior draws under a prior that knows the training images alone, each with a Gaussian around it.
+    """Training images drawn by posterior weight, under a prior that knows them alone with a Gaussian around each.
 
-    Weights are those of the bandwidth; the images are put in without its noise, which no digit has.
+    The images are put in without the Gaussian's noise, which no digit has.
     """
     prior = EmpiricalPrior(to_x0(train), BANDWIDTH)
     filled = np.empty((len(images), k, *images.shape[1:]), np.uint8)
@@ -62,7 +65,8 @@ def regress(model: Model, images: Images, mask: NDArray[np.bool_], batch: int = 
     parts = []
     with torch.no_grad():
         for start in range(0, len(images), batch):
-            observation = _observation(images[start : start + batch], mask[start : start + batch])
+            seen = _observation(images[start : start + batch], mask[start : start + batch])
+            observation = Observation(seen.pixels.to(model.device), seen.known.to(model.device))
             x0_hat = model.conditional(observation)(torch.zeros_like(observation.pixels), model.schedule.T)
             parts.append(to_uint8(x0_hat))
     return np.where(mask, np.concatenate(parts), images)[:, None]

@@ -69,7 +69,7 @@ def rank_histograms(results: Results, path: Path) -> None:
             axis.bar(np.arange(len(share)), share, width=0.9, color="#4660a0")
             axis.axhline(1, color="black", linewidth=0.8)
             axis.set_title(f"{cell.mask} {cell.method} {cell.steps}", fontsize=7)
-            axis.set_ylim(0, 2)
+            axis.set_ylim(0, max(2.0, share.max() * 1.05))
             axis.tick_params(labelsize=6)
 
 
@@ -102,14 +102,14 @@ def write_evaluation(out: Path, images: Images, results: Results, about: str) ->
     rows = [row for _, _, row in results]
     body = [f"<p>{html.escape(about)}</p>", f"<pre>{html.escape(table(rows))}</pre>"]
     body.append(
-        "<p>Over missing pixels only, intensities in [0, 1]. CRPS and energy score: lower is better, they reward "
+        "<p>Pixels: missing ones only, intensities in [0, 1]. CRPS and energy score: lower is better, they reward "
         "completions that are sharp and honest about what cannot be known. The 90 % interval should cover 0.90.</p>"
     )
     if "vote" in rows[0]:
         body.append(f"<h2>Labels and realism</h2>\n<pre>{html.escape(table(rows, LABEL_COLUMNS))}</pre>")
         body.append(
-            "<p>The yardstick is a classifier trained on masked digits: completions cannot know more than it does. The "
-            "floor of the Frechet distance is that of as many real test digits.</p>"
+            "<p>Of whole completed images. The yardstick is a classifier that was trained on masked digits: an "
+            "estimate of what can be known. The floor of the Frechet distance is that of as many real images.</p>"
         )
     rank_histograms(results, out / "ranks.png")
     body.append(
@@ -123,8 +123,9 @@ def write_evaluation(out: Path, images: Images, results: Results, about: str) ->
         body.append(f"<h3>{html.escape(cell.mask)}, {html.escape(cell.method)}, {cell.steps} steps</h3>")
         first = list(range(min(SHOWN, len(images))))
         body.append(_picture(error_gallery(images, done, first), out, f"cell-{i}.png", "completions"))
-        if done.filled.shape[1] > 1 and len(images) >= 4 * SHOWN:
-            order = np.argsort(np.nan_to_num(metrics.energy_score(images, done.filled, done.mask)))
+        energy = metrics.energy_score(images, done.filled, done.mask)
+        if np.isfinite(energy).sum() >= 4 * SHOWN:
+            order = np.argsort(energy)[: np.isfinite(energy).sum()]  # NaN, where nothing is missing, comes last
             sides = ((order[:3], "best"), (order[::-1][:3], "worst"))
             for chosen, word in sides:
                 body.append(f"<p>The {word} three of {len(images)} by energy score:</p>")

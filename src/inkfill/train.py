@@ -285,7 +285,7 @@ def train(
                 optimiser.load_state_dict(saved_state)
             first = state["step"]
 
-        leader = here.rank == 0
+        leader, floor = here.rank == 0, data.black_floor(dataset.train)
         if leader:
             out.mkdir(parents=True, exist_ok=True)
             if state is None:
@@ -302,6 +302,7 @@ def train(
                 return
             recipe = {**asdict(config), "step": step, "trained_on": dataset.name, "data_hash": dataset.fingerprint()}
             recipe["image_size"] = list(dataset.train.shape[1:])
+            recipe["floor"] = floor
             save_network(out / "model.safetensors", average, average.state_dict(), recipe)
             save_state(
                 state_file,
