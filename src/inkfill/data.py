@@ -68,7 +68,8 @@ class Dataset:
 
 
 def black_floor(images: Images, levels: int = 4) -> int:
-    """``levels`` for images whose background is exactly 0, else 0: 0 is ten times as frequent as all of 1 to ``levels``."""
+    """``levels`` for images whose background is exactly 0, else 0: 0 is ten times as frequent as all of 1 to
+    ``levels``."""
     near = ((images > 0) & (images <= levels)).mean()
     return levels if (images == 0).mean() > 10 * near else 0
 
