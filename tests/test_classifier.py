@@ -16,7 +16,7 @@ from inkfill.rng import stream
 def test_a_short_training_learns_and_is_repeatable(tmp_path):
     dataset = data.load("rendered")
     paths = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
-    accuracy = [train_classifier(dataset, "none", path, steps=60, batch_size=64) for path in paths]
+    accuracy = [train_classifier(dataset, "none", path, steps=100, batch_size=64) for path in paths]
     assert accuracy[0] == accuracy[1] > 0.5
     assert paths[0].read_bytes() == paths[1].read_bytes()
     probabilities, features = judge(load_classifier(paths[0]), dataset.validation[:5])
