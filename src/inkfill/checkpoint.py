@@ -50,9 +50,11 @@ def unet_config(settings: dict[str, Any]) -> UNetConfig:
     return UNetConfig(**shape)
 
 
-def write_weights(path: Path, weights: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Write weights (float32) and what they are, whole or not at all."""
-    tensors = {name: value.detach().cpu().float().contiguous() for name, value in weights.items()}
+def write_weights(
+    path: Path, weights: dict[str, Tensor], about: dict[str, Any], dtype: torch.dtype = torch.float32
+) -> None:
+    """Write weights and what they are, whole or not at all."""
+    tensors = {name: value.detach().cpu().to(dtype).contiguous() for name, value in weights.items()}
     # One entry: safetensors writes several in no fixed order, and equal weights should be equal bytes.
     metadata = {"inkfill": json.dumps(about, sort_keys=True)}
     with written_whole(path) as temporary:
@@ -60,14 +62,14 @@ def write_weights(path: Path, weights: dict[str, Tensor], about: dict[str, Any])
 
 
 def read_weights(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights of a format, and what they are. Raises InputError for anything that is not a whole file of that
+    """Weights of a format (float32), and what they are. Raises InputError for anything that is not a whole file of that
     format."""
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
             f"{path}: not a whole safetensors file ({error}); pickles (.pt, .pth) are never read"

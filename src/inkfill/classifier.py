@@ -168,5 +168,5 @@ def train_classifier(
     accuracy = float((found == dataset.labels["validation"]).mean())
     recipe: dict[str, Any] = {"masks": spec, "steps": steps, "batch_size": batch_size, "seed": seed}
     recipe |= {"trained_on": dataset.name, "data_hash": dataset.fingerprint(), "validation_accuracy": accuracy}
-    write_weights(out, average.state_dict(), {"format": FORMAT, "recipe": recipe})
+    write_weights(out, average.state_dict(), {"format": FORMAT, "recipe": recipe}, torch.float16)
     return accuracy
