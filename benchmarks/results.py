@@ -20,12 +20,13 @@ from tqdm import tqdm
 
 import inkfill
 import original as recipe
-from inkfill import data, defaults, figures, report
+from inkfill import data, defaults, figures, references, report
 from inkfill.checkpoint import SHIPPED, file_hash, written_whole
 from inkfill.data import array_hash
 from inkfill.evaluate import COLUMNS, Cell, Completed, Judges, complete, kept, score, strict_json, table
-from inkfill.inpainting import METHODS
+from inkfill.inpainting import METHODS, fit_mask
 from inkfill.references import REFERENCES
+from inkfill.rng import stream
 
 DOCS = Path(__file__).parent.parent / "docs"
 MASKS = (
@@ -275,14 +276,35 @@ def published(desk: Desk) -> list[str]:
     return lines
 
 
+def bandwidths(count: int = 200) -> None:
+    """CRPS of the reference `empirical` on validation digits, by bandwidth: where its default comes from."""
+    mnist = data.load("mnist")
+    images = mnist.validation[:count]
+    for references.BANDWIDTH in (0.5, 1.0, 1.5, 2.0, 3.0, 4.0):
+        found = []
+        for spec in SOME:
+            mask = fit_mask(spec, images, 0)
+            filled = references.empirical(mnist.train, images, mask, 8, stream(0, "empirical"))
+            found.append(float(np.nanmean(inkfill.metrics.crps(images, filled, mask))))
+        print(
+            f"bandwidth {references.BANDWIDTH}: CRPS {np.mean(found):.4f}  ", *(f"{x:.4f}" for x in found), flush=True
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("runs/results"), help="where completions are kept")
     parser.add_argument("--regression", type=Path, help="checkpoint of inkfill train --objective regression")
     parser.add_argument("--original", type=Path, help="checkpoint of benchmarks/original.py")
     parser.add_argument("--parts", nargs="+", default=["main", "labels", "references", "methods", "curve"])
+    parser.add_argument(
+        "--bandwidths", action="store_true", help="choose that of the empirical prior, and nothing else"
+    )
     parser.add_argument("--quick", action="store_true", help="20 digits, to try it")
     arguments = parser.parse_args()
+    if arguments.bandwidths:
+        bandwidths()
+        return
     desk = Desk(arguments.folder, arguments.regression, arguments.original, arguments.quick)
     parts: dict[str, Callable[[Desk], list[str]]] = {
         "main": main_table,

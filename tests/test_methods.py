@@ -1,5 +1,6 @@
 """Every method: its contracts on a network, and its samples against posteriors known in closed form."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -191,3 +192,19 @@ def test_repaint_with_more_repeats_comes_nearer():
         return abs(float(draws(run, task(gm, [True, False], [-0.3, 0], 2000, 60))[:, 1].mean() - truth))
 
     assert error(12) < error(1) - 0.05
+
+
+@pytest.mark.parametrize("method", ["replacement", "repaint"])
+def test_the_network_sees_known_pixels_at_the_noise_of_their_level(method):
+    """Known pixels at level t are draws of q(x_t given y): mean and variance within 5 standard errors of 4,000 rows."""
+    n, y, seen = 4000, 0.7, {}
+    job = task(mixture(), [True, False], [y, 0.0], n, steps=6)
+    watched = dataclasses.replace(job, watch=lambda t, x, _: seen.setdefault(t, []).append(x[:, 0, 0, 0].double()))
+    with torch.no_grad():
+        METHODS[method].run(watched)
+    assert len(seen) == 6
+    for t, visits in seen.items():
+        a = float(SCHEDULE.alpha_bar[t])
+        for x in visits:
+            assert abs(x.mean() - a**0.5 * y) < 5 * ((1 - a) / n) ** 0.5
+            assert abs(x.var() / (1 - a) - 1) < 5 * (2 / n) ** 0.5
