@@ -80,7 +80,7 @@ def step_loss(net: Original, images: data.Images, schedule: Schedule, step: int,
 def new_network() -> Original:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Original()
+        return Original().to(memory_format=torch.channels_last)
 
 
 def train(out: Path, epochs: float, bfloat16: bool) -> None:

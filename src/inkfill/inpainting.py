@@ -150,7 +150,7 @@ def repaint(task: Task, jump: int = JUMP, repeats: int = REPEATS) -> Tensor:
     return x
 
 
-def dps(task: Task, strength: float = 8.0) -> Tensor:
+def dps(task: Task, strength: float = 4.0) -> Tensor:
     """Diffusion posterior sampling (Chung et al. 2022, algorithm 1), with the norm of each sample for its own step.
 
     ``strength`` is the paper's zeta'; theirs is near 1 for 1,000 steps, and fewer steps want larger ones.
