@@ -406,6 +406,17 @@ are known in closed form ([`oracle.py`](../src/inkfill/oracle.py)) answer that w
 the exact methods to it within Monte Carlo error; the tables record how far off the others are.
 
 *Made by `benchmarks/methods.py`; see its help for the commands.*
+
+What the tables below say:
+
+* `conditional`, `mcgdiff` and `tds` draw from the posterior: on the Gaussian and the mixture they stand at the distance that
+  two exact samples have from each other, give or take what 100 steps cost.
+* `replacement`, `repaint`, `ddnm`, `dps` and `pigdm` are right where a single Gaussian, or a pixel that says nothing, makes it
+  easy. On a mixture each of them misses the weights of the modes altogether, however good the denoiser.
+* Particles pay for exactness with dimension. Up to 80 dimensions, 64 of them come near the floor. In 800 with 32, filters lose
+  modes, while `conditional`, which needs no particles, keeps them.
+* On real digits, with the exact denoiser of 5,000 of them, only `conditional` reaches the floor. What separates a
+  training-free method from the posterior is then not the network: it is the method.
 """
 PAGE_MIXTURE = """
 ## Two pixels, one known
@@ -425,7 +436,10 @@ PAGE_PUBLISHED = """
 The largest distance over directions, beside what the authors of MCGdiff publish with their code. The protocols differ: here
 the observation has no noise, the noise schedule is inkfill's cosine and not theirs, the steps are 100 evenly spaced levels,
 directions are 1,000 random ones and not optimised, and every draw has a filter of its own (theirs are the particles of one
-filter, 128 of them). So the order of the methods can be compared, and the size of the figures roughly.
+filter, 128 of them). So the order of the methods can be compared, and the size of the figures roughly. `dps` comes out lower here and
+`mcgdiff` lower for one and two observations: one filter a draw keeps draws independent, where the particles of one filter
+share ancestors. For four observations both versions of `mcgdiff` are within a few tenths of exact. DDRM, which they list with
+29.7, 13.6 and 0.49, is not among the methods here.
 """
 PUBLISHED = {  # (d_y, method): max-sliced distance at d_x = 8
     (1, "dps"): 27.2,

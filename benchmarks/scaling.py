@@ -3,14 +3,17 @@
     .venv/bin/python benchmarks/scaling.py --out docs/speed
 
 Each point is a process of its own, so that its peak of memory is its own. Memory is what a process held at most, less what
-it holds after loading the model, less its input and its output.
+it holds after loading the model, less its input and its output. Training is also timed on 1, 2 and 4 processes of torchrun,
+which share this machine's cores.
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -23,6 +26,7 @@ SIZES = [(28, 128), (32, 128), (64, 32), (128, 8)]  # side, images
 ROWS = [1, 4, 16, 64, 128, 256]
 IMAGES = [100, 1_000, 10_000, 100_000]
 COMPLETIONS = [1, 10, 100, 1_000]
+PROCESSES = [1, 2, 4]
 
 
 def peak() -> float:
@@ -54,6 +58,21 @@ def measure(side: int = 28, images: int = 128, samples: int = 1, steps: int = 10
     return row
 
 
+def training(processes: int, steps: int = 150) -> dict:
+    """Images a second of training on so many processes, which share the cores."""
+    threads = max(1, len(os.sched_getaffinity(0)) // processes)
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "29677", "-m", "inkfill"]
+        words += ["train", "--data", "rendered", "--steps", str(steps), "--out", f"{folder}/run"]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        subprocess.run([sys.executable, "-m", *words], check=True, capture_output=True, env=environment)
+        lines = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
+    speed = [line["images_per_s"] for line in lines if "images_per_s" in line][-1]
+    row = {"processes": processes, "threads": threads, "images_per_s": speed}
+    print(row, flush=True)
+    return row
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/speed"))
@@ -66,8 +85,10 @@ def main() -> None:
     batch = [measure(images=256, rows=rows) for rows in ROWS]
     many = [measure(images=images, steps=1) for images in IMAGES]
     deep = [measure(images=20, samples=k, steps=1) for k in COMPLETIONS]
+    found = {"size": size, "batch": batch, "images": many, "completions": deep}
+    found["processes"] = [training(n) for n in PROCESSES]
     with written_whole(arguments.out / "scaling.json") as temporary:
-        temporary.write_text(json.dumps({"size": size, "batch": batch, "images": many, "completions": deep}, indent=1))
+        temporary.write_text(json.dumps(found, indent=1))
     panels = [
         (size, "side", "seconds", "side, pixels", "seconds a completion"),
         (batch, "rows", "seconds", "completions that go through together", "seconds a completion"),

@@ -12,6 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,11 +20,12 @@ from torch import nn
 
 import inkfill
 from inkfill import data, masks
+from inkfill.checkpoint import written_whole
 from inkfill.defaults import STEPS
 from inkfill.inpainting import inpaint
 from inkfill.rng import stream
 from inkfill.schedule import Schedule
-from inkfill.train import TrainConfig, draw_batch, squared_errors
+from inkfill.train import TrainConfig, draw_batch, optimisers, squared_errors
 from inkfill.unet import Attention, UNet
 
 
@@ -62,22 +64,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="alternations of peak and training")
     parser.add_argument("--digits", type=int, default=1000, help="digits to inpaint, one completion each")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.add_argument("--out", type=Path, help="write the figures here too, as JSON")
     arguments = parser.parse_args()
 
     digits = data.load("auto")
     config = TrainConfig()
     net = UNet(config.unet)
     schedule, spec = Schedule.named(config.schedule, config.T), masks.parse(config.masks)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
+    made = optimisers(config, net)
 
     def train_step(i: int) -> None:
         batch = draw_batch(config, digits.train, spec, stream(0, "train", i))
-        loss = squared_errors(net, schedule, batch, config.bfloat16).sum() / batch.missing
-        optimiser.zero_grad()
+        loss = squared_errors(net, schedule, batch, config.bfloat16, config.weighting).sum() / batch.missing
+        for optimiser in made:
+            optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), config.clip)
-        optimiser.step()
+        for optimiser in made:
+            optimiser.step()
 
     matrix = torch.randn(2048, 2048).bfloat16()
     peaks, speeds = [], []
@@ -104,9 +108,9 @@ def main() -> None:
         "inpaint_share_of_peak": flops * STEPS * arguments.digits / filled / peak,
         "threads": torch.get_num_threads(),
     }
-    if arguments.json:
-        print(json.dumps(result))
-        return
+    if arguments.out:
+        with written_whole(arguments.out) as temporary:
+            temporary.write_text(json.dumps(result, indent=1))
     print(f"peak        {peak / 1e9:.0f} GFLOP/s, bfloat16 matrix product, {result['threads']} threads")
     print(f"network     {result['parameters'] / 1e6:.2f} M parameters, {flops / 1e6:.0f} MFLOP a forward pass")
     print(f"training    {speed:.0f} images/s, {result['training_share_of_peak']:.0%} of the peak")

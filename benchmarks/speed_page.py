@@ -1,0 +1,219 @@
+"""docs/speed.md, from what the other benchmarks wrote into docs/speed/.
+
+.venv/bin/python benchmarks/speed.py --out docs/speed/throughput.json
+.venv/bin/python benchmarks/race.py variants --out docs/speed/variants.json
+.venv/bin/python benchmarks/race.py line ... --out docs/speed/race.json
+.venv/bin/python benchmarks/steps.py --out docs/speed/steps.json
+.venv/bin/python benchmarks/scaling.py
+runs/peers/bin/python benchmarks/peers.py --out docs/speed/peers.json
+.venv/bin/python benchmarks/speed_page.py
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from inkfill import defaults, figures
+from inkfill.checkpoint import SHIPPED, file_hash, written_whole
+
+DOCS = Path(__file__).parent.parent / "docs"
+FOLDER = DOCS / "speed"
+Found = Any
+
+HEAD = """# How fast, and how that was found
+
+Figures are of 2 cores of a shared x86 machine with AVX512-BF16. Such a machine changes speed by a factor of two from hour to
+hour, so times stand beside the peak, or beside another time, of the same run.
+
+*Made by `benchmarks/speed_page.py`; its help lists the commands that measure.*
+"""
+
+
+def throughput(found: Found) -> list[str]:
+    share, filled = found["training_share_of_peak"], found["inpaint_share_of_peak"]
+    ten = found["inpaint_seconds"] / found["inpaint_digits"] * 10_000
+    return [
+        "## Share of the peak\n\nThe peak is that of a plain bfloat16 matrix product (2,048 square), alternating with the rest: "
+        f"{found['peak_gflops']:.0f} GFLOP/s. The network has {found['parameters'] / 1e6:.2f} M parameters and takes "
+        f"{found['forward_mflops']:.0f} MFLOP for a forward pass of one digit.\n",
+        "| | | share of the peak |",
+        "|---|--:|--:|",
+        f"| training | {found['training_images_per_s']:.0f} images/s | {share:.0%} |",
+        f"| inpainting, {found['inpaint_steps']} evaluations | {found['inpaint_digits'] / found['inpaint_seconds']:.0f} "
+        f"completions/s: 10,000 digits in {ten:.0f} s | {filled:.0%} |",
+        "\nWhere the time went, and what was done about it: the stem folds 2x2 pixels into channels, so that nothing heavy runs at "
+        "full resolution; feature maps are channels-last in bfloat16; there is one normalisation a block, and attention only at a "
+        "quarter of the resolution; the time embedding is computed once a step and the observation once a run; states that go "
+        "through the network together are few enough for the cache.",
+    ]
+
+
+def race(found: Found) -> list[str]:
+    lines = [
+        "## The race\n\nTraining from random weights, for longer and longer, each with its whole curve of learning rates, until "
+        "the CRPS on 200 validation digits (K = 4, 10 evaluations) is under a line. Seconds are those of training.\n",
+        "| trained on | judged on | line | seconds | steps | CRPS |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    for row in found:
+        masks = ", ".join(row["masks"])
+        trained = "that mask" if row["only"] else "all masks"
+        crps = f"**{row['crps']:.4f}**" if row["crps"] <= row["line"] else f"{row['crps']:.4f}"
+        lines.append(f"| {trained} | {masks} | {row['line']:.4f} | {row['seconds']:.0f} | {row['steps']:,} | {crps} |")
+    return lines
+
+
+def variants(found: Found) -> list[str]:
+    base = [r for r in found if r["variant"] == "as shipped"]
+    lines = [
+        f"## What was tried\n\nEach variant changes one thing in the recipe and trains for {base[0]['minutes'] * 60:.0f} seconds from "
+        "the same random weights, one after another and round again. Errors on validation digits: of the predicted noise, and of "
+        "v, which is the same error with every level counted alike. Lower is better. A variant that does more work a step makes "
+        "fewer steps: that is counted against it, as it should be.\n",
+        "| variant | steps | noise error | v error | v error over that of the recipe |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for name in dict.fromkeys(r["variant"] for r in found):
+        rows = [r for r in found if r["variant"] == name]
+        steps, noise, v = (mean(r[key] for r in rows) for key in ("step", "noise", "v"))
+        against = mean(r["v"] / b["v"] for r in rows for b in base if b["round"] == r["round"])
+        lines.append(f"| {name} | {steps:.0f} | {noise:.4f} | {v:.4f} | {against:.3f} |")
+    return [*lines, LOG]
+
+
+LOG = """
+What was expected of each, and what came of it:
+
+* *Muon for the inner weights.* Expected: the same loss in fewer steps, for some 15 % more work in each. It is the largest gain
+  of all in a short training.
+* *Noise errors weighed as v.* Expected: the plain noise error all but ignores the highest levels, and it is there that a sampler
+  decides which digit to draw. The noise error itself gets a little worse, the error of v and the CRPS get better.
+* *Smaller batches.* Expected: on two cores a batch of 64 runs as fast an image as one of 128, so it buys twice the steps.
+* *Stochastic second-order sampling.* Expected: the order of DPM-Solver++ at few steps, with the noise that keeps the spread
+  honest. See the next table.
+* *Other spacings of the levels* (powers from 1 to 2.5) and *a clipped or an unclipped prediction*: no difference beyond noise.
+* *A black floor.* Not a matter of speed: rank histograms showed completions that were 1 or 2 grey levels where the truth is 0.
+  Training images with a black background now give black, which made the histograms flat.
+"""
+
+
+def curve(found: Found) -> list[str]:
+    rows = found["rows"]
+    samplers = list(dict.fromkeys(r["sampler"] for r in rows))
+    counts = sorted({r["steps"] for r in rows})
+
+    def score(sampler: str, steps: int, key: str = "crps") -> float:
+        return mean(r[key] for r in rows if (r["sampler"], r["steps"]) == (sampler, steps))
+
+    best = min(score(sampler, steps) for sampler in samplers for steps in counts)
+    first = min(n for n in counts if min(score(s, n) for s in samplers) <= 1.02 * best)
+    lines = [
+        f"## Quality against evaluations\n\nMean CRPS of `half:left`, `box:10` and `pixels:0.9` on {rows[0]['images']} validation "
+        f"digits, K = {rows[0]['samples']}. Bold: within 2 % of the best. The fewest evaluations that get there are {first}; the "
+        f"default is `{defaults.SAMPLER}` with {defaults.STEPS}.\n",
+        "| evaluations | " + " | ".join(f"`{s}`" for s in samplers) + " |",
+        "|--:|" + "--:|" * len(samplers),
+    ]
+    for steps in counts:
+        cells = [(score(s, steps), score(s, steps) <= 1.02 * best) for s in samplers]
+        lines.append(f"| {steps} | " + " | ".join(f"**{x:.4f}**" if good else f"{x:.4f}" for x, good in cells) + " |")
+    lines.append("\n90 % intervals cover:\n")
+    lines += lines[1:3]
+    for steps in counts:
+        lines.append(f"| {steps} | " + " | ".join(f"{score(s, steps, 'coverage90'):.3f}" for s in samplers) + " |")
+    with figures.plot(FOLDER / "steps.png", 1, 1, (5.0, 3.2)) as (axis,):
+        for sampler in samplers:
+            axis.plot(counts, [score(sampler, n) for n in counts], "o-", markersize=3, label=sampler)
+        axis.set_xscale("log")
+        axis.set_xlabel("network evaluations per completion", fontsize=8)
+        axis.set_ylabel("CRPS", fontsize=8)
+        axis.legend(fontsize=7)
+    return [*lines, "\n![CRPS against evaluations](speed/steps.png)"]
+
+
+def scaling(found: Found) -> list[str]:
+    lines = [
+        "## Scaling\n\nTime a completion against image size and against how many completions go through the network together; "
+        "working memory against the number of images and of completions, which a micro-batch keeps flat.\n",
+        "![Cost and memory](speed/scaling.png)\n",
+        "| processes | threads each | training, images/s |",
+        "|--:|--:|--:|",
+    ]
+    lines += [f"| {r['processes']} | {r['threads']} | {r['images_per_s']:.0f} |" for r in found["processes"]]
+    lines.append(
+        "\n`torchrun`, with the cores that one machine has, so that more processes can only share them. Over many machines, a step "
+        "sends the gradients once: 1.51 M numbers of 4 bytes, 6 MB, of which each machine in a ring of n sends and receives "
+        "2 (n - 1) / n, at most 12 MB. At 10 Gbit/s that is 10 ms beside a step of 170 ms at 64 images a machine. Inpainting and "
+        "evaluation send nothing until the end."
+    )
+    return lines
+
+
+def peers(found: Found) -> list[str]:
+    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    training = {r["network"]: r for r in found["training"]}
+    lines = [
+        f"## Beside other libraries\n\n{versions}; one run, alternating.\n\nTraining of each library's own U-Net on MNIST, at about "
+        "the same number of parameters, by its own objective with Adam. inkfill's step includes masks, Muon and a network that "
+        "sees the observation; the others are padded to 32x32, which they need, and generate without a mask.\n",
+        "| network | parameters | images/s | inkfill over it |",
+        "|---|--:|--:|--:|",
+    ]
+    for name, row in training.items():
+        ratio = training["inkfill"]["images_per_s"] / row["images_per_s"]
+        lines.append(f"| {name} | {row['parameters'] / 1e6:.2f} M | {row['images_per_s']:.0f} | {ratio:.1f} |")
+    masks = list(dict.fromkeys(r["mask"] for r in found["methods"]))
+    lines += [
+        f"\nInpainting with inkfill's weights in every library, its methods at its own defaults, {found['digits']} validation digits, "
+        f"K = {found['samples']}, all as one batch. Seconds a completion, and CRPS with its standard error.\n",
+        "| method | evaluations | seconds | over `conditional` | " + " | ".join(f"CRPS {m}" for m in masks) + " |",
+        "|---|--:|--:|--:|" + "--:|" * len(masks),
+    ]
+    base = mean(r["seconds"] for r in found["methods"] if r["method"] == "inkfill: conditional")
+    for name in dict.fromkeys(r["method"] for r in found["methods"]):
+        rows = {r["mask"]: r for r in found["methods"] if r["method"] == name}
+        seconds = mean(r["seconds"] for r in rows.values())
+        scores = [f"{rows[m]['crps']:.4f} ± {rows[m]['crps_se']:.4f}" if m in rows else "" for m in masks]
+        evaluations = mean(r["evaluations"] for r in rows.values())
+        lines.append(
+            f"| {name} | {evaluations:.0f} | {seconds:.3f} | {seconds / base:.1f} | " + " | ".join(scores) + " |"
+        )
+    lines.append(
+        "\nThe other libraries get the unconditional network, as they would any prior. deepinv's methods run on its own noise "
+        "schedule, through the nearest of our levels. denoising-diffusion-pytorch always resamples at the lowest levels, whatever the "
+        "level that it has reached, and so does not gain what RePaint's repeats are for. smalldiffusion has no inpainting."
+    )
+    return lines
+
+
+PARTS: dict[str, Callable[[Found], list[str]]] = {
+    "throughput": throughput,
+    "race": race,
+    "variants": variants,
+    "steps": curve,
+    "scaling": scaling,
+    "peers": peers,
+}
+
+
+def main() -> None:
+    blocks = [HEAD]
+    for name, part in PARTS.items():
+        path = FOLDER / f"{name}.json"
+        if not path.exists():
+            continue
+        found = json.loads(path.read_text())
+        blocks.append("\n".join(part(found)))
+        if isinstance(found, dict) and found.get("checkpoint", file_hash(SHIPPED)) != file_hash(SHIPPED):
+            blocks.append("*These figures are of other weights than the shipped ones.*")
+    blocks.append(
+        "## On a GPU\n\nNot measured: none was at hand. `--device cuda` takes the same path, in bfloat16 and channels-last; graphs and `torch.compile` are not used."
+    )
+    with written_whole(DOCS / "speed.md") as temporary:
+        temporary.write_text("\n\n".join(block.strip() for block in blocks) + "\n")
+
+
+if __name__ == "__main__":
+    main()
