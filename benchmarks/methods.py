@@ -436,9 +436,9 @@ PAGE_PUBLISHED = """
 The largest distance over directions, beside what the authors of MCGdiff publish with their code. The protocols differ: here
 the observation has no noise, the noise schedule is inkfill's cosine and not theirs, the steps are 100 evenly spaced levels,
 directions are 1,000 random ones and not optimised, and every draw has a filter of its own (theirs are the particles of one
-filter, 128 of them). So the order of the methods can be compared, and the size of the figures roughly. `dps` comes out lower here and
-`mcgdiff` lower for one and two observations: one filter a draw keeps draws independent, where the particles of one filter
-share ancestors. For four observations both versions of `mcgdiff` are within a few tenths of exact. DDRM, which they list with
+filter, 128 of them). So the order of the methods can be compared, and the size of the figures roughly. Both come out lower here for one
+and two observations; for `mcgdiff` the likely reason is that a filter a draw keeps draws independent, where the particles of
+one filter share ancestors. For four observations both versions of `mcgdiff` are within a few tenths of exact. DDRM, which they list with
 29.7, 13.6 and 0.49, is not among the methods here.
 """
 PUBLISHED = {  # (d_y, method): max-sliced distance at d_x = 8
@@ -456,7 +456,8 @@ PAGE_EMPIRICAL = """
 validation digits, 16 completions each, {steps} steps. That is {steps} evaluations for most methods; `repaint` takes about five
 times, `tds` 8 times and `mcgdiff` 16 times as many. Energy distance between completions and exact posterior draws over
 missing pixels; total variation between the labels of the nearest training digits and the exact label posterior, whose floor
-with 16 completions is the row `exact`.
+with 16 completions is the row `exact`. So narrow a prior makes most posteriors a single training digit: the question is
+whether a method finds it.
 """
 PAGE_TUNE = """
 ## Settings, on validation digits
