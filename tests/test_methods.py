@@ -158,7 +158,7 @@ def test_biased_methods_are_right_where_what_is_known_says_nothing(method):
 
 @pytest.mark.parametrize("method", BIASED)
 def test_biased_methods_lean_on_what_is_known(method):
-    """Correlation 0.9, y = 1.5: the missing pixel goes most of the way from its prior mean 0 to its posterior mean 1.35.
+    """Correlation 0.9, y = 1.5: the missing pixel goes most of the way from its prior mean to its posterior mean, 1.35.
 
     1,000 draws; bounds are far from every method's value (0.9 to 1.5) in standard errors of at most 0.03.
     """
