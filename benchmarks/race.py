@@ -5,7 +5,8 @@
 
 `line` trains afresh for each number of seconds, with the whole curve of learning rates fitted into it, and stops at the
 first whose CRPS on 200 validation digits (mean over the masks, K = 4, 10 evaluations) is under the line. Seconds are those
-of training alone. `variants` trains every variant from the same random weights for the same time, one after another and
+of training alone. Beside them stands what the 30 epochs of `original.py` take in float32 at the rate measured in the same
+run, before each training. `variants` trains every variant from the same random weights for the same time, one after another and
 round again, so that a machine that changes speed in between shows as a difference between the rounds; the loss is the
 noise error on validation digits, as it is and weighed as v, from the running mean of the weights.
 """
@@ -18,8 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import inkfill
+import original
 from inkfill import data, masks
 from inkfill.checkpoint import load_network, written_whole
 from inkfill.evaluate import Cell, evaluate
@@ -57,11 +60,28 @@ def losses(run: Path, config: TrainConfig, images: data.Images) -> dict[str, flo
     return {"step": recipe["step"], **totals}
 
 
+def original_seconds(images: data.Images, steps: int = 6) -> float:
+    """What 30 epochs of the original recipe take here, in float32, from a few of its steps."""
+    net, schedule = original.new_network(), Schedule.named("cosine", original.LEVELS)
+    adam = torch.optim.Adam(net.parameters(), original.RATE)
+    began = 0.0
+    for step in range(-1, steps):
+        if step == 0:  # the first warms up
+            began = time.perf_counter()
+        loss = original.step_loss(net, images, schedule, step + 1, bfloat16=False)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    return (time.perf_counter() - began) / steps * original.EPOCHS * len(images) / original.BATCH
+
+
 def line(goal: float, specs: list[str], budgets: list[float], only: bool) -> list[dict]:
     """Train for longer and longer until the line is reached. ``only``: train on those masks and nothing else."""
-    images, rows = data.load("mnist").validation[:200], []
+    mnist, rows = data.load("mnist"), []
+    images = mnist.validation[:200]
     config = replace(BASE, masks=",".join(f"{spec}@1" for spec in specs)) if only else BASE
     for seconds in budgets:
+        slow = original_seconds(mnist.train)
         with tempfile.TemporaryDirectory() as folder:
             run = Path(folder) / "run"
             began = time.perf_counter()
@@ -70,8 +90,12 @@ def line(goal: float, specs: list[str], budgets: list[float], only: bool) -> lis
             model = inkfill.load(run / "model.safetensors")
         found = [evaluate(model, images, Cell(spec, samples=4))["crps"] for spec in specs]
         row = {"seconds": took, "steps": model.recipe["step"], "crps": float(np.mean(found)), "masks": specs}
-        rows.append({**row, "line": goal, "only": only})
-        print(f"{took:6.1f} s  {row['steps']:6d} steps  CRPS {row['crps']:.4f}  (line {goal:.4f})", flush=True)
+        rows.append({**row, "line": goal, "only": only, "original_seconds": slow})
+        print(
+            f"{took:6.1f} s  {row['steps']:6d} steps  CRPS {row['crps']:.4f}  (line {goal:.4f})  "
+            f"original {slow / 3600:.1f} h, {slow / took:.0f} times as long",
+            flush=True,
+        )
         if row["crps"] <= goal:
             break
     return rows
