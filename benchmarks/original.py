@@ -150,7 +150,7 @@ def complete(
     net: Original, images: data.Images, samples: int, progress: Callable[[int], object] | None = None, batch: int = 256
 ) -> evaluate.Completed:
     """Completions as the recipe draws them, 200 evaluations each."""
-    schedule, mask = Schedule.named("cosine", LEVELS), fit_mask(MASK, images, 0)
+    schedule, mask, floor = Schedule.named("cosine", LEVELS), fit_mask(MASK, images, 0), data.black_floor(images)
     filled = np.repeat(images[:, None], samples, 1)
     flat, n = filled.reshape(-1, *images.shape[1:]), len(images) * samples
     began = time.perf_counter()
@@ -165,7 +165,9 @@ def complete(
                 level = torch.full((len(x),), t)
                 x0_hat = net(torch.where(seen.known, seen.pixels, x), level).float()
             x = schedule.q_sample(x0_hat, t, noise())  # again at level t, and not at t - 1
-        flat[chunk] = np.where(mask[image], data.to_uint8(x0_hat), images[image])
+        values = data.to_uint8(x0_hat)
+        values = np.where(values <= floor, np.uint8(0), values)  # as inkfill does, so that backgrounds are alike
+        flat[chunk] = np.where(mask[image], values, images[image])
         if progress:
             progress(len(chunk))
     seconds = (time.perf_counter() - began) * torch.get_num_threads() / n

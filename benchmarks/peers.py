@@ -127,6 +127,7 @@ def training_steps(images: data.Images) -> dict[str, tuple[int, Callable[[], Non
             for optimiser in made:
                 optimiser.zero_grad()
             loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), config.clip)
             for optimiser in made:
                 optimiser.step()
 
@@ -277,7 +278,9 @@ def completions(
         with contextlib.redirect_stderr(io.StringIO()):  # their progress bars
             x = fill(clean, hole).detach()
         x = torch.where(hole, x, clean.to(x.dtype)).clamp(0, 1)  # not all of them keep what is known
-        return (x * 255).round().byte().numpy().reshape(len(images), samples, 28, 28)
+        values = (x * 255).round().byte().numpy()
+        values[values <= model.recipe.get("floor", 0)] = 0  # as inkfill does, so that backgrounds are alike
+        return values.reshape(len(images), samples, 28, 28)
 
     METHODS["250/10/10"] = replace(METHODS["repaint"], run=functools.partial(repaint, jump=10, repeats=10))
     own = {"inkfill: conditional": ("conditional", defaults.STEPS)}

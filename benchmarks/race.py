@@ -31,9 +31,9 @@ from inkfill.schedule import Schedule
 from inkfill.train import TrainConfig, draw_batch, squared_errors, train
 from inkfill.unet import UNetConfig
 
-BASE = TrainConfig(warmup=50, ema=0.98)
+BASE = TrainConfig(warmup=50, ema=0.98)  # the shipped recipe, with a warm-up and a mean that fit a short run
 VARIANTS = {
-    "as shipped": BASE,
+    "base": BASE,
     "AdamW for everything": replace(BASE, muon_rate=0.0),
     "noise weighting": replace(BASE, weighting="noise"),
     "batch 128": replace(BASE, batch_size=128),
@@ -42,13 +42,12 @@ VARIANTS = {
     "Muon rate 0.01": replace(BASE, muon_rate=0.01),
     "wider, 64 and 256": replace(BASE, unet=UNetConfig(widths=(64, 256))),
     "deeper, 3 blocks": replace(BASE, unet=UNetConfig(blocks=(1, 3))),
-    "linear schedule": replace(BASE, schedule="linear"),
     "float32": replace(BASE, bfloat16=False),
 }
 
 
 def losses(run: Path, config: TrainConfig, images: data.Images) -> dict[str, float]:
-    """Validation errors on one set of draws, under the cosine schedule whatever the variant was trained on."""
+    """Validation errors on one set of draws."""
     net, recipe = load_network(run / "model.safetensors")
     schedule, spec = Schedule.named(recipe["schedule"], recipe["T"]), masks.parse(BASE.masks)
     totals = {"noise": 0.0, "v": 0.0}

@@ -71,13 +71,13 @@ def race(found: Found) -> list[str]:
 
 
 def variants(found: Found) -> list[str]:
-    base = [r for r in found if r["variant"] == "as shipped"]
+    base = [r for r in found if r["variant"] == "base"]
     lines = [
-        f"## What was tried\n\nEach variant changes one thing in the recipe and trains for {base[0]['minutes'] * 60:.0f} seconds from "
+        f"## What was tried\n\nThe base is the shipped recipe, with a warm-up and a running mean that fit a short run. Each variant changes one thing in it and trains for {base[0]['minutes'] * 60:.0f} seconds from "
         "the same random weights, one after another and round again. Errors on validation digits: of the predicted noise, and of "
         "v, which is the same error with every level counted alike. Lower is better. A variant that does more work a step makes "
         "fewer steps: that is counted against it, as it should be.\n",
-        "| variant | steps | noise error | v error | v error over that of the recipe |",
+        "| variant | steps | noise error | v error | v error over that of the base |",
         "|---|--:|--:|--:|--:|",
     ]
     for name in dict.fromkeys(r["variant"] for r in found):

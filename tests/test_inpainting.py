@@ -53,6 +53,8 @@ def test_a_completion_does_not_depend_on_the_other_images(digits, model):
 
 
 def test_seeds_and_samples_differ(digits, model):
+    with pytest.raises(InputError, match="mask array"):
+        inpaint(model, digits[:1], "strokes", 2, steps=4, first=3)
     first = inpaint(model, digits[:1], "half:left", 2, steps=4, seed=0)
     assert (first[:, 0] != first[:, 1]).any()
     assert (first != inpaint(model, digits[:1], "half:left", 2, steps=4, seed=1)).any()

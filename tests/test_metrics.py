@@ -98,12 +98,12 @@ def test_energy_score_prefers_the_right_spread():
 
 def test_rank_histogram_is_flat_for_the_right_distribution_alone():
     """14,400 ranks over 17 places: each count within 5 standard errors; too narrow is a cup, too wide a dome."""
-    histogram = metrics.ranks(*gaussians(), np.random.default_rng(1))
+    histogram = metrics.ranks(*gaussians(), np.random.default_rng(1)).sum(0)
     assert histogram.sum() == 400 * 36
     expected = 400 * 36 / 17
     assert (np.abs(histogram - expected) < 5 * expected**0.5).all()
-    narrow = metrics.ranks(*gaussians(spread=0.5), np.random.default_rng(1))
-    wide = metrics.ranks(*gaussians(spread=2.0), np.random.default_rng(1))
+    narrow = metrics.ranks(*gaussians(spread=0.5), np.random.default_rng(1)).sum(0)
+    wide = metrics.ranks(*gaussians(spread=2.0), np.random.default_rng(1)).sum(0)
     assert narrow[0] > 2 * narrow[8]
     assert wide[0] < wide[8] / 2
 
@@ -111,7 +111,7 @@ def test_rank_histogram_is_flat_for_the_right_distribution_alone():
 def test_ties_are_broken_evenly():
     """All pixels black, truth and completions: every rank is as likely."""
     black = np.zeros((500, 4, 6, 6), np.uint8)
-    histogram = metrics.ranks(black[:, 0], black, np.ones((500, 6, 6), bool), np.random.default_rng(0))
+    histogram = metrics.ranks(black[:, 0], black, np.ones((500, 6, 6), bool), np.random.default_rng(0)).sum(0)
     expected = 500 * 36 / 5
     assert (np.abs(histogram - expected) < 5 * expected**0.5).all()
 
@@ -121,9 +121,11 @@ def test_coverage():
     assert metrics.coverage(np.full(9, 10), 0.5) == pytest.approx(0.5)
     assert metrics.coverage(np.array([5, 0, 0, 0, 5]), 0.5) == pytest.approx(0)  # the truth is always outside
     assert metrics.coverage(np.array([0, 0, 9, 0, 0]), 0.5) == pytest.approx(1)
-    histogram = metrics.ranks(*gaussians(), np.random.default_rng(1))
+    histogram = metrics.ranks(*gaussians(), np.random.default_rng(1)).sum(0)
     assert metrics.coverage(histogram, 0.9) == pytest.approx(0.9, abs=0.01)
-    assert metrics.coverage(metrics.ranks(*gaussians(spread=0.5), np.random.default_rng(1)), 0.9) < 0.75
+    by_image = metrics.ranks(*gaussians(), np.random.default_rng(1))
+    np.testing.assert_array_equal(by_image.sum(1), gaussians()[2].sum((1, 2)))
+    assert metrics.coverage(metrics.ranks(*gaussians(spread=0.5), np.random.default_rng(1)).sum(0), 0.9) < 0.75
 
 
 def test_ssim_is_that_of_scikit_image():

@@ -1,9 +1,12 @@
 """The references that the table of methods is read against."""
 
 import numpy as np
+import pytest
 import torch
 
+from inkfill.errors import InputError
 from inkfill.evaluate import Cell, complete
+from inkfill.inpainting import inpaint
 from inkfill.masks import parse
 from inkfill.references import REFERENCES, empirical, mean_image, nearest, regress
 from inkfill.rng import stream
@@ -50,3 +53,7 @@ def test_regression_trains_and_answers_once(tmp_path, model, digits):
     done = complete(model, digits[:2], Cell("box:10", "regression", samples=8), regression=network)
     assert done.filled.shape == (2, 1, 28, 28)
     assert done.evaluations == 1
+    with pytest.raises(InputError, match="objective regression"):
+        inpaint(network, digits[:2], mask)
+    with pytest.raises(InputError, match="objective noise"):
+        regress(model, digits[:2], mask)

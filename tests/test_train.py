@@ -169,6 +169,29 @@ def test_resume_refuses_what_it_cannot_go_on_with(tmp_path, images_file, digits)
     (tmp_path / "run" / "state.pt").write_bytes(b"broken")
     with pytest.raises(InputError, match="not a whole training state"):
         train(SMALL, tmp_path / "run", resume=True, quiet=True)
+    torch.save({"net": {}, "step": 3}, tmp_path / "run" / "state.pt")  # of another program
+    with pytest.raises(InputError, match="not a state of this version"):
+        train(SMALL, tmp_path / "run", resume=True, quiet=True)
+
+
+def test_a_loss_that_is_not_finite_is_never_saved(tmp_path, images_file, monkeypatch):
+    import inkfill.train as module
+
+    config = replace(SMALL, data=str(images_file), steps=10)
+    train(config, tmp_path / "run", quiet=True)
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    true, calls = module.squared_errors, []
+
+    def breaks(*arguments):
+        calls.append(1)
+        return true(*arguments) * (float("nan") if len(calls) > 3 else 1.0)
+
+    monkeypatch.setattr(module, "squared_errors", breaks)
+    with pytest.raises(InputError, match="not finite"):
+        train(replace(config, steps=40), tmp_path / "run", save_seconds=0, quiet=True)
+    saved = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(bool(value.isfinite().all()) for value in saved.values())
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() != before  # the first three steps were saved
 
 
 # ---- runs in processes of their own, killed --------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from inkfill import defaults, figures, masks
 from inkfill.checkpoint import written_whole
 from inkfill.data import Dataset, Images, check_size, to_uint8, to_x0
 from inkfill.denoiser import Model
+from inkfill.errors import InputError
 from inkfill.evaluate import Cell, evaluate, machine, table
 from inkfill.inpainting import fit_mask, inpaint
 from inkfill.rng import SampleNoise, stream
@@ -93,6 +94,8 @@ def write_demo(model: Model, dataset: Dataset, out: Path, seed: int, bar: Bar) -
     """Write the demonstration into ``out`` and give the page to open. Only test images are shown and scored."""
     images = dataset.test
     check_size(images, dataset.name)
+    if len(images) < 9 + 2 * len(GALLERY):
+        raise InputError(f"{dataset.name}: {len(images)} test images are too few for the demonstration")
 
     figures.save_picture(forward_strip(model, images[0], seed), out / "forward.png")
 

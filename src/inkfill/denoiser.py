@@ -93,6 +93,12 @@ class Model:
         self.net = net.eval().requires_grad_(False).to(device, dtype)
         self.evaluations = 0
 
+    def check(self, objective: str) -> None:
+        """Raise InputError if the network was trained for another objective, "noise" or "regression"."""
+        trained = self.recipe.get("objective", "noise")
+        if trained != objective:
+            raise InputError(f"this network was trained with the objective {trained}, and this needs {objective}")
+
     def pixels(self, x0: Tensor) -> Images:
         """A finished image as uint8 ``[..., H, W]``.
 

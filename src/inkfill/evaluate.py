@@ -154,7 +154,19 @@ def complete(
 
 def code_hash() -> str:
     """Hash of the code that completions depend on: a change to it makes them anew."""
-    names = ("denoiser", "inpainting", "masks", "oracle", "references", "rng", "samplers", "schedule", "smc", "unet")
+    names = (
+        "data",
+        "denoiser",
+        "inpainting",
+        "masks",
+        "oracle",
+        "references",
+        "rng",
+        "samplers",
+        "schedule",
+        "smc",
+        "unet",
+    )
     files = [Path(__file__).with_name(f"{name}.py") for name in names]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
@@ -195,15 +207,28 @@ def score(
     several, holes = k > 1 and bool(mask.any()), bool(mask.any())
     crps, energy = metrics.crps(truth, filled, mask), metrics.energy_score(truth, filled, mask)
     ranks = metrics.ranks(truth, filled, mask, stream(cell.seed, "ranks"))
+    # Where the truth and all completions are equal, nearly always black, coverage is right whatever the network does.
+    uneven = mask & (filled != truth[:, None]).any(1)
+    hard = metrics.ranks(truth, filled, uneven, stream(cell.seed, "ranks"))
+    rng = stream(cell.seed, "bootstrap")
+
+    def covers(name: str, ranks: NDArray[np.int64], level: float) -> dict[str, float]:
+        if not (several and ranks.any()):
+            return {name: nan, f"{name}_se": nan}
+        error = metrics.bootstrap_error(lambda i: metrics.coverage(ranks[i].sum(0), level), len(truth), rng)
+        return {name: metrics.coverage(ranks.sum(0), level), f"{name}_se": error}
+
     row: dict[str, Any] = {**asdict(cell), "samples": k, "images": len(truth)}
     row |= {
         "crps": float(np.nanmean(crps)) if several else nan,
         "crps_se": metrics.standard_error(crps),
         "energy": float(np.nanmean(energy)) if several else nan,
         "energy_se": metrics.standard_error(energy),
-        "coverage50": metrics.coverage(ranks, 0.5) if several else nan,
-        "coverage90": metrics.coverage(ranks, 0.9) if several else nan,
-        "ranks": ranks.tolist(),
+        **covers("coverage50", ranks, 0.5),
+        **covers("coverage90", ranks, 0.9),
+        **covers("uneven50", hard, 0.5),
+        **covers("uneven90", hard, 0.9),
+        "ranks": ranks.sum(0).tolist(),
         "psnr_mean": metrics.psnr(metrics.mse_of_mean(truth, filled, mask)) if holes else float("inf"),
         "psnr_limit": metrics.psnr(metrics.mse_of_limit(truth, filled, mask)) if several else nan,
         "psnr_sample": metrics.psnr(metrics.mse_of_sample(truth, filled, mask)) if holes else float("inf"),
@@ -221,7 +246,6 @@ def score(
     posterior, known = metrics.vote(found), judge(judges.masked, truth, mask)[0].astype(np.float64)
     real = judge(judges.whole, truth)[1]
     nll, known_nll = (metrics.negative_log_likelihood(p, labels) for p in (posterior, known))
-    rng = stream(cell.seed, "bootstrap")
     row |= {
         "vote": float((posterior.argmax(1) == labels).mean()),
         "vote_se": float((posterior.argmax(1) == labels).std() / len(labels) ** 0.5),

@@ -15,7 +15,7 @@ from inkfill.masks import parse
 def read_mask(text: str) -> NDArray[np.bool_] | str:
     """A mask from a file (bool ``[H, W]`` or ``[N, H, W]``, True = missing), or the checked spec as it is.
 
-    ``.npy`` holds bool, or numbers that are 0 or one other value; a picture, or a folder of pictures with one for
+    ``.npy`` holds bool, or numbers of 0 and 1, or of 0 and 255; a picture, or a folder of pictures with one for
     each image, is black and white, white = fill. Raises InputError.
     """
     path = Path(text)

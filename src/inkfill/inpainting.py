@@ -222,8 +222,9 @@ def inpaint(
     ``images`` is uint8 ``[N, H, W]``; ``mask`` is bool, True = missing, ``[N, H, W]`` or ``[H, W]``, or a spec such as
     ``"half:left"``. Known pixels come back bit for bit. The noise of image i, sample k depends on ``(seed, i, k)``
     alone, so ``rows`` (how many completions go through the network together) is a matter of speed and memory.
-    ``first`` is the number of the first image, for a part of a set that is to get what the whole would. ``progress`` is
-    told how many completions were finished. Raises InputError for bad input.
+    ``first`` is the number of the first image, for a part of a set that is to get what the whole would; the mask must
+    then be the array for that part. ``progress`` is told how many completions were finished. Raises InputError for bad
+    input.
     """
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
@@ -231,6 +232,9 @@ def inpaint(
         raise InputError(f"unknown sampler {sampler!r}: choose one of {', '.join(defaults.SAMPLERS)}")
     if samples < 1:
         raise InputError(f"samples must be at least 1, not {samples}")
+    if first and isinstance(mask, str):
+        raise InputError("first needs a mask array: a spec is drawn for a whole set of images")
+    model.check("noise")
     levels = spaced_levels(model.schedule.T, steps)
     images = as_images(images, "images")
     check_size(images, "images")

@@ -133,7 +133,7 @@ def diversity(filled: Images, mask: Mask) -> PerImage:
 
 
 def ranks(truth: Images, filled: Images, mask: Mask, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Histogram of the rank of the truth among its K completions, over all missing pixels: int64 ``[K + 1]``.
+    """Histograms of the rank of the truth among its K completions, over missing pixels: int64 ``[N, K + 1]``.
 
     Flat where completions and truth are draws from one distribution. Most pixels are exactly 0 or 255, so ties are
     broken at random: a truth that equals m completions gets one of the m + 1 places among them.
@@ -141,11 +141,14 @@ def ranks(truth: Images, filled: Images, mask: Mask, rng: np.random.Generator) -
     below = (filled < truth[:, None]).sum(1)
     equal = (filled == truth[:, None]).sum(1)
     rank = below + rng.integers(0, equal + 1)
-    return np.bincount(rank[mask], minlength=filled.shape[1] + 1)
+    places = filled.shape[1] + 1
+    image = np.broadcast_to(np.arange(len(truth))[:, None, None], mask.shape)
+    found = np.bincount((image * places + rank)[mask], minlength=len(truth) * places)
+    return found.reshape(len(truth), places)
 
 
 def coverage(histogram: NDArray[np.int64], level: float) -> float:
-    """How often the central interval of a level held the truth, from a rank histogram; the level itself is ideal.
+    """How often the central interval of a level held the truth, from one rank histogram; the level itself is ideal.
 
     The interval takes the middle share ``level`` of the K + 1 places, the outermost two in part where they do not fit.
     """

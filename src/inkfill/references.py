@@ -61,7 +61,9 @@ def regress(model: Model, images: Images, mask: NDArray[np.bool_], batch: int = 
     """One answer of a network trained by ``inkfill train --objective regression``: uint8 ``[N, 1, H, W]``.
 
     It was shown level T and nothing of the clean image, so that its prediction is E[x0 given the known pixels].
+    Raises InputError for a network trained for anything else.
     """
+    model.check("regression")
     parts = []
     with torch.no_grad():
         for start in range(0, len(images), batch):

@@ -32,6 +32,8 @@ from inkfill.rng import stream
 from inkfill.schedule import Schedule
 from inkfill.unet import UNet, UNetConfig
 
+DIVERGED = "the loss is not finite at step {}: lower --learning-rate (last save kept)"
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -53,7 +55,9 @@ class TrainConfig:
     T: int = 1000  # noise levels
     bfloat16: bool = True  # autocast of the network to bfloat16; weights and loss stay float32
     seed: int = 0  # of everything random
-    start: str = ""  # checkpoint whose weights to start from: "shipped" or a path; its shape is taken too
+    start: str = (
+        ""  # checkpoint whose weights to start from: "shipped" or a path; its shape and its noise levels are taken too
+    )
     unet: UNetConfig = field(default_factory=UNetConfig)
 
     def check(self) -> None:
@@ -239,7 +243,10 @@ def train(
             if not state_file.exists():
                 raise InputError(f"{out}: nothing to resume, {state_file} does not exist: start without --resume")
             state = load_state(state_file)
-            config = TrainConfig.from_dict(json.loads(state["config"]))
+            try:
+                config = TrainConfig.from_dict(json.loads(state["config"]))
+            except (KeyError, TypeError, ValueError) as error:
+                raise InputError(f"{state_file}: not a state of this version of inkfill train ({error})") from None
         config.check()
         if config.batch_size % here.world:
             raise InputError(f"batch_size {config.batch_size} cannot be shared by {here.world} processes")
@@ -251,14 +258,14 @@ def train(
         draw_batch(config, dataset.train, spec, stream(0))  # says now if a mask does not fit
 
         if config.start and state is None:
-            net, _ = load_network(SHIPPED if config.start == "shipped" else Path(config.start))
+            net, recipe = load_network(SHIPPED if config.start == "shipped" else Path(config.start))
             net = net.requires_grad_(True).to(here.device)
-            config = replace(config, unet=net.config)
+            config = replace(config, unet=net.config, schedule=recipe["schedule"], T=recipe["T"])
+            schedule = Schedule.named(config.schedule, config.T)
         else:
             with torch.random.fork_rng(devices=[]):  # the one use of torch's global generator: initial weights
                 torch.manual_seed(config.seed)
                 net = UNet(config.unet).to(here.device)
-        both = optimisers(config, net)
         part = here.slice(config.batch_size)
 
         def step_gradient(i: int) -> Tensor:
@@ -273,9 +280,18 @@ def train(
             here.add_gradients(net)
             return loss.detach()
 
+        def advance(i: int, both: list[torch.optim.Optimizer]) -> Tensor:
+            loss = step_gradient(i)
+            torch.nn.utils.clip_grad_norm_(net.parameters(), config.clip)
+            for optimiser in both:
+                optimiser.step()
+            return loss
+
         if minutes is not None and state is None:
-            config = replace(config, steps=_steps_in(minutes, step_gradient, here))
-            net.zero_grad()
+            fresh, trial = copy.deepcopy(net.state_dict()), optimisers(config, net)
+            config = replace(config, steps=_steps_in(minutes, lambda i: advance(i, trial), here))
+            net.load_state_dict(fresh)
+        both = optimisers(config, net)
         average = copy.deepcopy(net).requires_grad_(False)
         first = 0
         if state is not None:
@@ -324,10 +340,7 @@ def train(
             for optimiser in both:
                 for group in optimiser.param_groups:
                     group["lr"] = group["initial_lr"] * rate(config, step)
-            losses.append(step_gradient(step))
-            torch.nn.utils.clip_grad_norm_(net.parameters(), config.clip)
-            for optimiser in both:
-                optimiser.step()
+            losses.append(advance(step, both))
             with torch.no_grad():
                 decay = min(config.ema, (1 + step) / (10 + step))
                 torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - decay)
@@ -339,7 +352,7 @@ def train(
                 loss = here.total(float(torch.stack(losses).mean()))
                 speed = (done - first) * config.batch_size / (time.monotonic() - began)
                 if not math.isfinite(loss):
-                    raise InputError(f"the loss is {loss} at step {done}: lower --learning-rate (last save kept)")
+                    raise InputError(DIVERGED.format(done))
                 bar.set_postfix_str(f"loss {loss:.4f}, {speed:.0f} images/s")
                 if leader:
                     _append(
@@ -356,6 +369,8 @@ def train(
             # Processes ask each other now and then, so that all leave the loop at the same step.
             stop = (here.world == 1 or done % 10 == 0) and here.total(len(asked)) > 0
             if stop or last or time.monotonic() - saved > save_seconds:
+                if losses and not torch.stack(losses).isfinite().all():
+                    raise InputError(DIVERGED.format(done))
                 save(done)
                 saved = time.monotonic()
             if stop and not last:
@@ -367,13 +382,13 @@ def train(
         return True
 
 
-def _steps_in(minutes: float, step_gradient: Any, here: Processes) -> int:
+def _steps_in(minutes: float, advance: Any, here: Processes) -> int:
     """How many steps fit, from the time of twelve; the same number on every process."""
     for i in range(2):
-        step_gradient(i)
+        advance(i)
     began = time.monotonic()
     for i in range(10):
-        float(step_gradient(i))
+        float(advance(i))
     fit = torch.tensor(max(1, int(60 * minutes / ((time.monotonic() - began) / 10 * 1.04))), device=here.device)
     if here.world > 1:
         dist.broadcast(fit, 0)
