@@ -4,7 +4,7 @@
     .venv/bin/python benchmarks/race.py variants --minutes 1 --out docs/speed/variants.json
 
 `line` trains afresh for each number of seconds, with the whole curve of learning rates fitted into it, and stops at the
-first whose CRPS on 200 validation digits (mean over the masks, K = 4, 10 evaluations) is under the line. Seconds are those
+first whose CRPS on 200 validation digits (mean over the masks, K = 4, default sampler) is under the line. Seconds are those
 of training alone. Beside them stands what the 30 epochs of `original.py` take in float32 at the rate measured in the same
 run, before each training. `variants` trains every variant from the same random weights for the same time, one after another and
 round again, so that a machine that changes speed in between shows as a difference between the rounds; the loss is the

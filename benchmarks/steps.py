@@ -1,6 +1,6 @@
 """Quality against network evaluations, sampler by sampler, on validation digits; the default is chosen from it.
 
-.venv/bin/python benchmarks/steps.py --out docs/steps.json
+.venv/bin/python benchmarks/steps.py --out docs/speed/steps.json
 """
 
 import argparse
@@ -17,10 +17,10 @@ MASKS = ("half:left", "box:10", "pixels:0.9")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, nargs="+", default=[5, 10, 15, 25, 50, 100])
+    parser.add_argument("--steps", type=int, nargs="+", default=[5, 6, 8, 10, 15, 25, 50, 100])
     parser.add_argument("--samplers", nargs="+", default=list(defaults.SAMPLERS), choices=defaults.SAMPLERS)
-    parser.add_argument("--count", type=int, default=200, help="validation digits")
-    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--count", type=int, default=100, help="validation digits")
+    parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--checkpoint", type=Path, default=SHIPPED)
     parser.add_argument("--out", type=Path, help="write the rows here, as JSON")
     arguments = parser.parse_args()
@@ -39,10 +39,10 @@ def main() -> None:
             scores.append(sum(row["crps"] for row in found) / len(MASKS))
             rows += found
         print(f"{steps:11d}  " + "".join(f"{score:11.4f}" for score in scores), flush=True)
-    if arguments.out:
-        with written_whole(arguments.out) as temporary:
-            report = {"checkpoint": file_hash(arguments.checkpoint), "machine": machine(model), "rows": rows}
-            temporary.write_text(json.dumps(report, indent=1))
+        if arguments.out:
+            with written_whole(arguments.out) as temporary:
+                report = {"checkpoint": file_hash(arguments.checkpoint), "machine": machine(model), "rows": rows}
+                temporary.write_text(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":
