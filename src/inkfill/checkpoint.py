@@ -1,4 +1,4 @@
-"""Weights as safetensors with their recipe as JSON metadata; training state beside them. Never a pickle.
+"""Weights as safetensors with their recipe as JSON metadata; training state beside them. Nothing in either can run.
 
 Every file is written under a temporary name and renamed, so that a crash leaves the old file or the new one.
 """
