@@ -295,7 +295,7 @@ def bandwidths(count: int = 200) -> None:
     """CRPS of the reference `empirical` on validation digits, by bandwidth: where its default comes from."""
     mnist = data.load("mnist")
     images = mnist.validation[:count]
-    for references.BANDWIDTH in (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0):
+    for references.BANDWIDTH in (0.1, 0.3, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0):
         found = []
         for spec in SOME:
             mask = fit_mask(spec, images, 0)

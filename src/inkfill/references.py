@@ -17,7 +17,7 @@ from inkfill.oracle import EmpiricalPrior
 
 Reference = Callable[[Images, Images, NDArray[np.bool_], int, np.random.Generator], Images]
 ROWS = 64  # images at a time against all training images
-BANDWIDTH = 0.5  # of the empirical prior, intensities in [-1, 1], chosen on validation digits
+BANDWIDTH = 2.0  # of the empirical prior, intensities in [-1, 1], chosen on validation digits
 
 
 def mean_image(train: Images, images: Images, mask: NDArray[np.bool_], k: int, rng: np.random.Generator) -> Images:
