@@ -35,7 +35,7 @@ MASKS = (
     *("pixels:0.5", "pixels:0.9", "strokes", "bbox:8"),
 )
 SOME = ("half:left", "box:10", "quadrants:3")
-CURVE = (5, 10, 25, 50, 100)
+CURVE = (5, 8, 15, 25, 50)
 EQUAL = 48  # network evaluations per completion where methods are compared at equal cost
 LABELS = {
     "mask": ("mask", "{}"),
