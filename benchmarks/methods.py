@@ -295,7 +295,7 @@ def pictures() -> None:
     mask = np.concatenate([fit_mask(s, digits[i : i + 1], i) for i, s in enumerate(specs)])
     columns, tiles, reverse = list(METHODS), [], []
     for name, method in METHODS.items():
-        steps = max(n for n in range(2, evaluations + 1) if method.evaluations(n) <= evaluations)
+        steps = method.steps_for(evaluations)
         beliefs: list[figures.RGB] = []
 
         def watch(t: int, x_t: Tensor, x0_hat: Tensor, beliefs: list[figures.RGB] = beliefs) -> None:

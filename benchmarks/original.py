@@ -77,6 +77,22 @@ def step_loss(net: Original, images: data.Images, schedule: Schedule, step: int,
     return (x0_hat.float() - x0).square()[mask].mean()
 
 
+def advance(
+    net: Original,
+    adam: torch.optim.Optimizer,
+    images: data.Images,
+    schedule: Schedule,
+    step: int,
+    bfloat16: bool,
+) -> float:
+    """One step of training; gives its loss."""
+    loss = step_loss(net, images, schedule, step, bfloat16)
+    adam.zero_grad()
+    loss.backward()
+    adam.step()
+    return float(loss.detach())
+
+
 def new_network() -> Original:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -96,11 +112,7 @@ def train(out: Path, epochs: float, bfloat16: bool) -> None:
     steps = int(epochs * len(images) / BATCH)
     losses = []
     for step in tqdm(range(first, steps), initial=first, total=steps, dynamic_ncols=True, mininterval=5):
-        loss = step_loss(net, images, schedule, step, bfloat16)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(float(loss.detach()))
+        losses.append(advance(net, optimiser, images, schedule, step, bfloat16))
         if (step + 1) % 200 == 0 or step + 1 == steps:
             out.mkdir(parents=True, exist_ok=True)
             with (out / "metrics.jsonl").open("a") as file:
@@ -123,11 +135,7 @@ def compare_losses(epochs: float) -> None:
     for step in range(steps):
         for which, net in nets.items():
             began = time.perf_counter()
-            loss = step_loss(net, images, schedule, step, which)
-            optimisers[which].zero_grad()
-            loss.backward()
-            optimisers[which].step()
-            losses[which].append(float(loss.detach()))
+            losses[which].append(advance(net, optimisers[which], images, schedule, step, which))
             seconds[which] += time.perf_counter() - began
         if (step + 1) % 25 == 0:
             print(

@@ -137,13 +137,7 @@ def training_steps(images: data.Images) -> dict[str, tuple[int, Callable[[], Non
         net, schedule = original.new_network(), Schedule.named("cosine", original.LEVELS)
         adam = torch.optim.Adam(net.parameters(), original.RATE)
 
-        def once() -> None:
-            loss = original.step_loss(net, images, schedule, 0, bfloat16)
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-
-        return parameters(net), once
+        return parameters(net), lambda: original.advance(net, adam, images, schedule, 0, bfloat16)
 
     made = {"inkfill": ours()}
     peers = {"diffusers": diffusers, "denoising-diffusion-pytorch": lucid, "smalldiffusion": small, "original": first}

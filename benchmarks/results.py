@@ -179,11 +179,6 @@ def reference_table(desk: Desk) -> list[str]:
     return lines
 
 
-def steps_for(name: str, evaluations: int) -> int:
-    """The most steps of a method that cost at most so many evaluations."""
-    return max(n for n in range(1, evaluations + 1) if METHODS[name].evaluations(n) <= evaluations)
-
-
 def method_table(desk: Desk) -> list[str]:
     lines = [
         f"## Methods at equal cost\n\n100 test digits, K = 4, at most {EQUAL} network evaluations a completion (a method with "
@@ -207,7 +202,7 @@ def method_table(desk: Desk) -> list[str]:
     rows = []
     for mask in SOME:
         for name in METHODS:
-            rows.append(desk.row(Cell(mask, name, steps_for(name, EQUAL), 4, 0, "ancestral"), 100))
+            rows.append(desk.row(Cell(mask, name, METHODS[name].steps_for(EQUAL), 4, 0, "ancestral"), 100))
         if desk.original and mask == "half:left":
             rows.append(desk.row(Cell(mask, "original", 200, 4), 100))
     lines.append(table(rows, {key: columns[key] for key in keys}))

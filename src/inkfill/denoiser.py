@@ -40,10 +40,6 @@ class Observation:
         """True = missing."""
         return ~self.known
 
-    def rows(self, index: Tensor) -> "Observation":
-        """The observation with rows picked or repeated."""
-        return Observation(self.pixels[index], self.known[index])
-
 
 class DenoiserSource(Protocol):
     """What methods need of a model: the trained network is one, a prior in closed form (``oracle.py``) another."""

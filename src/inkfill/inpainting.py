@@ -181,6 +181,10 @@ class Method:
     evaluations: Callable[[int], int]  # network evaluations per completion, from the number of steps
     particles: int = 1  # states that go through the network for one completion
 
+    def steps_for(self, evaluations: int) -> int:
+        """The most steps that cost at most so many network evaluations a completion."""
+        return max(n for n in range(1, evaluations + 1) if self.evaluations(n) <= evaluations)
+
 
 def _path_length(steps: int) -> int:
     return sum(there < here for here, there in pairwise(repaint_path(steps, JUMP, REPEATS)))
