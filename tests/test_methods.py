@@ -48,6 +48,13 @@ def test_evaluations_are_as_documented(method, digits, model):
     assert model.evaluations == 6 * METHODS[method].evaluations(7)
 
 
+def test_steps_within_a_budget():
+    assert METHODS["ddnm"].steps_for(48) == 48
+    assert METHODS["tds"].steps_for(48) == 6
+    repaint = METHODS["repaint"]
+    assert repaint.evaluations(repaint.steps_for(48)) <= 48 < repaint.evaluations(repaint.steps_for(48) + 1)
+
+
 @pytest.mark.parametrize("method", ALL)
 def test_every_method_can_be_watched(method, digits, model):
     seen = []
