@@ -463,7 +463,7 @@ PAGE_EMPIRICAL = """
 validation digits, 16 completions each, {steps} steps. That is {steps} evaluations for most methods; `repaint` takes about five
 times, `tds` 8 times and `mcgdiff` 16 times as many. Energy distance between completions and exact posterior draws over
 missing pixels; total variation between the labels of the nearest training digits and the exact label posterior, whose floor
-with 16 completions is the row `exact`. So narrow a prior makes most posteriors a single training digit: the question is
+with 16 completions is the row `exact`. The prior does not hold the validation digits, and so narrow a one makes most posteriors a single training digit: the question is
 whether a method finds it.
 """
 PAGE_TUNE = """

@@ -40,8 +40,10 @@ EQUAL = 48  # network evaluations per completion where methods are compared at e
 LABELS = {
     "mask": ("mask", "{}"),
     "vote": ("vote right", "{:.3f}"),
+    "vote_se": ("+-", "{:.3f}"),
     "masked_vote": ("masked classifier", "{:.3f}"),
     "nll": ("NLL", "{:.3f}"),
+    "nll_se": ("+-", "{:.3f}"),
     "masked_nll": ("masked classifier", "{:.3f}"),
     "brier": ("Brier", "{:.3f}"),
     "masked_brier": ("masked classifier", "{:.3f}"),
@@ -119,7 +121,9 @@ class Desk:
 
 def main_table(desk: Desk) -> list[str]:
     rows = [desk.row(Cell(mask), 1000) for mask in MASKS]
-    columns = {name: column for name, column in COLUMNS.items() if name not in ("method", "evaluations")}
+    names = ("mask", "crps", "crps_se", "energy", "energy_se", "coverage90", "psnr_mean", "psnr_sample", "seconds")
+    columns = {**COLUMNS, "energy_se": ("+-", "{:.4f}")}
+    columns = {name: columns[name] for name in names}
     return [
         f"## The shipped network\n\n1,000 test digits, K = 8 completions each, `conditional`, `{defaults.SAMPLER}`, "
         f"{defaults.STEPS} evaluations a completion, seed 0. `bbox:8` is placed from the digit itself, as no real mask "
