@@ -271,7 +271,8 @@ def published(desk: Desk) -> list[str]:
         "| ACFlow | 17.3 | 20.8 |",
         "| VAEAC | 19.6 | |",
         "\nDifferences: digits are completed at 28x28 and the padding is put back (it is always black); masks were drawn anew; a "
-        "single network for all masks, not trained on this mixture.\n\n"
+        "single network for all masks, not trained on this mixture. Published figures, here and below, are quoted at second hand and were "
+        "not checked against the papers' tables.\n\n"
         "**Pyro's CVAE tutorial** (Bernoulli loss of the missing pixels, nats a digit):\n",
         f"| seen | network's mean | mean of {k} completions | nearest-net | CVAE | floor |",
         "|---|--:|--:|--:|--:|--:|",
