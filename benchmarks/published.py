@@ -5,7 +5,8 @@
 ACFlow (Li, Akbar and Oliva 2020, arXiv 1909.06319, after VAEAC, Ivanov et al. 2019): digits padded to 32x32, a mixture
 of masks, PSNR over the whole canvas (known pixels too), one value a completion, infinite ones dropped, 10 completions.
 CVAE (Pyro's tutorial, after Sohn et al. 2015): Bernoulli loss of the grey missing pixels under a predicted mean, in
-nats a digit. The prediction here is the network's own mean at level T, eight evaluations, and the mean of K completions.
+nats a digit. The prediction here is the network's own mean at level T, eight evaluations, and the mean of K completions,
+each with one part in K + 1 of the mean training digit mixed in: K completions cannot say that a pixel is never white.
 """
 
 import argparse
@@ -80,9 +81,9 @@ def network_mean(
     return np.where(mask, total, images / 255)
 
 
-def bernoulli(truth: data.Images, mean: NDArray, mask: NDArray[np.bool_]) -> float:
-    """Nats a digit; a mean is kept a thousandth away from 0 and 1."""
-    x, p = truth / 255.0, np.clip(mean, 1e-3, 1 - 1e-3)
+def bernoulli(truth: data.Images, mean: NDArray, mask: NDArray[np.bool_], prior: NDArray, k: int) -> float:
+    """Nats a digit of the mean of k draws with one of the prior added, kept a thousandth away from 0 and 1."""
+    x, p = truth / 255.0, np.clip((k * mean + prior) / (k + 1), 1e-3, 1 - 1e-3)
     loss = -(x * np.log(p) + (1 - x) * np.log(1 - p))
     return float(np.where(mask, loss, 0).sum((1, 2)).mean())
 
@@ -94,7 +95,9 @@ def entropy(truth: data.Images, mask: NDArray[np.bool_]) -> float:
     return float(np.where(mask, sum(parts), 0).sum((1, 2)).mean())
 
 
-def cvae(model: inkfill.denoiser.Model, images: data.Images, samples: int) -> list[dict[str, float | str]]:
+def cvae(
+    model: inkfill.denoiser.Model, images: data.Images, prior: NDArray, samples: int
+) -> list[dict[str, float | str]]:
     left, low = np.arange(28) < 14, np.arange(28)[:, None] >= 14
     masks = {
         "lower-left quadrant": ~(low & left),
@@ -109,8 +112,8 @@ def cvae(model: inkfill.denoiser.Model, images: data.Images, samples: int) -> li
         rows.append(
             {
                 "seen": seen,
-                "direct": bernoulli(images, direct, mask),
-                "mean": bernoulli(images, filled.mean(1) / 255, mask),
+                "direct": bernoulli(images, direct, mask, prior, samples),
+                "mean": bernoulli(images, filled.mean(1) / 255, mask, prior, samples),
                 "floor": entropy(images, mask),
             }
         )
@@ -124,11 +127,12 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=32, help="completions a digit, for the Bernoulli loss")
     parser.add_argument("--out", type=Path, help="write the figures here, as JSON")
     arguments = parser.parse_args()
-    model, images = inkfill.load(), data.load("mnist").test[: arguments.count]
+    model, mnist = inkfill.load(), data.load("mnist")
+    images = mnist.test[: arguments.count]
     result = {"checkpoint": file_hash(SHIPPED), "count": len(images), "samples": arguments.samples}
     result["acflow"] = acflow(model, images)
     print(result["acflow"], flush=True)
-    result["cvae"] = cvae(model, images, arguments.samples)
+    result["cvae"] = cvae(model, images, mnist.train.mean(0) / 255, arguments.samples)
     if arguments.out:
         with written_whole(arguments.out) as temporary:
             temporary.write_text(json.dumps(result, indent=1))

@@ -285,8 +285,8 @@ def published(desk: Desk) -> list[str]:
         )
     lines.append(
         "\nDifferences: theirs is one network a row, trained on that mask; the CVAE's figures are its variational bound of the "
-        "joint likelihood of the missing pixels and not a loss of a mean, so that column is another quantity. Means here are "
-        "kept a thousandth away from 0 and 1."
+        "joint likelihood of the missing pixels and not a loss of a mean, so that column is another quantity. Means here have "
+        f"one part in {k + 1} of the mean training digit in them, since a handful of completions cannot say that a pixel is never white."
     )
     return lines
 
