@@ -90,6 +90,10 @@ def cost_curves(results: Results, path: Path) -> bool:
                 if y in rows[0]:
                     axis.plot([r[x] for r in rows], [r[y] for r in rows], "o-", markersize=3, label=f"{mask} {method}")
             axis.set_xscale("log")
+            axis.minorticks_off()
+            if x == "evaluations":
+                ticks = sorted({r[x] for rows in lines.values() for r in rows})
+                axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             axis.set_xlabel(names[x] + " per completion", fontsize=8)
             axis.set_ylabel(names[y], fontsize=8)
             axis.tick_params(labelsize=7)
