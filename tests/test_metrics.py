@@ -78,6 +78,15 @@ def gaussians(n=400, k=16, spread=1.0, seed=0):
     return truth, filled, np.ones((n, 6, 6), bool)
 
 
+def test_crps_of_atoms_counts_every_pair():
+    """Two atoms at 0 and 100 and a truth of 0: 50 - 100 / 4; as draws 50 - 100 / 2. One atom: the absolute error."""
+    truth, mask = np.zeros((1, 2, 2), np.uint8), np.ones((1, 2, 2), bool)
+    filled = np.stack([truth, truth + 100], 1)
+    assert metrics.crps(truth, filled, mask, draws=False)[0] * 255 == pytest.approx(25)
+    assert metrics.crps(truth, filled, mask)[0] * 255 == pytest.approx(0)
+    assert metrics.crps(truth, filled[:, 1:], mask, draws=False)[0] * 255 == pytest.approx(100)
+
+
 def test_energy_score_is_its_definition():
     truth, filled, mask = case()
     for i in range(3):

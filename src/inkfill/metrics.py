@@ -82,20 +82,21 @@ def ssim(truth: Images, filled: Images, mask: Mask) -> PerImage:
     return _mean_missing(total / filled.shape[1], mask)
 
 
-def crps(truth: Images, filled: Images, mask: Mask) -> PerImage:
+def crps(truth: Images, filled: Images, mask: Mask, draws: bool = True) -> PerImage:
     """Continuous ranked probability score per missing pixel, unbiased in K (Gneiting and Raftery 2007, eq. 21).
 
     E|X - y| - E|X - X'| / 2 with the second mean over the K (K - 1) pairs of different completions; K >= 2, else NaN.
+    Without ``draws`` the K are no draws of a distribution but the distribution itself, an atom each: all K^2 pairs.
     """
     k = filled.shape[1]
-    if k < 2:
+    if k < 2 and draws:
         return np.full(len(truth), np.nan)
     error = np.abs(filled.astype(np.float32) - truth[:, None]).mean(1) / 255
     # Sorted, the sum over pairs of |x_i - x_j| is sum_i (2 i - K + 1) x_(i): no K by K array.
     ordered = np.sort(filled, axis=1).astype(np.float32)
     rank = (2 * np.arange(k) - k + 1).astype(np.float32)
     pairs = np.einsum("k,nkhw->nhw", rank, ordered) / 255
-    return _mean_missing(error - pairs / (k * (k - 1)), mask)
+    return _mean_missing(error - pairs / (k * (k - 1 if draws else k)), mask)
 
 
 def _distances(a: NDArray[np.floating], b: NDArray[np.floating]) -> PerImage:
