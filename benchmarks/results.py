@@ -310,7 +310,7 @@ def published(desk: Desk) -> list[str]:
         "\nDifferences: theirs is one network a row, trained on that mask; the CVAE's figures are its variational bound of the "
         "joint likelihood of the missing pixels and not a loss of a mean, so that column is another quantity. Means here have "
         f"one part in {k + 1} of the mean training digit in them, since a handful of completions cannot say that a pixel is never white; that of ever more "
-        "is extrapolated from K and K / 2. The baseline is a network trained on this loss for this mask, and where most is missing it does better."
+        "is extrapolated from K and K / 2. The baseline is a network trained on this loss for this one mask, and does as well or better."
     )
     return lines
 
