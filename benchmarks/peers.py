@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import functools
 import io
+import itertools
 import json
 import statistics
 import time
@@ -42,15 +43,14 @@ from diffusers import DDPMScheduler, RePaintPipeline, RePaintScheduler, UNet2DMo
 
 import inkfill  # noqa: E402
 import original  # noqa: E402
-from inkfill import data, defaults, masks  # noqa: E402
+import speed  # noqa: E402
+from inkfill import data, defaults  # noqa: E402
 from inkfill.checkpoint import SHIPPED, file_hash, written_whole  # noqa: E402
 from inkfill.denoiser import Model  # noqa: E402
 from inkfill.inpainting import METHODS, fit_mask, inpaint, repaint  # noqa: E402
 from inkfill.metrics import crps  # noqa: E402
 from inkfill.rng import stream  # noqa: E402
 from inkfill.schedule import Schedule  # noqa: E402
-from inkfill.train import TrainConfig, draw_batch, optimisers, squared_errors  # noqa: E402
-from inkfill.unet import UNet  # noqa: E402
 
 LIBRARIES = ("diffusers", "denoising-diffusion-pytorch", "smalldiffusion", "deepinv")
 MASKS = ("half:left", "box:10")
@@ -116,30 +116,14 @@ def training_steps(images: data.Images) -> dict[str, tuple[int, Callable[[], Non
 
         return parameters(net), step(net, loss, bfloat16)
 
-    def ours() -> tuple[int, Callable[[], None]]:
-        config = TrainConfig()
-        net, schedule, spec = UNet(config.unet), Schedule.named("cosine"), masks.parse(config.masks)
-        made = optimisers(config, net)
-
-        def once() -> None:
-            drawn = draw_batch(config, images, spec, rng)
-            loss = squared_errors(net, schedule, drawn, config.bfloat16, config.weighting).sum() / drawn.missing
-            for optimiser in made:
-                optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), config.clip)
-            for optimiser in made:
-                optimiser.step()
-
-        return parameters(net), once
-
     def first(bfloat16: bool) -> tuple[int, Callable[[], None]]:
         net, schedule = original.new_network(), Schedule.named("cosine", original.LEVELS)
         adam = torch.optim.Adam(net.parameters(), original.RATE)
 
         return parameters(net), lambda: original.advance(net, adam, images, schedule, 0, bfloat16)
 
-    made = {"inkfill": ours()}
+    ours, steps = speed.TrainingStep(images), itertools.count()
+    made = {"inkfill": (parameters(ours.net), lambda: ours(next(steps)))}
     peers = {"diffusers": diffusers, "denoising-diffusion-pytorch": lucid, "smalldiffusion": small, "original": first}
     for name, peer in peers.items():
         for bfloat16 in (False, True):

@@ -1,6 +1,6 @@
 """Two published MNIST protocols, beside the figures that were published for them.
 
-    .venv/bin/python benchmarks/published.py [--count 1000] [--out docs/published.json]
+    .venv/bin/python benchmarks/published.py [--count 300] [--out docs/published.json]
 
 ACFlow (Li, Akbar and Oliva 2020, arXiv 1909.06319, after VAEAC, Ivanov et al. 2019): digits padded to 32x32, a mixture
 of masks, PSNR over the whole canvas (known pixels too), one value a completion, infinite ones dropped, 10 completions.
@@ -126,8 +126,8 @@ def cvae(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=1000, help="test digits")
-    parser.add_argument("--samples", type=int, default=32, help="completions a digit, for the Bernoulli loss")
+    parser.add_argument("--count", type=int, default=300, help="test digits")
+    parser.add_argument("--samples", type=int, default=16, help="completions a digit, for the Bernoulli loss")
     parser.add_argument("--out", type=Path, help="write the figures here, as JSON")
     arguments = parser.parse_args()
     model, mnist = inkfill.load(), data.load("mnist")

@@ -1,7 +1,6 @@
 """docs/results.md: the whole evaluation protocol, from completions that are kept and made only once.
 
-    .venv/bin/inkfill train --objective regression --start shipped --learning-rate 0.001 --steps 2000 --out runs/regression
-    .venv/bin/python benchmarks/results.py [--regression runs/regression/model.safetensors] [--original FILE]
+    .venv/bin/python benchmarks/results.py [--regression FILE] [--original FILE]
 
 Completions are kept in runs/results; a second run makes only what is missing, and writes the page again. The page names
 what each table was measured on. Everything is on MNIST's test split; no choice was made there.
@@ -70,7 +69,12 @@ CALIBRATION = {
     "uneven90": ("uneven: 90 %", "{:.3f}"),
     "uneven90_se": ("+-", "{:.3f}"),
 }
+COMMANDS = """.venv/bin/inkfill train --data mnist --objective regression --start shipped --learning-rate 0.001 --steps 3000 --out runs/regression
+.venv/bin/python benchmarks/published.py --out docs/published.json
+.venv/bin/python benchmarks/results.py --regression runs/regression/model.safetensors
+"""
 Row = dict[str, Any]
+Entry = tuple[Cell, Completed, Row]
 
 
 class Desk:
@@ -87,13 +91,17 @@ class Desk:
         self.other = {"regression": regression, "original": first}
         self.quick = quick
         self.docs = folder if quick else DOCS  # figures of 20 digits are no results
-        self.done: dict[tuple[Cell, int], tuple[Cell, Completed, Row]] = {}
+        self.done: dict[tuple[Cell, int], Entry] = {}
 
     def row(self, cell: Cell, count: int) -> Row:
+        """The scores of a cell on the first ``count`` test digits."""
+        return self.entry(cell, count)[2]
+
+    def entry(self, cell: Cell, count: int) -> Entry:
         """Complete the first ``count`` test digits (or find that done), and score them."""
         count = min(count, 20) if self.quick else count
         if (cell, count) in self.done:
-            return self.done[cell, count][2]
+            return self.done[cell, count]
         images = self.mnist.test[:count]
         about = {"data": array_hash(images)}
         if cell.method in REFERENCES:
@@ -116,7 +124,7 @@ class Desk:
         row = score(images, done, cell, self.mnist.labels["test"][:count], self.judges)
         self.done[cell, count] = cell, done, row
         print(title, f"CRPS {row['crps']:.4f}", flush=True)
-        return row
+        return self.done[cell, count]
 
 
 def main_table(desk: Desk) -> list[str]:
@@ -166,7 +174,6 @@ def label_table(desk: Desk) -> list[str]:
 
 
 def reference_table(desk: Desk) -> list[str]:
-    names = ["mean", "nearest", "empirical"]
     lines = [
         "## References\n\nThe same 1,000 digits and masks, K = 8. CRPS, and PSNR of the mean of the completions. `mean`: the "
         "mean training digit. `nearest`: the eight training digits that are closest on the known pixels. `empirical`: training "
@@ -177,8 +184,8 @@ def reference_table(desk: Desk) -> list[str]:
     ]
     for mask in MASKS:
         ours = desk.row(Cell(mask), 1000)
-        mean, near, exact = (desk.row(Cell(mask, name, 1), 1000) for name in names)
-        _, eight, _ = desk.done[Cell(mask, "nearest", 1), near["images"]]
+        mean, exact = (desk.row(Cell(mask, name, 1), 1000) for name in ("mean", "empirical"))
+        _, eight, near = desk.entry(Cell(mask, "nearest", 1), 1000)
         truth = desk.mnist.test[: near["images"]]
         atoms = float(np.nanmean(inkfill.metrics.crps(truth, eight.filled, eight.mask, draws=False)))
         crps = f"{ours['crps']:.4f} | {near['crps']:.4f} | {atoms:.4f} | {exact['crps']:.4f}"
@@ -211,39 +218,33 @@ def method_table(desk: Desk) -> list[str]:
         "seconds",
     )
     columns = {**COLUMNS, "vote": ("vote right", "{:.2f}"), "frechet": ("Frechet", "{:.1f}"), "steps": ("steps", "{}")}
-    rows = []
+    rows, beside = [], []
     for mask in SOME:
-        for name in METHODS:
-            rows.append(desk.row(Cell(mask, name, METHODS[name].steps_for(EQUAL), 4, 0, "ancestral"), 100))
+        cells = [Cell(mask, name, METHODS[name].steps_for(EQUAL), 4, 0, "ancestral") for name in METHODS]
+        ours, *others = (desk.entry(cell, 100) for cell in cells)  # `conditional` is the first
+        rows += [row for _, _, row in (ours, *others)]
         if desk.original and mask == "half:left":
             rows.append(desk.row(Cell(mask, "original", 200, 4), 100))
-    lines.append(table(rows, {key: columns[key] for key in keys}))
-    lines.append(
-        "\nThe best method other than `conditional`, less it, digit by digit, and what it costs in core-seconds:\n"
-    )
-    lines += ["| mask | method | CRPS | energy score | cost |", "|---|---|--:|--:|--:|"]
-    for mask in SOME:
-        ours, *others = (r for r in rows if r["mask"] == mask and r["method"] != "original")
-        best = min(others, key=lambda r: r["crps"])
-        a, b = (
-            next(entry for entry in desk.done.values() if entry[2] is row) for row in (best, ours)
-        )  # cell, completions, row
-        apart = []
+        best = min(others, key=lambda entry: entry[2]["crps"])
+        truth, apart = desk.mnist.test[: best[2]["images"]], []
         for measure in (inkfill.metrics.crps, inkfill.metrics.energy_score):
-            truth = desk.mnist.test[: best["images"]]
-            gap = measure(truth, a[1].filled, a[1].mask) - measure(truth, b[1].filled, b[1].mask)
+            scores = [measure(truth, done.filled, done.mask) for _, done, _ in (best, ours)]
+            gap = scores[0] - scores[1]
             apart.append(f"{gap.mean():+.4f} ± {inkfill.metrics.standard_error(gap):.4f}")
-        cost = best["seconds"] / ours["seconds"]
-        lines.append(f"| {mask} | {best['method']} | {apart[0]} | {apart[1]} | {cost:.1f} times |")
-    return lines
+        cost = best[2]["seconds"] / ours[2]["seconds"]
+        beside.append(f"| {mask} | {best[0].method} | {apart[0]} | {apart[1]} | {cost:.1f} times |")
+    return [
+        *lines,
+        table(rows, {key: columns[key] for key in keys}),
+        "\nThe best method other than `conditional`, less it, digit by digit, and what it costs in core-seconds:\n",
+        "| mask | method | CRPS | energy score | cost |",
+        "|---|---|--:|--:|--:|",
+        *beside,
+    ]
 
 
 def curve(desk: Desk) -> list[str]:
-    results = []
-    for mask in SOME[:2]:
-        for steps in CURVE:
-            row = desk.row(Cell(mask, steps=steps), 200)
-            results.append(desk.done[Cell(mask, steps=steps), row["images"]])
+    results = [desk.entry(Cell(mask, steps=steps), 200) for mask in SOME[:2] for steps in CURVE]
     report.cost_curves(results, desk.docs / "results" / "cost.png")
     columns = {
         key: COLUMNS[key] for key in ("mask", "evaluations", "crps", "energy", "coverage90", "psnr_sample", "seconds")
@@ -257,8 +258,7 @@ def curve(desk: Desk) -> list[str]:
 
 
 def pictures(desk: Desk) -> list[str]:
-    count = 20 if desk.quick else 1000
-    chosen = [desk.done[Cell(mask), count] for mask in MASKS]
+    chosen = [desk.entry(Cell(mask), 1000) for mask in MASKS]
     report.rank_histograms(chosen, desk.docs / "results" / "ranks.png")
     lines = [
         "## Best and worst\n\nThe three best and the three worst of 1,000 test digits by energy score. |error| is that of "
@@ -365,7 +365,7 @@ def main() -> None:
         "that are sharp and honest about what cannot be known.\n\n"
         f"Weights `{desk.about['weights']}` (the shipped ones), inkfill {inkfill.__version__}, torch {torch.__version__}, "
         f"{platform.machine()}, {torch.get_num_threads()} cores, {str(desk.model.dtype).removeprefix('torch.')}.\n\n"
-        "```\n.venv/bin/python benchmarks/results.py\n```\n"
+        f"```\n{COMMANDS}```\n"
     )
     with written_whole(desk.docs / "results.md") as temporary:
         temporary.write_text("\n".join([head, *sections]).rstrip() + "\n")

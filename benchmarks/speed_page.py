@@ -1,12 +1,14 @@
 """docs/speed.md, from what the other benchmarks wrote into docs/speed/.
 
-.venv/bin/python benchmarks/speed.py --out docs/speed/throughput.json
-.venv/bin/python benchmarks/race.py variants --out docs/speed/variants.json
-.venv/bin/python benchmarks/race.py line ... --out docs/speed/race.json
-.venv/bin/python benchmarks/steps.py --out docs/speed/steps.json
-.venv/bin/python benchmarks/scaling.py
-runs/peers/bin/python benchmarks/peers.py --out docs/speed/peers.json
-.venv/bin/python benchmarks/speed_page.py
+    .venv/bin/python benchmarks/speed.py --rounds 3 --out docs/speed/throughput.json
+    .venv/bin/python benchmarks/race.py line --line 0.0367 --masks half:left --only --seconds 20 45 90 --out docs/speed/race.json
+    .venv/bin/python benchmarks/race.py variants --out docs/speed/variants.json
+    .venv/bin/python benchmarks/steps.py --out docs/speed/steps.json
+    .venv/bin/python benchmarks/scaling.py
+    runs/peers/bin/python benchmarks/peers.py --rounds 3 --digits 4 --out docs/speed/peers.json
+    .venv/bin/python benchmarks/speed_page.py
+
+A part whose file is not there is left out of the page.
 """
 
 import json
@@ -40,13 +42,15 @@ def throughput(found: Found) -> list[str]:
         f"{found['forward_mflops']:.0f} MFLOP for a forward pass of one digit.\n",
         "| | | share of the peak |",
         "|---|--:|--:|",
-        f"| training | {found['training_images_per_s']:.0f} images/s | {share:.0%} |",
+        f"| training, whole steps | {found['training_images_per_s']:.0f} images/s | {share:.0%} |",
+        f"| training, forward and backward alone | | {found['passes_share_of_peak']:.0%} |",
         f"| inpainting, {found['inpaint_steps']} evaluations | {found['inpaint_digits'] / found['inpaint_seconds']:.0f} "
         f"completions/s: 10,000 digits in {ten:.0f} s | {filled:.0%} |",
         "\nWhere the time went, and what was done about it: the stem folds 2x2 pixels into channels, so that nothing heavy runs at "
         "full resolution; feature maps are channels-last in bfloat16; there is one normalisation a block, and attention only at a "
         "quarter of the resolution; the time embedding is computed once a step and the observation once a run; states that go "
-        "through the network together are few enough for the cache.",
+        "through the network together are few enough for the cache. Matrices of one shape go through Muon together, which takes a "
+        "quarter off its time; the rest of a step is its small matrix products, which are too small for their peak, and the masks.",
     ]
 
 

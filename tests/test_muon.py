@@ -10,7 +10,8 @@ from inkfill.muon import Muon, orthogonalise
 def test_orthogonalise_keeps_singular_vectors_and_evens_singular_values(shape):
     matrix = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     u, s, v = torch.linalg.svd(matrix, full_matrices=False)
-    out = orthogonalise(matrix)
+    other = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    out = orthogonalise(torch.stack([other, matrix]))[1]  # on its own, whatever is beside it
     inner = u.T @ out @ v.T
     torch.testing.assert_close(inner, torch.diag(inner.diagonal()), atol=1e-9, rtol=0)  # the same vectors
     large = s > 0.05 * s.max()
@@ -35,3 +36,23 @@ def test_it_minimises():
         (weight - target).square().sum().backward()
         optimiser.step()
     assert float((weight - target).detach().norm() / target.norm()) < 0.05
+
+
+def test_weights_of_one_shape_step_as_they_would_alone():
+    """Stacked, and in channels-last memory too."""
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(6, 4, 3, 3, generator=generator) for _ in range(3)]
+    gradients = [torch.randn(6, 4, 3, 3, generator=generator) for _ in range(3)]
+
+    def stepped(chosen, memory):
+        made = [torch.nn.Parameter(weights[i].to(memory_format=memory)) for i in chosen]
+        optimiser = Muon(made, lr=0.1, weight_decay=0.5, bfloat16=False)
+        for _ in range(2):
+            for i, weight in zip(chosen, made, strict=True):
+                weight.grad = gradients[i].to(memory_format=memory)
+            optimiser.step()
+        return [weight.detach() for weight in made]
+
+    together = stepped([0, 1, 2], torch.channels_last)
+    for i in range(3):
+        torch.testing.assert_close(together[i], stepped([i], torch.contiguous_format)[0], atol=1e-5, rtol=0)

@@ -250,8 +250,7 @@ def sample(
     from inkfill import files, inpainting
 
     _check_out(out, overwrite, (".npy", ".png"))
-    if out.suffix == ".png" and count > 10_000:
-        raise InputError(f"{count} images are too many for one sheet: write a .npy or a folder")
+    files.check_sheet(out, count, 10_000)
     model = _model(checkpoint, device)
     shape = (size, size) if size else model.image_size
     with _bar(count, "sample") as progress:

@@ -58,9 +58,9 @@ def write_completions(
                 figures.save_picture(completion, out / f"{name}_{k:02d}.png")
 
 
-def check_sheet(out: Path, count: int) -> None:
+def check_sheet(out: Path, count: int, most: int = 100) -> None:
     """Raise InputError for more images than one picture can show."""
-    if out.suffix == ".png" and count > 100:
+    if out.suffix == ".png" and count > most:
         raise InputError(f"{count} images are too many for one sheet: write a .npy or a folder")
 
 

@@ -1,32 +1,35 @@
 """Muon: momentum whose every matrix is made orthogonal before it is applied (Jordan et al. 2024)."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """A matrix with the singular vectors of ``matrix`` and singular values near 1, by Newton-Schulz iteration.
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Matrices ``[N, rows, columns]`` with singular values brought near 1, and singular vectors kept, by Newton-Schulz.
 
     The quintic's coefficients are Jordan's: after five steps every singular value that was not tiny lies in 0.7 to 1.2,
-    which is near enough to 1 for an optimiser and cheaper than exact. Works in the dtype of ``matrix``.
+    which is near enough to 1 for an optimiser and cheaper than exact. Works in the dtype of ``matrices``.
     """
-    x = matrix / (matrix.norm() + 1e-7)
-    tall = x.shape[0] > x.shape[1]
+    x = matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + 1e-7)
+    tall = x.shape[1] > x.shape[2]
     if tall:
-        x = x.T
+        x = x.mT
     for _ in range(steps):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return x.T if tall else x
+        gram = x @ x.mT
+        odd = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        x = torch.baddbmm(x, odd, x, beta=3.4445)
+    return x.mT if tall else x
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for weights of two and more dimensions; a convolution is taken as the matrix [out, in x height x width].
+    """Muon for weights of two and more dimensions; a convolution is taken as the matrix [out, height x width x in].
 
-    ``lr`` is the size of a step in spectral norm; ``bfloat16`` is the precision of the iteration alone.
+    ``lr`` is the size of a step in spectral norm; ``bfloat16`` is the precision of the iteration alone. Matrices of one
+    shape go through it together: they are too small to keep two cores busy one by one.
     """
 
     def __init__(
@@ -39,16 +42,26 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step: Nesterov momentum, made orthogonal, with decoupled weight decay."""
         for group in self.param_groups:
+            alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                if not state:
-                    state["momentum"] = torch.zeros_like(weight)
-                state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
-                update = weight.grad.lerp(state["momentum"], group["momentum"])
-                matrix = orthogonalise(update.flatten(1).to(self.dtype)).to(weight.dtype)
-                # A tall matrix changes its larger output as much as a square one does.
-                scale = math.sqrt(max(1.0, matrix.shape[0] / matrix.shape[1]))
-                weight.mul_(1 - group["lr"] * group["weight_decay"])
-                weight.add_(matrix.view_as(weight), alpha=-group["lr"] * scale)
+                if weight.grad is not None:
+                    alike[weight.shape].append(weight)
+            for weights in alike.values():
+                self._step(weights, **{key: group[key] for key in ("lr", "weight_decay", "momentum")})
+
+    def _step(self, weights: list[Tensor], lr: float, weight_decay: float, momentum: float) -> None:
+        """A step of weights of one shape."""
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        moments = [self.state[weight]["momentum"] for weight in weights]
+        torch._foreach_lerp_(moments, gradients, 1 - momentum)
+        updates = [update.to(self.dtype) for update in torch._foreach_lerp(gradients, moments, momentum)]
+        last = torch.stack([update.movedim(1, -1) for update in updates])  # in channels-last memory, a plain copy
+        matrices = orthogonalise(last.flatten(2))
+        # A tall matrix changes its larger output as much as a square one does.
+        scale = math.sqrt(max(1.0, matrices.shape[1] / matrices.shape[2]))
+        torch._foreach_mul_(weights, 1 - lr * weight_decay)
+        steps = matrices.to(weights[0].dtype).view(last.shape).movedim(-1, 2)
+        torch._foreach_add_(weights, list(steps), alpha=-lr * scale)

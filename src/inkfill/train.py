@@ -55,9 +55,7 @@ class TrainConfig:
     T: int = 1000  # noise levels
     bfloat16: bool = True  # autocast of the network to bfloat16; weights and loss stay float32
     seed: int = 0  # of everything random
-    start: str = (
-        ""  # checkpoint whose weights to start from: "shipped" or a path; its shape and its noise levels are taken too
-    )
+    start: str = ""  # checkpoint to start from, "shipped" or a path: its weights, its shape and its noise levels
     unet: UNetConfig = field(default_factory=UNetConfig)
 
     def check(self) -> None:
