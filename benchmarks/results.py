@@ -69,10 +69,11 @@ CALIBRATION = {
     "uneven90": ("uneven: 90 %", "{:.3f}"),
     "uneven90_se": ("+-", "{:.3f}"),
 }
-COMMANDS = """.venv/bin/inkfill train --data mnist --objective regression --start shipped --learning-rate 0.001 --steps 3000 --out runs/regression
-.venv/bin/python benchmarks/published.py --out docs/published.json
-.venv/bin/python benchmarks/results.py --regression runs/regression/model.safetensors
-"""
+COMMANDS = {
+    "regression": ".venv/bin/inkfill train --data mnist --objective regression --start shipped --learning-rate 0.001 "
+    "--steps 3000 --out runs/regression",
+    "original": ".venv/bin/python benchmarks/original.py train --bfloat16 --out runs/original",
+}
 Row = dict[str, Any]
 Entry = tuple[Cell, Completed, Row]
 
@@ -359,13 +360,18 @@ def main() -> None:
     if "main" in arguments.parts:
         sections += pictures(desk)
     sections += ["", *published(desk)]
+    given = [name for name in COMMANDS if desk.other[name]]
+    commands = [COMMANDS[name] for name in given]
+    commands += [".venv/bin/python benchmarks/published.py --out docs/published.json"]
+    settings = "".join(f" --{name} runs/{name}/model.safetensors" for name in given)
+    commands += [f".venv/bin/python benchmarks/results.py{settings}"]
     head = (
         "# Results\n\nMNIST's test split, from the first digit on; it was used for no choice. Everything is over missing pixels "
         "only (but for labels, Frechet and kernel distances, which are of whole images), intensities in [0, 1], after rounding to uint8. CRPS and energy score: lower is better; they reward completions "
         "that are sharp and honest about what cannot be known.\n\n"
         f"Weights `{desk.about['weights']}` (the shipped ones), inkfill {inkfill.__version__}, torch {torch.__version__}, "
         f"{platform.machine()}, {torch.get_num_threads()} cores, {str(desk.model.dtype).removeprefix('torch.')}.\n\n"
-        f"```\n{COMMANDS}```\n"
+        "```\n" + "\n".join(commands) + "\n```\n"
     )
     with written_whole(desk.docs / "results.md") as temporary:
         temporary.write_text("\n".join([head, *sections]).rstrip() + "\n")

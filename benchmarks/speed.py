@@ -10,6 +10,9 @@ layers and the attention; a backward pass counts as two forward passes.
 import argparse
 import json
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +25,7 @@ import inkfill
 from inkfill import data, masks
 from inkfill.checkpoint import written_whole
 from inkfill.defaults import STEPS
+from inkfill.figures import save_picture
 from inkfill.inpainting import inpaint
 from inkfill.rng import stream
 from inkfill.schedule import Schedule
@@ -88,6 +92,16 @@ class TrainingStep:
         self.update()
 
 
+def answer(picture: data.Images) -> float:
+    """Seconds of ``inkfill inpaint`` on one picture, in a process of its own, from the start of Python on."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_picture(picture, Path(folder) / "digit.png")
+        command = [sys.executable, "-m", "inkfill", "inpaint", f"{folder}/digit.png", "--mask", "half:left"]
+        began = time.perf_counter()
+        subprocess.run([*command, "--samples", "1", "--out", f"{folder}/filled.png"], check=True, capture_output=True)
+        return time.perf_counter() - began
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="alternations of peak and training")
@@ -97,11 +111,11 @@ def main() -> None:
 
     digits = data.load("auto")
     step = TrainingStep(digits.train)
-    model = inkfill.load()
+    model, exact = inkfill.load(), inkfill.load(dtype=torch.float32)
     images = np.resize(digits.test, (arguments.digits, *digits.test.shape[1:]))
     inpaint(model, images[:128], "half:left", 1, steps=2)  # warm
     matrix = torch.randn(2048, 2048).bfloat16()
-    peaks, steps, passes, fills = [], [], [], []
+    peaks, steps, passes, fills, slower, answers = [], [], [], [], [], []
     step(0)
     batch = step.draw(0)
     for _ in range(arguments.rounds):
@@ -109,7 +123,10 @@ def main() -> None:
         steps.append(seconds(lambda: [step(i) for i in range(5)]) / 5)
         passes.append(seconds(lambda: [step.differentiate(batch) for _ in range(5)]) / 5)
         fills.append(seconds(lambda: inpaint(model, images, "half:left", 1)))
-    peak, whole, both, filled = (statistics.median(found) for found in (peaks, steps, passes, fills))
+        slower.append(seconds(lambda: inpaint(exact, images, "half:left", 1)))
+        answers.append(answer(digits.test[0]))
+    timings = (peaks, steps, passes, fills, slower, answers)
+    peak, whole, both, filled, float32, answered = (statistics.median(found) for found in timings)
     flops, size = forward_flops(step.net), step.config.batch_size
     result = {
         "peak_gflops": peak / 1e9,
@@ -121,6 +138,8 @@ def main() -> None:
         "inpaint_digits": arguments.digits,
         "inpaint_steps": STEPS,
         "inpaint_seconds": filled,
+        "inpaint_float32_seconds": float32,
+        "one_picture_seconds": answered,
         "inpaint_share_of_peak": flops * STEPS * arguments.digits / filled / peak,
         "threads": torch.get_num_threads(),
     }
@@ -135,8 +154,9 @@ def main() -> None:
     )
     print(
         f"inpainting  {arguments.digits} digits, one completion each, {STEPS} evaluations: {filled:.1f} s, "
-        f"{result['inpaint_share_of_peak']:.0%} of the peak"
+        f"{result['inpaint_share_of_peak']:.0%} of the peak; in float32 {float32:.1f} s"
     )
+    print(f"one picture {answered:.1f} s for inkfill inpaint, from the start of Python on")
 
 
 if __name__ == "__main__":
