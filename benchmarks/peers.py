@@ -275,7 +275,7 @@ def completions(
 
 def compare_methods(digits: int, samples: int, first: Path | None) -> list[dict]:
     model, images = inkfill.load(), data.load("mnist").validation[:digits]
-    net, rows = original.load(first) if first else None, []
+    net, rows = original.load(first)[0] if first else None, []
     for spec in MASKS:  # a turn each
         for name, fill in completions(model, images, spec, samples, net).items():
             model.evaluations, began = 0, time.perf_counter()

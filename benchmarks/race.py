@@ -86,9 +86,16 @@ def line(first: Path | None, budgets: list[float], broad: float) -> dict[str, li
 
     lines = [{"whose": "shipped", "masks": specs, "crps": score(shipped, specs)} for specs in (ONE, SEVERAL)]
     if first:
-        done = original.complete(original.load(first), images, 4)
+        net, epochs = original.load(first)
+        done = original.complete(net, images, 4)
         cell = Cell(ONE[0], "original", original.LEVELS, 4)
-        lines.append({"whose": "original", "masks": ONE, "crps": evaluation.score(images, done, cell)["crps"]})
+        lines.append(
+            {
+                "whose": f"original, {epochs:.0f} epochs",
+                "masks": ONE,
+                "crps": evaluation.score(images, done, cell)["crps"],
+            }
+        )
     print(*(f"line: {goal['crps']:.4f}, {goal['whose']} on {', '.join(goal['masks'])}" for goal in lines), sep="\n")
 
     def heat(seconds: float, specs: tuple[str, ...], only: bool) -> float:

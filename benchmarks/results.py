@@ -87,7 +87,7 @@ class Desk:
         self.mnist = data.load("mnist")
         self.judges = Judges.of(self.mnist)
         self.regression = inkfill.load(regression) if regression else None
-        self.original = recipe.load(first) if first else None
+        self.original, self.epochs = recipe.load(first) if first else (None, 0.0)
         self.about = {"weights": file_hash(SHIPPED)}
         self.other = {"regression": regression, "original": first}
         self.quick = quick
@@ -203,8 +203,13 @@ def method_table(desk: Desk) -> list[str]:
     lines = [
         f"## Methods at equal cost\n\n100 test digits, K = 4, at most {EQUAL} network evaluations a completion (a method with "
         "a gradient also runs as many backward passes; see core-seconds), sampler `ancestral` for the guided ones. Particle "
-        "methods share their evaluations among their particles, so they have few steps. `original`, where it stands, costs 200.\n",
+        "methods share their evaluations among their particles, so they have few steps.\n",
     ]
+    if desk.original:
+        lines.append(
+            f"`original` is the recipe that this project started from, trained for {desk.epochs:.0f} of its {recipe.EPOCHS} "
+            "epochs on `half:left` alone. It costs 200 evaluations of a network of its own.\n"
+        )
     keys = (
         "mask",
         "method",
