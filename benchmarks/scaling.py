@@ -1,9 +1,9 @@
 """Cost and memory of inpainting against image size, batch, completions and number of images.
 
-    .venv/bin/python benchmarks/scaling.py --out docs/speed
+    .venv/bin/python benchmarks/scaling.py --out docs/speed/scaling.json
 
 Each point is a process of its own, so that its peak of memory is its own. Memory is what a process held at most, less what
-it holds after loading the model, less its input and its output. Training is also timed on 1, 2 and 4 processes of torchrun,
+it holds after loading the model, less its input, its masks and its output. Training is also timed on 1, 2 and 4 processes of torchrun,
 which share this machine's cores.
 """
 
@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-from inkfill import figures
 from inkfill.checkpoint import written_whole
 
 SIZES = [(28, 128), (32, 128), (64, 32), (128, 8)]  # side, images
@@ -46,7 +45,7 @@ def point(side: int, images: int, samples: int, steps: int, rows: int | None) ->
     began = time.perf_counter()
     filled = inkfill.inpaint(model, pictures, "half:left", samples=samples, steps=steps, rows=rows)
     seconds = time.perf_counter() - began
-    held = peak() - before - filled.nbytes / 2**20
+    held = peak() - before - (filled.nbytes + pictures.nbytes) / 2**20  # a mask is as large as its picture
     return {"seconds": seconds / (images * samples), "megabytes": max(0.0, held)}
 
 
@@ -75,7 +74,7 @@ def training(processes: int, steps: int = 150) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("docs/speed"))
+    parser.add_argument("--out", type=Path, default=Path("docs/speed/scaling.json"))
     parser.add_argument("--point", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.point:
@@ -87,22 +86,8 @@ def main() -> None:
     deep = [measure(images=20, samples=k, steps=1) for k in COMPLETIONS]
     found = {"size": size, "batch": batch, "images": many, "completions": deep}
     found["processes"] = [training(n) for n in PROCESSES]
-    with written_whole(arguments.out / "scaling.json") as temporary:
+    with written_whole(arguments.out) as temporary:
         temporary.write_text(json.dumps(found, indent=1))
-    panels = [
-        (size, "side", "seconds", "side, pixels", "seconds a completion"),
-        (batch, "rows", "seconds", "completions that go through together", "seconds a completion"),
-        (many, "images", "megabytes", "images", "working memory, MB"),
-        (deep, "samples", "megabytes", "completions of each of 20 images", "working memory, MB"),
-    ]
-    with figures.plot(arguments.out / "scaling.png", 4, 2, (4.0, 2.6)) as axes:
-        for (rows, x, y, across, up), axis in zip(panels, axes, strict=True):
-            axis.plot([row[x] for row in rows], [row[y] for row in rows], "o-", color="#4660a0")
-            axis.set_xscale("log")
-            axis.set_ylim(0)
-            axis.set_xlabel(across, fontsize=8)
-            axis.set_ylabel(up, fontsize=8)
-            axis.tick_params(labelsize=7)
 
 
 if __name__ == "__main__":

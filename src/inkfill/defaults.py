@@ -3,7 +3,7 @@
 # DPM-Solver++(2M), its stochastic form, DDIM with eta 0, ancestral DDPM
 SAMPLERS = ("dpmpp", "dpmpp-sde", "ddim", "ancestral")
 SAMPLER = "dpmpp-sde"
-STEPS = 8  # network evaluations per completion: CRPS within 2 % of that of 25 (benchmarks/steps.py)
+STEPS = 8  # network evaluations per completion: the fewest within 2 % of the best CRPS (docs/speed.md)
 SAMPLES = 8  # completions per image
 METHOD = "conditional"
 EVALUATION_MASKS = ("half:left", "box:10", "quadrants:3", "pixels:0.9", "bbox:8")

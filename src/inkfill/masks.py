@@ -210,6 +210,7 @@ TRAINING = (
     "stripes:1-6@4,half:random+pixels:0.2-0.8@4,box:0.2-0.7:random+strokes@3,half:random+half:random@4"
 )
 NAMED = {"training": TRAINING}
+PART = 1000  # masks drawn at once: the numbers behind one take eight times the memory of its pixels, or more
 
 
 @dataclass(frozen=True)
@@ -242,6 +243,15 @@ class MaskSpec:
         calls for one. ``images`` (uint8, the same shape) is read by ``bbox`` alone. Raises InputError where a mask
         does not fit the size.
         """
+        mask = np.zeros((n, height, width), bool)
+        for start in range(0, max(1, n), PART):
+            part = slice(start, min(n, start + PART))
+            mask[part] = self._draw(part.stop - start, height, width, rng, None if images is None else images[part])
+        return mask
+
+    def _draw(
+        self, n: int, height: int, width: int, rng: np.random.Generator, images: NDArray[np.uint8] | None
+    ) -> Mask:
         terms = max(len(union) for union in self.choices)
         numbers = rng.random((n, 1 + terms * (PARAMETERS + height * width)))
         choice = np.searchsorted(np.cumsum(self.weights) / sum(self.weights), numbers[:, 0], side="right")
