@@ -64,11 +64,12 @@ def throughput(found: Found) -> list[str]:
 
 def race(found: Found) -> list[str]:
     goals = {(tuple(goal["masks"]), goal["whose"]): goal["crps"] for goal in found["lines"]}
+    measured = any(whose.startswith("original") for _, whose in goals)
     lines = [
         "## The race\n\nTraining from random weights, for longer and longer, each with its whole curve of learning rates, until "
         "the CRPS on 200 validation digits (K = 4, default sampler and steps) is under two lines: that of the original recipe, "
         "trained on `half:left`, and that of the shipped weights. Seconds are those of training. Beside them: what 30 epochs of "
-        "the original take in float32 at the rate measured just before.\n",
+        f"the original take in float32 at the rate measured just before.{'' if measured else ' Its line is not measured yet.'}\n",
         "| line | masks | CRPS |",
         "|---|---|--:|",
         *(f"| {whose} | {', '.join(masks)} | {crps:.4f} |" for (masks, whose), crps in goals.items()),
@@ -91,7 +92,7 @@ def variants(found: Found) -> list[str]:
     base = [r for r in found if r["variant"] == "base"]
     lines = [
         f"## What was tried\n\nThe base is the shipped recipe, with a warm-up and a running mean that fit a short run. Each variant changes one thing in it and trains for {base[0]['minutes'] * 60:.0f} seconds from "
-        "the same random weights, one after another and round again. Errors on validation digits: of the predicted noise, and of "
+        f"the same random weights, one after another, {'once' if len(base) == 1 else f'{len(base)} times over'}. Errors on validation digits: of the predicted noise, and of "
         "v, which is the same error with every level counted alike. Lower is better. A variant that does more work a step makes "
         "fewer steps: that is counted against it, as it should be.\n",
         "| variant | steps | noise error | v error | v error over that of the base |",
