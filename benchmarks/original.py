@@ -1,7 +1,7 @@
 """The recipe that this project started from, as the row that everything is compared with.
 
     .venv/bin/python benchmarks/original.py train --out runs/original --epochs 30 [--bfloat16]
-    .venv/bin/python benchmarks/original.py loss --epochs 0.05          float32 and bfloat16 side by side
+    .venv/bin/python benchmarks/original.py loss --epochs 0.25 --json docs/speed/original.json    float32 beside bfloat16
     .venv/bin/python benchmarks/original.py score --weights runs/original/model.safetensors --count 100
 
 One mask, `half:left`. A network of three convolution levels with attention at 7x7 and a tanh at the end predicts the
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from inkfill import data, evaluate
-from inkfill.checkpoint import load_state, read_weights, save_state, write_weights
+from inkfill.checkpoint import load_state, read_weights, save_state, write_weights, written_whole
 from inkfill.denoiser import Observation
 from inkfill.inpainting import fit_mask
 from inkfill.rng import SampleNoise, stream
@@ -130,13 +130,13 @@ def train(out: Path, epochs: float, bfloat16: bool) -> None:
             write_weights(out / "model.safetensors", net.state_dict(), {"format": FORMAT, "recipe": recipe})
 
 
-def compare_losses(epochs: float) -> None:
+def compare_losses(epochs: float, out: Path | None) -> None:
     """The same batches in float32 and in bfloat16: losses of both and images a second, alternating."""
     images, schedule = data.load("mnist").train, Schedule.named("cosine", LEVELS)
     nets = {False: new_network(), True: new_network()}
     optimisers = {which: torch.optim.Adam(net.parameters(), RATE) for which, net in nets.items()}
     losses: dict[bool, list[float]] = {False: [], True: []}
-    seconds = {False: 0.0, True: 0.0}
+    seconds, names, rows = {False: 0.0, True: 0.0}, {False: "float32", True: "bfloat16"}, []
     steps = int(epochs * len(images) / BATCH)
     for step in range(steps):
         for which, net in nets.items():
@@ -144,14 +144,15 @@ def compare_losses(epochs: float) -> None:
             losses[which].append(advance(net, optimisers[which], images, schedule, step, which))
             seconds[which] += time.perf_counter() - began
         if (step + 1) % 25 == 0:
-            print(
-                f"step {step + 1:5d}  float32 {np.mean(losses[False][-25:]):.5f}  "
-                f"bfloat16 {np.mean(losses[True][-25:]):.5f}",
-                flush=True,
-            )
-    for which, name in ((False, "float32"), (True, "bfloat16")):
-        speed = steps * BATCH / seconds[which]
+            row = {"step": step + 1, **{names[which]: float(np.mean(losses[which][-25:])) for which in nets}}
+            rows.append(row)
+            print(f"step {step + 1:5d}  float32 {row['float32']:.5f}  bfloat16 {row['bfloat16']:.5f}", flush=True)
+    speeds = {name: steps * BATCH / seconds[which] for which, name in names.items()}
+    for name, speed in speeds.items():
         print(f"{name}: {speed:.0f} images/s, 30 epochs in {EPOCHS * len(images) / speed / 60:.0f} minutes")
+    if out:
+        with written_whole(out) as temporary:
+            temporary.write_text(json.dumps({"losses": rows, "images_per_s": speeds}, indent=1))
 
 
 def load(path: Path) -> tuple[Original, float]:
@@ -196,6 +197,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/original"))
     parser.add_argument("--epochs", type=float, default=EPOCHS)
     parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--json", type=Path, help="write what loss finds here, too")
     parser.add_argument("--weights", type=Path, default=Path("runs/original/model.safetensors"))
     parser.add_argument("--count", type=int, default=100, help="validation digits to score")
     parser.add_argument("--samples", type=int, default=4)
@@ -203,7 +205,7 @@ def main() -> None:
     if arguments.part == "train":
         train(arguments.out, arguments.epochs, arguments.bfloat16)
     elif arguments.part == "loss":
-        compare_losses(arguments.epochs)
+        compare_losses(arguments.epochs, arguments.json)
     else:
         images = data.load("mnist").validation[: arguments.count]
         with tqdm(total=len(images) * arguments.samples) as bar:

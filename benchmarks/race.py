@@ -43,8 +43,12 @@ VARIANTS = {
     "noise weighting": replace(BASE, weighting="noise"),
     "batch 128": replace(BASE, batch_size=128),
     "batch 32": replace(BASE, batch_size=32),
+    "batch 16": replace(BASE, batch_size=16),
+    "batch 32, AdamW for everything": replace(BASE, batch_size=32, muon_rate=0.0),
     "Muon rate 0.05": replace(BASE, muon_rate=0.05),
     "Muon rate 0.01": replace(BASE, muon_rate=0.01),
+    "AdamW rate 0.006": replace(BASE, learning_rate=6e-3),
+    "no running mean": replace(BASE, ema=0.0),
     "wider, 64 and 256": replace(BASE, unet=UNetConfig(widths=(64, 256))),
     "deeper, 3 blocks": replace(BASE, unet=UNetConfig(blocks=(1, 3))),
     "float32": replace(BASE, bfloat16=False),
@@ -125,7 +129,7 @@ def line(first: Path | None, budgets: list[float], broad: float) -> dict[str, li
 
 def variants(names: list[str], minutes: float, rounds: int) -> list[dict]:
     images, rows = data.load("auto").validation, []
-    print(f"{'variant':24s} round   steps  noise error  v error")
+    print(f"{'variant':32s} round   steps  noise error  v error")
     for turn in range(rounds):
         for name in names:
             with tempfile.TemporaryDirectory() as folder:
@@ -133,7 +137,7 @@ def variants(names: list[str], minutes: float, rounds: int) -> list[dict]:
                 train(VARIANTS[name], run, minutes, look_every=10**9, quiet=True)
                 found = losses(run, VARIANTS[name], images)
             rows.append({"variant": name, "round": turn, "minutes": minutes, **found})
-            print(f"{name:24s} {turn:5d} {found['step']:7.0f}  {found['noise']:11.5f}  {found['v']:7.5f}", flush=True)
+            print(f"{name:32s} {turn:5d} {found['step']:7.0f}  {found['noise']:11.5f}  {found['v']:7.5f}", flush=True)
     return rows
 
 

@@ -1,7 +1,9 @@
 """docs/speed.md, from what the other benchmarks wrote into docs/speed/.
 
     .venv/bin/python benchmarks/speed.py --rounds 3 --out docs/speed/throughput.json
+    .venv/bin/python benchmarks/formats.py --out docs/speed/formats.json
     .venv/bin/python benchmarks/original.py train --out runs/original --bfloat16
+    .venv/bin/python benchmarks/original.py loss --epochs 0.25 --json docs/speed/original.json
     .venv/bin/python benchmarks/race.py line --original runs/original/model.safetensors --out docs/speed/race.json
     .venv/bin/python benchmarks/race.py variants --out docs/speed/variants.json
     .venv/bin/python benchmarks/steps.py --out docs/speed/steps.json
@@ -59,6 +61,39 @@ def throughput(found: Found) -> list[str]:
         "quarter of the resolution; the time embedding is computed once a step and the observation once a run; states that go "
         "through the network together are few enough for the cache. Matrices of one shape go through Muon together, which takes a "
         "quarter off its time; the rest of a step is its small matrix products, which are too small for their peak, and the masks.",
+    ]
+
+
+def formats(found: Found) -> list[str]:
+    kinds, ways = list(dict.fromkeys(r["work"] for r in found)), list(dict.fromkeys(r["way"] for r in found))
+    cells = {(r["work"], r["way"]): r for r in found}
+    shipped = [f"{1000 * cells[kind, ways[0]]['seconds']:.1f} ms" for kind in kinds]
+    lines = [
+        "## Precision, memory format, compiling\n\nOne evaluation of 128 states and of a single one, and forward and backward of a "
+        "training batch of 64; times over the way shipped: bfloat16, channels-last, both cores, no compiling.\n",
+        "| | " + " | ".join(kinds) + " |",
+        "|---|" + "--:|" * len(kinds),
+        f"| {ways[0]} | " + " | ".join(shipped) + " |",
+    ]
+    for way in ways[1:]:
+        row = [cells.get((kind, way)) for kind in kinds]
+        lines.append(f"| {way} | " + " | ".join(f"{r['ratio']:.2f}" if r else "" for r in row) + " |")
+    waits = [cells[kind, "torch.compile"]["first"] for kind in kinds]
+    lines.append(
+        f"\nCompiling takes {min(waits):.0f} to {max(waits):.0f} seconds and a C++ compiler, each time that a shape is new, and gains "
+        "only where a single state goes through, which takes milliseconds as it is. So nothing is compiled."
+    )
+    return lines
+
+
+def original(found: Found) -> list[str]:
+    last, speeds = found["losses"][-1], found["images_per_s"]
+    apart = [abs(row["bfloat16"] / row["float32"] - 1) for row in found["losses"]]
+    return [
+        f"The original was trained in bfloat16. On the same batches its loss is that of float32: over the first {last['step']:,} "
+        f"steps, 25 at a time, they differ by {mean(apart):.1%} on average and by {max(apart):.1%} at most, and end at "
+        f"{last['float32']:.4f} and {last['bfloat16']:.4f} (bfloat16). It trains on {speeds['float32']:.0f} images/s in float32 and "
+        f"{speeds['bfloat16']:.0f} in bfloat16, in one run."
     ]
 
 
@@ -255,7 +290,9 @@ def peers(found: Found) -> list[str]:
 
 PARTS: dict[str, Callable[[Found], list[str]]] = {
     "throughput": throughput,
+    "formats": formats,
     "race": race,
+    "original": original,
     "variants": variants,
     "steps": curve,
     "steps_1000": thousand,
@@ -275,7 +312,7 @@ def main() -> None:
         if isinstance(found, dict) and found.get("checkpoint", file_hash(SHIPPED)) != file_hash(SHIPPED):
             blocks.append("*These figures are of other weights than the shipped ones.*")
     blocks.append(
-        "## On a GPU\n\nNot measured: none was at hand. `--device cuda` takes the same path, in bfloat16 and channels-last; graphs and `torch.compile` are not used."
+        "## On a GPU\n\nNot measured: none was at hand. `--device cuda` takes the same path, in bfloat16 and channels-last. CUDA graphs are not used."
     )
     with written_whole(DOCS / "speed.md") as temporary:
         temporary.write_text("\n\n".join(block.strip() for block in blocks) + "\n")
