@@ -207,8 +207,8 @@ def method_table(desk: Desk) -> list[str]:
     ]
     if desk.original:
         lines.append(
-            f"`original` is the recipe that this project started from, trained for {desk.epochs:.0f} of its {recipe.EPOCHS} "
-            "epochs on `half:left` alone. It costs 200 evaluations of a network of its own.\n"
+            f"`original` is the recipe that this project started from, trained for {desk.epochs:.0f} epochs "
+            "on `half:left` alone. It costs 200 evaluations of a network of its own.\n"
         )
     keys = (
         "mask",
