@@ -3,11 +3,11 @@
     .venv/bin/python benchmarks/speed.py --rounds 3 --out docs/speed/throughput.json
     .venv/bin/python benchmarks/formats.py --out docs/speed/formats.json
     .venv/bin/python benchmarks/original.py train --out runs/original --bfloat16
-    .venv/bin/python benchmarks/original.py loss --epochs 0.25 --json docs/speed/original.json
+    .venv/bin/python benchmarks/original.py loss --epochs 0.35 --json docs/speed/original.json
     .venv/bin/python benchmarks/race.py line --original runs/original/model.safetensors --out docs/speed/race.json
-    .venv/bin/python benchmarks/race.py variants --out docs/speed/variants.json
-    .venv/bin/python benchmarks/steps.py --out docs/speed/steps.json
-    .venv/bin/python benchmarks/steps.py --steps 8 100 1000 --count 24 --out docs/speed/steps_1000.json
+    .venv/bin/python benchmarks/race.py variants --minutes 0.6 --rounds 2 --out docs/speed/variants.json
+    .venv/bin/python benchmarks/steps.py --count 60 --out docs/speed/steps.json
+    .venv/bin/python benchmarks/steps.py --steps 8 1000 --count 12 --out docs/speed/steps_1000.json
     .venv/bin/python benchmarks/scaling.py --out docs/speed/scaling.json
     runs/peers/bin/python benchmarks/peers.py --rounds 3 --digits 4 --out docs/speed/peers.json
     .venv/bin/python benchmarks/speed_page.py

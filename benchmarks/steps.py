@@ -1,7 +1,7 @@
 """Quality against network evaluations, sampler by sampler, on validation digits; the default is chosen from it.
 
-    .venv/bin/python benchmarks/steps.py --out docs/speed/steps.json
-    .venv/bin/python benchmarks/steps.py --steps 8 100 1000 --count 24 --out docs/speed/steps_1000.json
+    .venv/bin/python benchmarks/steps.py --count 60 --out docs/speed/steps.json
+    .venv/bin/python benchmarks/steps.py --steps 8 1000 --count 12 --out docs/speed/steps_1000.json
 
 Every sampler and number of evaluations gets the same noise, digit by digit, so differences are known better than values.
 """
