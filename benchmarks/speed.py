@@ -9,6 +9,7 @@ layers and the attention; a backward pass counts as two forward passes.
 
 import argparse
 import json
+import platform
 import statistics
 import subprocess
 import sys
@@ -31,6 +32,13 @@ from inkfill.rng import stream
 from inkfill.schedule import Schedule
 from inkfill.train import Batch, TrainConfig, draw_batch, optimisers, squared_errors
 from inkfill.unet import Attention, UNet
+
+
+def instructions() -> str:
+    """The widest of this processor's instructions for bfloat16 products; the share of the peak is another with each."""
+    found = torch.cpu.get_capabilities()
+    kinds = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}
+    return next((name for key, name in kinds.items() if found.get(key)), platform.machine())
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -106,7 +114,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="alternations of peak and training")
     parser.add_argument("--digits", type=int, default=500, help="digits to inpaint, one completion each")
-    parser.add_argument("--out", type=Path, help="write the figures here too, as JSON")
+    parser.add_argument(
+        "--out", type=Path, help="write the figures here too, as JSON, beside those of other processors"
+    )
     arguments = parser.parse_args()
 
     digits = data.load("auto")
@@ -127,7 +137,7 @@ def main() -> None:
         answers.append(answer(digits.test[0]))
     timings = (peaks, steps, passes, fills, slower, answers)
     peak, whole, both, filled, float32, answered = (statistics.median(found) for found in timings)
-    flops, size = forward_flops(step.net), step.config.batch_size
+    flops, size, kind = forward_flops(step.net), step.config.batch_size, instructions()
     result = {
         "peak_gflops": peak / 1e9,
         "parameters": sum(p.numel() for p in step.net.parameters()),
@@ -144,9 +154,10 @@ def main() -> None:
         "threads": torch.get_num_threads(),
     }
     if arguments.out:
+        others = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
         with written_whole(arguments.out) as temporary:
-            temporary.write_text(json.dumps(result, indent=1))
-    print(f"peak        {peak / 1e9:.0f} GFLOP/s, bfloat16 matrix product, {result['threads']} threads")
+            temporary.write_text(json.dumps({**others, kind: result}, indent=1))
+    print(f"peak        {peak / 1e9:.0f} GFLOP/s, bfloat16 matrix product, {result['threads']} threads, {kind}")
     print(f"network     {result['parameters'] / 1e6:.2f} M parameters, {flops / 1e6:.0f} MFLOP a forward pass")
     print(
         f"training    {size / whole:.0f} images/s, {result['training_share_of_peak']:.0%} of the peak; "
