@@ -1,6 +1,7 @@
 """How fast training and inpainting are here, as a share of this machine's own peak.
 
     .venv/bin/python benchmarks/speed.py
+    .venv/bin/python benchmarks/speed.py --profile      where the time of a training step goes
 
 The peak is that of a plain bfloat16 matrix product, measured in the same run and alternating with the rest, because
 shared machines change speed from minute to minute. Arithmetic is counted by hooks on the convolutions, the linear
@@ -110,6 +111,19 @@ def answer(picture: data.Images) -> float:
         return time.perf_counter() - began
 
 
+def profile(step: TrainingStep, steps: int = 10) -> None:
+    """Print the operators that training steps spend most time in, by the shapes that they get."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as found:
+        for i in range(steps):
+            step(i)
+    rows = sorted(found.key_averages(group_by_input_shape=True), key=lambda row: -row.self_cpu_time_total)
+    total = sum(row.self_cpu_time_total for row in rows)
+    print(f"{total / steps / 1000:.1f} ms a step, with the profiler's own share; calls a step, shapes")
+    for row in rows[:40]:
+        spent = row.self_cpu_time_total / steps / 1000
+        print(f"{spent:6.2f} ms  {row.count / steps:4.0f}  {row.key:36s} {str(row.input_shapes)[:90]}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="alternations of peak and training")
@@ -121,6 +135,10 @@ def main() -> None:
 
     digits = data.load("auto")
     step = TrainingStep(digits.train)
+    if arguments.profile:
+        step(0)
+        profile(step)
+        return
     model, exact = inkfill.load(), inkfill.load(dtype=torch.float32)
     images = np.resize(digits.test, (arguments.digits, *digits.test.shape[1:]))
     inpaint(model, images[:128], "half:left", 1, steps=2)  # warm
