@@ -1,7 +1,7 @@
 """The recipe that this project started from, as the row that everything is compared with.
 
     .venv/bin/python benchmarks/original.py train --out runs/original --epochs 30 [--bfloat16]
-    .venv/bin/python benchmarks/original.py loss --epochs 0.35 --json docs/speed/original.json    float32 beside bfloat16
+    .venv/bin/python benchmarks/original.py loss --epochs 1 --json docs/speed/original.json    float32 beside bfloat16
     .venv/bin/python benchmarks/original.py score --weights runs/original/model.safetensors --count 100
 
 One mask, `half:left`. A network of three convolution levels with attention at 7x7 and a tanh at the end predicts the

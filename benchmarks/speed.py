@@ -113,6 +113,8 @@ def answer(picture: data.Images) -> float:
 
 def profile(step: TrainingStep, steps: int = 10) -> None:
     """Print the operators that training steps spend most time in, by the shapes that they get."""
+    for i in range(5):  # warm
+        step(i)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as found:
         for i in range(steps):
             step(i)
@@ -128,6 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="alternations of peak and training")
     parser.add_argument("--digits", type=int, default=500, help="digits to inpaint, one completion each")
+    parser.add_argument("--profile", action="store_true", help="only show where the time of a training step goes")
     parser.add_argument(
         "--out", type=Path, help="write the figures here too, as JSON, beside those of other processors"
     )
@@ -136,7 +139,6 @@ def main() -> None:
     digits = data.load("auto")
     step = TrainingStep(digits.train)
     if arguments.profile:
-        step(0)
         profile(step)
         return
     model, exact = inkfill.load(), inkfill.load(dtype=torch.float32)
