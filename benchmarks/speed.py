@@ -112,18 +112,19 @@ def answer(picture: data.Images) -> float:
 
 
 def profile(step: TrainingStep, steps: int = 10) -> None:
-    """Print the operators that training steps spend most time in, by the shapes that they get."""
+    """Print the operators that training steps spend most time in, all together and then by the shapes that they get."""
     for i in range(5):  # warm
         step(i)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as found:
         for i in range(steps):
             step(i)
-    rows = sorted(found.key_averages(group_by_input_shape=True), key=lambda row: -row.self_cpu_time_total)
-    total = sum(row.self_cpu_time_total for row in rows)
-    print(f"{total / steps / 1000:.1f} ms a step, with the profiler's own share; calls a step, shapes")
-    for row in rows[:40]:
-        spent = row.self_cpu_time_total / steps / 1000
-        print(f"{spent:6.2f} ms  {row.count / steps:4.0f}  {row.key:36s} {str(row.input_shapes)[:90]}")
+    print("ms a step: itself, with all that it calls; calls a step")
+    for by_shape in (False, True):
+        rows = found.key_averages(group_by_input_shape=by_shape)
+        for row in sorted(rows, key=lambda row: -row.self_cpu_time_total)[:25]:
+            itself, whole = (spent / steps / 1000 for spent in (row.self_cpu_time_total, row.cpu_time_total))
+            shapes = str(row.input_shapes)[:90] if by_shape else ""
+            print(f"{itself:7.2f} {whole:7.2f} {row.count / steps:5.0f}  {row.key:36s} {shapes}")
 
 
 def main() -> None:

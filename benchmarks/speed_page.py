@@ -1,6 +1,6 @@
 """docs/speed.md, from what the other benchmarks wrote into docs/speed/.
 
-    .venv/bin/python benchmarks/speed.py --rounds 3 --out docs/speed/throughput.json
+    .venv/bin/python benchmarks/speed.py --rounds 9 --out docs/speed/throughput.json
     .venv/bin/python benchmarks/formats.py --out docs/speed/formats.json
     .venv/bin/python benchmarks/original.py train --out runs/original --bfloat16
     .venv/bin/python benchmarks/original.py loss --epochs 1 --json docs/speed/original.json
@@ -9,7 +9,7 @@
     .venv/bin/python benchmarks/steps.py --count 60 --out docs/speed/steps.json
     .venv/bin/python benchmarks/steps.py --steps 8 1000 --count 12 --out docs/speed/steps_1000.json
     .venv/bin/python benchmarks/scaling.py --out docs/speed/scaling.json
-    runs/peers/bin/python benchmarks/peers.py --rounds 3 --digits 4 --out docs/speed/peers.json
+    runs/peers/bin/python benchmarks/peers.py --rounds 3 --digits 12 --original runs/original/model.safetensors --out docs/speed/peers.json
     .venv/bin/python benchmarks/speed_page.py
 
 A part whose file is not there is left out of the page.
@@ -86,9 +86,9 @@ together are few enough for the cache. Matrices of one shape go through Muon tog
 rest of a step is its small matrix products, which are too small for their peak, and the masks.
 
 AMX multiplies matrices six times as fast and leaves the rest as it is, so that the same step is twice as fast at a third of the
-share. Of a step of 82 ms there (`speed.py --profile`), 24 are gradients of convolutions, of which 8 those of the two 3x3 convolutions of 192 channels
-on maps of 7x7 (their forward pass: 2), 5 forward convolutions, 12 matrix products, 7 normalisation, 14 the optimisers and 4 the
-batch.
+share. Of a step of 85 ms there (`speed.py --profile`), 25 are gradients of convolutions, of which 8 those of the two 3x3
+convolutions of 192 channels on maps of 7x7 (their forward pass: 2), 16 the optimisers, 9 the matrix products of attention, 7
+normalisation and 5 forward convolutions.
 """
 
 
@@ -108,16 +108,13 @@ def formats(found: Found) -> list[str]:
         lines.append(f"| {way} | " + " | ".join(f"{r['ratio']:.2f}" if r else "" for r in row) + " |")
     waits = [cells[kind, "torch.compile"]["first"] for kind in kinds]
     many, shown = cells[kinds[0], "torch.compile"], cells[kinds[0], ways[0]]["seconds"]
-    worth = many["first"] / (shown * (1 - many["ratio"])) * ROWS / defaults.STEPS
+    saved = shown * (1 - many["ratio"]) / ROWS * defaults.STEPS  # of each completion
+    gain = (
+        f"pays for itself after {round(many['first'] / saved, -3):,.0f} completions" if saved > 0 else "gains nothing"
+    )
     lines.append(
-        f"\nCompiling takes {min(waits):.0f} to {max(waits):.0f} seconds and a C++ compiler, anew for each shape. "
-        + (
-            f"It would pay for itself after {round(worth, -3):,.0f} completions"
-            if many["ratio"] < 1
-            else "It gains nothing"
-        )
-        + ". In training, its steps take "
-        f"{cells[kinds[-1], 'torch.compile']['ratio']:.2f} times as long. So nothing is compiled."
+        f"\nCompiling takes {min(waits):.0f} to {max(waits):.0f} seconds and a C++ compiler, anew for each shape. In inpainting it "
+        f"{gain}; in training, a step takes {cells[kinds[-1], 'torch.compile']['ratio']:.2f} times as long. So nothing is compiled."
     )
     return lines
 
@@ -184,7 +181,7 @@ favours many cheap steps; the shipped one has 35 times as many.
 * *Muon for the inner weights.* Expected: the same loss in fewer steps, for some 20 % more work in each. In half a minute the
   two nearly cancel: a little ahead of AdamW in v, a little behind in noise.
 * *Noise errors weighed as v.* Expected: the plain noise error all but ignores the highest levels, and it is there that a sampler
-  decides which digit to draw. The error of v gets much better, and the noise error does not get worse.
+  decides which digit to draw. The error of v gets much better, and the noise error stays level.
 * *Smaller batches.* Expected: more steps from nearly the same images a second. Down to 32 that pays: a little here, and 11 % of
   the error of v on a processor without AMX, where 36 seconds are 174 steps of the base. 16 makes more steps still and gains
   nothing. The race on one mask has batches of 32; on all masks, where five minutes with 32 reached .0686, it has the base's 64.
@@ -193,7 +190,7 @@ favours many cheap steps; the shipped one has 35 times as many.
 * *More width or depth.* Expected: slower at first. So it is: steps cost more, and fewer of them are made.
 * *float32.* Expected: half the speed and nothing else. So it is.
 * *Allocator.* Expected: fewer page faults if freed memory is kept. `MALLOC_MMAP_THRESHOLD_=1073741824
-  MALLOC_TRIM_THRESHOLD_=4294967296` before `speed.py` changes nothing: 77 ms a step with and 78 without, alternating four times.
+  MALLOC_TRIM_THRESHOLD_=4294967296` before `speed.py` changes nothing: 756 and 757 images/s with it, 761 and 761 without.
 * *Chance.* The original was also trained on a processor without AMX, which rounds differently: .0484 on the race's digits, where
   the line above is .0462. A recipe's figure is known to about that much; the line is the harder of the two.
 * *Stochastic second-order sampling.* Expected: the order of DPM-Solver++ at few steps, with the noise that keeps the spread
