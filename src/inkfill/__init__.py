@@ -10,14 +10,15 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from inkfill.denoiser import load
-    from inkfill.inpainting import inpaint, sample
+from inkfill.defaults import VERSION as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from inkfill.inpainting import inpaint, sample
+    from inkfill.model import load
+
 __all__ = ["__version__", "inpaint", "load", "sample"]
 
-_HOME = {"load": "inkfill.denoiser", "inpaint": "inkfill.inpainting", "sample": "inkfill.inpainting"}
+_HOME = {"load": "inkfill.model", "inpaint": "inkfill.inpainting", "sample": "inkfill.inpainting"}
 
 
 def __getattr__(name: str) -> Any:

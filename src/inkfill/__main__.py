@@ -1,5 +1,5 @@
 """``python -m inkfill``, which is what torchrun starts."""
 
-from inkfill.cli import main
+from inkfill.app.cli import main
 
 main()

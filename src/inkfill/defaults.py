@@ -1,9 +1,12 @@
 """Defaults that the command line shows in its help, kept where reading them needs no torch."""
 
+VERSION = "0.1.0"
 # DPM-Solver++(2M), its stochastic form, DDIM with eta 0, ancestral DDPM
 SAMPLERS = ("dpmpp", "dpmpp-sde", "ddim", "ancestral")
 SAMPLER = "dpmpp-sde"
 STEPS = 8  # network evaluations per completion: the fewest within 2 % of the best CRPS (docs/speed.md)
 SAMPLES = 8  # completions per image
 METHOD = "conditional"
+OBJECTIVES = ("v", "eps", "regression")
+DTYPES = ("float32", "bfloat16")
 EVALUATION_MASKS = ("half:left", "box:10", "quadrants:3", "pixels:0.9", "bbox:8")

@@ -1,4 +1,4 @@
-"""What a denoiser is, and how a network becomes one.
+"""What a denoiser is, what a prior is, and what an inpainting method gets to see.
 
 A denoiser is a function ``denoise(x_t, t) -> x0_hat``: the posterior mean of the clean image given ``x_t``
 ``[B, C, H, W]`` at level t (an int, the same for the batch). Everything else plugs into it.
@@ -7,52 +7,81 @@ A denoiser is a function ``denoise(x_t, t) -> x0_hat``: the posterior mean of th
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from inkfill.checkpoint import SHIPPED, load_network
-from inkfill.data import Images, to_uint8
 from inkfill.errors import InputError
 from inkfill.schedule import Schedule
-from inkfill.unet import UNet
 
 Denoiser = Callable[[Tensor, int], Tensor]
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What an inpainting method is given: ``pixels`` float ``[B, 1, H, W]``, 0 where missing, and ``known``, bool."""
+    """What an inpainting method is given: ``pixels``, float ``[B, C, H, W]``, 0 where missing, and ``known``, bool.
+
+    Known or missing is a matter of pixels, and ``known`` says it of every value, ``[B, C, H, W]`` too.
+    """
 
     pixels: Tensor
     known: Tensor
 
     @classmethod
     def of(cls, x0: Tensor, mask: Tensor) -> "Observation":
-        """Blank what the mask hides (True = missing). The one place that does it, so that no method can peek."""
-        return cls(torch.where(mask, torch.zeros((), dtype=x0.dtype, device=x0.device), x0), ~mask)
+        """Blank what the mask ``[B, 1, H, W]`` hides (True = missing). The one place that does."""
+        return cls(torch.where(mask, torch.zeros((), dtype=x0.dtype, device=x0.device), x0), ~mask.expand_as(x0))
+
+    @classmethod
+    def nothing(cls, like: Tensor) -> "Observation":
+        """Nothing is known of images of the shape of ``like``."""
+        return cls(torch.zeros_like(like), torch.zeros_like(like, dtype=torch.bool))
 
     @property
     def mask(self) -> Tensor:
         """True = missing."""
         return ~self.known
 
+    def repeat(self, times: int) -> "Observation":
+        """Every row so many times, side by side."""
+        return Observation(self.pixels.repeat_interleave(times, 0), self.known.repeat_interleave(times, 0))
 
-class DenoiserSource(Protocol):
-    """What methods need of a model: the trained network is one, a prior in closed form (``oracle.py``) another."""
+    def misfit(self, x0: Tensor) -> Tensor:
+        """Known pixels less those of ``x0``, 0 where missing."""
+        return torch.where(self.known, self.pixels - x0, 0.0)
 
-    schedule: Schedule
-    evaluations: int
 
-    def conditional(self, observation: Observation) -> Denoiser: ...
+@runtime_checkable
+class Prior(Protocol):
+    """What methods are given: a trained network is one, a closed form is one, a foreign model becomes one.
 
-    def unconditional(self, like: Tensor) -> Denoiser: ...
+    A prior may say more, and what it does not say has a default: ``device`` (CPU), ``bounded`` (clean images lie in
+    [-1, 1], so that predictions are clipped; False), ``value_range`` (of ``data.images``: how users' numbers become
+    x0), ``image_size``, and the ``sampler`` and ``steps`` that suit it.
+    """
 
-    def clip(self, x0: Tensor) -> Tensor:
-        """x0 put back into the range that clean images have, if they have one."""
+    @property
+    def schedule(self) -> Schedule:
+        """How much noise there is at every level."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Of an image."""
+        ...
+
+    def unconditional(self, like: Tensor) -> Denoiser:
+        """E[x0 given x_t] for states of the shape of ``like``."""
+        ...
+
+
+@runtime_checkable
+class ConditionalPrior(Prior, Protocol):
+    """A prior that can be told what is known."""
+
+    def conditional(self, observation: Observation) -> Denoiser:
+        """E[x0 given x_t and the known pixels], for rows of an observation."""
         ...
 
 
@@ -62,104 +91,15 @@ def likelihood_gradient(
     """Take p(y given x_t) for N(x0_hat, variance I) on the known pixels: what it says, and where it pulls x_t.
 
     Gives x0_hat, log p(y given x_t) ``[B]``, and its gradient with respect to x_t, through the denoiser (one forward
-    and one backward pass). Each row has its own: nothing is summed over the batch.
+    and one backward pass). Each row has its own: nothing is summed over the batch. Raises InputError for a denoiser
+    that lets no gradient through.
     """
-    with torch.enable_grad():
-        x = x_t.detach().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x_t.detach().clone().requires_grad_()
         x0_hat = denoise(x, t)
-        misfit = torch.where(observation.known, observation.pixels - x0_hat, 0.0)
-        log_p = -misfit.square().flatten(1).sum(1) / (2 * variance)
+        if not x0_hat.requires_grad:
+            raise InputError("this denoiser lets no gradient through (torch.no_grad inside?): use a method without one")
+        log_p = -observation.misfit(x0_hat).square().flatten(1).sum(1) / (2 * variance)
         (gradient,) = torch.autograd.grad(log_p.sum(), x)
-    known = observation.known.flatten(1).sum(1)
+    known = observation.known.expand_as(x_t).flatten(1).sum(1)
     return x0_hat.detach(), log_p.detach() - known / 2 * math.log(2 * math.pi * variance), gradient
-
-
-class Model:
-    """A trained network with the schedule it was trained on: the thing that ``inkfill.load`` returns.
-
-    ``conditional(observation)`` and ``unconditional(like)`` give denoisers; ``evaluations`` counts what they ran, in
-    images. ``dtype`` is what the network computes in (bfloat16 or float32); states stay float32.
-    """
-
-    def __init__(self, net: UNet, recipe: dict[str, Any], device: torch.device, dtype: torch.dtype):
-        self.recipe = recipe
-        self.device = device
-        self.dtype = dtype
-        self.schedule = Schedule.named(recipe["schedule"], recipe["T"])
-        self.net = net.eval().requires_grad_(False).to(device, dtype)
-        self.evaluations = 0
-
-    def check(self, objective: str) -> None:
-        """Raise InputError if the network was trained for another objective, "noise" or "regression"."""
-        trained = self.recipe.get("objective", "noise")
-        if trained != objective:
-            raise InputError(f"this network was trained with the objective {trained}, and this needs {objective}")
-
-    def pixels(self, x0: Tensor) -> Images:
-        """A finished image as uint8 ``[..., H, W]``.
-
-        Where the training images have a background of exactly 0 (the recipe's ``floor`` says so), grey levels up to the
-        floor become 0. A network's mean can come near to such a value but not reach it, and completions that are 1 or 2
-        where the truth is 0 are nearly always above it: ranks show that at once.
-        """
-        values = to_uint8(x0)
-        return np.where(values <= self.recipe.get("floor", 0), np.uint8(0), values)
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width of the images that the network was trained on."""
-        height, width = self.recipe.get("image_size", (28, 28))
-        return int(height), int(width)
-
-    def conditional(self, observation: Observation) -> Denoiser:
-        """The posterior mean given x_t and what is known. Known pixels come out exactly as they went in."""
-        pixels, known = observation.pixels.to(self.dtype), observation.known.to(self.dtype)
-        embedded = self.net.embed(pixels, known)
-
-        def denoise(x_t: Tensor, t: int) -> Tensor:
-            self.evaluations += len(x_t)
-            level = torch.tensor([t / self.schedule.T], device=self.device)
-            v = self.net(x_t.to(self.dtype), pixels, known, level, embedded)
-            x0_hat = self.clip(self.schedule.x0_from_v(x_t, t, v))
-            return torch.where(observation.known, observation.pixels, x0_hat)
-
-        return denoise
-
-    def unconditional(self, like: Tensor) -> Denoiser:
-        """The prior's denoiser, for states of the shape of ``like``: the same network with everything hidden."""
-        return self.conditional(Observation(torch.zeros_like(like), torch.zeros_like(like, dtype=torch.bool)))
-
-    def clip(self, x0: Tensor) -> Tensor:
-        """Images lie in [-1, 1]."""
-        return x0.clamp(-1, 1)
-
-
-def load(path: Path | str | None = None, device: str | None = None, dtype: torch.dtype | None = None) -> Model:
-    """A model from a checkpoint (default: the shipped weights), on CUDA where there is one, else on the CPU.
-
-    ``dtype`` defaults to bfloat16 where the processor multiplies it natively, else float32. Raises InputError.
-    """
-    net, recipe = load_network(Path(path) if path else SHIPPED)
-    chosen = _device(device)
-    if dtype is None:
-        dtype = torch.bfloat16 if _native_bfloat16(chosen) else torch.float32
-    return Model(net, recipe, chosen, dtype)
-
-
-def _device(name: str | None) -> torch.device:
-    cuda = torch.cuda.is_available()
-    try:
-        chosen = torch.device(name or ("cuda" if cuda else "cpu"))
-    except RuntimeError:
-        chosen = None
-    if chosen is None or chosen.type not in ("cpu", "cuda"):
-        raise InputError(f"unknown device {name!r}: use cpu, cuda, or cuda:N")
-    if chosen.type == "cuda" and not (cuda and (chosen.index or 0) < torch.cuda.device_count()):
-        raise InputError(f"there is no device {name} here that this build of torch can use: use cpu")
-    return chosen
-
-
-def _native_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.cpu._is_avx512_bf16_supported())

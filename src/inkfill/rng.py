@@ -1,19 +1,60 @@
 """Random streams by name, so that a result belongs to its image and not to its batch."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+
+from inkfill.errors import InputError
+
+SMALL = 2**24  # numbers under it are words of their own; every word of a text is at least as large
+BETWEEN = 0xFFFFFFFF  # between two texts; no text has it, since no UTF-8 has a byte of 255 but in the padding
+
+
+def _words(key: tuple[int | str, ...]) -> list[int]:
+    """A key as 32-bit words, no two keys as the same: small numbers as they are, all else as padded text."""
+    words: list[int] = []
+    text_before = False
+    for part in key:
+        if not isinstance(part, str) and 0 <= part < SMALL:
+            words.append(int(part))
+            text_before = False
+            continue
+        # Bytes that UTF-8 never uses tell numbers from text (254) and mark what is empty (253) or 0 (192, 128).
+        text = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else b"\xfe" + str(int(part)).encode()
+        text = text.replace(b"\0", b"\xc0\x80") or b"\xfd"
+        text += b"\xff" * (-len(text) % 4)
+        words += [BETWEEN] * text_before + [int.from_bytes(text[i : i + 4], "little") for i in range(0, len(text), 4)]
+        text_before = True
+    return words
+
+
+def check_seed(seed: int) -> int:
+    """The seed itself. Raises InputError for one that is no whole number from 0 to 2^64 - 1."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
+        raise InputError(f"the seed must be a whole number from 0 to 2^64 - 1, not {seed!r}")
+    return int(seed)
 
 
 def stream(seed: int, *key: int | str) -> np.random.Generator:
     """The random stream that belongs to ``(seed, *key)``, and to nothing else.
 
     Streams with different keys are independent (numpy's ``SeedSequence`` and the counter-based Philox generator),
-    so anything that is drawn per image, per step or per rank can be drawn in any order and in any batch.
+    so anything that is drawn per image, per step or per rank can be drawn in any order and in any batch. Raises
+    InputError for a seed that is no whole number from 0 to 2^64 - 1.
     """
-    words = [int.from_bytes(part.encode(), "little") if isinstance(part, str) else part for part in key]
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=words)))
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(check_seed(seed), spawn_key=_words(key))))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's global generator, seeded, for the initial weights of a network; put back as it was afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(check_seed(seed))
+        yield
 
 
 class SampleNoise:

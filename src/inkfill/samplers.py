@@ -1,10 +1,12 @@
 """Samplers: from noise to an image, one flat function each, with a visible loop.
 
 All take a denoiser, a starting state x at level ``levels[0]``, the schedule, and ``levels`` falling to 0, and return
-the state at level 0. ``watch(t, x_t, x0_hat)``, if given, is called at every level, for pictures of the process.
+the state at level 0. ``watch(t, x_t, x0_hat)``, if given, is called at every level, for pictures of the process. One
+that draws (``eta`` > 0) and is given no ``noise`` raises InputError.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -87,3 +89,19 @@ def dpmpp_2m(
         x = schedule.reverse_step(x, target, t, s, eta, noise() if noise and eta > 0 else None)
         earlier = x0_hat, h
     return x
+
+
+# By name: each is called as ``sampler(denoise, x, schedule, levels, noise, watch=watch)``.
+SAMPLERS: dict[str, Callable[..., Tensor]] = {
+    "dpmpp": dpmpp_2m,
+    "dpmpp-sde": partial(dpmpp_2m, eta=1.0),
+    "ddim": ddim,
+    "ancestral": ancestral,
+}
+
+
+def find_sampler(name: str) -> Callable[..., Tensor]:
+    """A sampler by name. Raises InputError for one that there is not."""
+    if name not in SAMPLERS:
+        raise InputError(f"unknown sampler {name!r}: choose one of {', '.join(SAMPLERS)}")
+    return SAMPLERS[name]

@@ -48,6 +48,7 @@ class Schedule:
         if alpha_bar.ndim != 1 or len(alpha_bar) < 2 or alpha_bar[0] != 1 or not falls or alpha_bar[-1] <= 0:
             raise InputError("alpha_bar must be one-dimensional, start at 1, fall at every level and stay above 0")
         self.alpha_bar = alpha_bar
+        self._tables = {alpha_bar.device: alpha_bar}
 
     @classmethod
     def named(cls, name: str, T: int = 1000) -> "Schedule":
@@ -64,9 +65,17 @@ class Schedule:
         return len(self.alpha_bar) - 1
 
     def signal(self, t: Level, x: Tensor) -> Tensor:
-        """alpha_bar at level t, shaped to multiply ``x`` (``[B, ...]`` or, for an int level, a scalar), float64."""
-        a = self.alpha_bar[t.cpu() if isinstance(t, Tensor) else t].to(x.device)
-        return a.reshape(-1, *[1] * (x.ndim - 1)) if a.ndim else a
+        """alpha_bar at level t, shaped to multiply ``x``: ``[B, 1, ...]``, or a number on the CPU for an int level.
+
+        float64, except on devices that have none (mps). Levels as a tensor read a table that is copied to each device
+        once.
+        """
+        if isinstance(t, int):
+            return self.alpha_bar[t]
+        if x.device not in self._tables:
+            dtype = torch.float32 if x.device.type == "mps" else torch.float64
+            self._tables[x.device] = self.alpha_bar.to(x.device, dtype)
+        return self._tables[x.device][t.to(x.device)].reshape(-1, *[1] * (x.ndim - 1))
 
     def _mix(self, a: Tensor, x: Tensor, b: Tensor, y: Tensor) -> Tensor:
         """a x + b y with float64 coefficients, returned in the dtype of x."""
@@ -105,12 +114,15 @@ class Schedule:
         """x_s from x_t and the predicted clean image, for s < t (Song et al. 2021, DDIM, eqs. 12 and 16).
 
         ``eta`` = 1 is the ancestral DDPM step (a draw from q_posterior), 0 is deterministic and ignores ``noise``.
+        Raises InputError for a random step (eta > 0, s > 0) that is given no noise.
         """
         a_t, a_s = self.signal(t, x_t), self.signal(s, x_t)
         sigma2 = eta**2 * (1 - a_s) / (1 - a_t) * (1 - a_t / a_s)
+        if noise is None and bool((sigma2 > 0).any()):
+            raise InputError(f"a step with eta = {eta:g} needs noise: give some, or eta = 0")
         towards = (1 - a_s - sigma2).clamp(min=0).sqrt()
         x_s = self._mix(a_s.sqrt(), x0_hat, towards, self.eps_from_x0(x_t, t, x0_hat))
-        return x_s if noise is None or eta == 0 else self._mix(torch.ones_like(sigma2), x_s, sigma2.sqrt(), noise)
+        return x_s if noise is None or eta == 0 else x_s + sigma2.sqrt().to(x_s.dtype) * noise
 
     # ---- what a network may predict: eps, v or x0, each from each ------------------------------------------------
 

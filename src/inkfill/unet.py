@@ -1,7 +1,8 @@
 """A lightweight U-Net that is told which pixels are known.
 
 Input: the noisy image, the known pixels and the known map, and the noise level. Output: v, from which
-``schedule.py`` gives the noise or the clean image. Sizes are free: any height and width that 4 divides.
+``schedule.py`` gives the noise or the clean image. Channels are free, and so are sizes: any height and width that 4
+divides.
 
 Why it is fast on a CPU: the stem folds 2x2 pixels into channels, so that nothing heavy runs at full resolution;
 feature maps are channels-last, where bfloat16 convolutions run near the speed of a matrix product and LayerNorm
@@ -9,21 +10,50 @@ over channels reads memory in order; there is one normalisation per block.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from inkfill.errors import InputError
+from inkfill.rng import seeded
+
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The shape of the network."""
+    """The shape of the network. Raises InputError for numbers that no network has."""
 
+    channels: int = 1  # of an image: 1 is grey, 3 colour
     widths: tuple[int, int] = (64, 192)  # channels at half and at quarter resolution
     blocks: tuple[int, int] = (1, 2)  # blocks at half resolution (each way) and at quarter resolution
     head_width: int = 64  # channels of one attention head
     time_width: int = 256  # width of the time embedding
+
+    def __post_init__(self) -> None:
+        for name, values, low, high in (
+            ("channels", (self.channels,), 1, 4),
+            ("widths", self.widths, 1, 4096),
+            ("blocks", self.blocks, 0, 64),
+            ("head_width", (self.head_width,), 1, 4096),
+            ("time_width", (self.time_width,), 1, 16384),
+        ):
+            if not all(isinstance(value, int) and low <= value <= high for value in values):
+                raise InputError(f"{name} {getattr(self, name)!r}: whole numbers from {low} to {high} are needed")
+        if len(self.widths) != 2 or len(self.blocks) != 2 or self.widths[1] % self.head_width:
+            raise InputError("two widths, of which head_width divides the second, and two numbers of blocks are needed")
+
+    @classmethod
+    def read(cls, settings: Any) -> "UNetConfig":
+        """From JSON, which knows lists and no tuples. Raises InputError for what is no such configuration."""
+        if not isinstance(settings, dict) or not {*settings} <= {field.name for field in fields(cls)}:
+            raise InputError(f"{str(settings)[:80]!r} is no shape of a network")
+        try:
+            shape: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+            return cls(**shape)
+        except TypeError:
+            raise InputError(f"{str(settings)[:80]!r} is no shape of a network") from None
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -92,21 +122,27 @@ class Attention(nn.Module):
 
 
 class UNet(nn.Module):
-    """``net(x_t, known_pixels, known_map, t) -> v``; planes float32 ``[B, 1, H, W]``, t / T in [0, 1] ``[B]``.
+    """``net(x_t, known_pixels, known_map, t) -> v``; images float32 ``[B, C, H, W]``, t / T in [0, 1] ``[B]``.
 
-    ``known_pixels`` is 0 where the known map is 0. The noisy image is shown only where pixels are missing. A ``t`` of
-    length 1 serves the whole batch. ``embed`` gives the part of the stem that depends on the observation alone, which
-    a sampler computes once.
+    ``known_map`` is ``[B, 1, H, W]``, 1 where pixels are known; ``known_pixels`` is 0 where it is 0. The noisy image
+    is shown only where pixels are missing. A ``t`` of length 1 serves the whole batch. ``embed`` gives the part of the
+    stem that depends on the observation alone, which a sampler computes once. The initial weights depend on ``seed``
+    alone.
     """
 
-    def __init__(self, config: UNetConfig):
+    def __init__(self, config: UNetConfig | None = None, seed: int = 0):
         super().__init__()
-        self.config = config
+        self.config = config or UNetConfig()
+        with seeded(seed):
+            self._build(self.config)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _build(self, config: UNetConfig) -> None:
         half, quarter = config.widths
         self.time = TimeEmbedding(config.time_width)
         self.fold = nn.PixelUnshuffle(2)
-        self.stem_noisy = nn.Conv2d(4, half, 3, padding=1)
-        self.stem_known = nn.Conv2d(8, half, 3, padding=1, bias=False)
+        self.stem_noisy = nn.Conv2d(4 * config.channels, half, 3, padding=1)
+        self.stem_known = nn.Conv2d(4 * (config.channels + 1), half, 3, padding=1, bias=False)
         self.down = nn.ModuleList(Block(half, config.time_width, 3) for _ in range(config.blocks[0]))
         self.shrink = nn.Conv2d(half, quarter, 2, stride=2)
         self.middle = nn.ModuleList(Block(quarter, config.time_width, 1) for _ in range(config.blocks[1]))
@@ -115,10 +151,9 @@ class UNet(nn.Module):
         self.skip = nn.Conv2d(half, half, 1)
         self.up = nn.ModuleList(Block(half, config.time_width, 3) for _ in range(config.blocks[0]))
         self.norm = ChannelNorm(half)
-        self.head = nn.Conv2d(half, 4, 3, padding=1)
+        self.head = nn.Conv2d(half, 4 * config.channels, 3, padding=1)
         self.unfold = nn.PixelShuffle(2)
         nn.init.zeros_(self.head.weight)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def embed(self, known_pixels: Tensor, known_map: Tensor) -> Tensor:
         """The observation's share of the stem: ``[B, width, H / 2, W / 2]``."""

@@ -5,16 +5,13 @@ Each completion has a filter of its own, P particles, of which one is returned, 
 
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from inkfill.denoiser import Observation, likelihood_gradient
+from inkfill.methods.task import Task
 from inkfill.rng import SampleNoise
-
-if TYPE_CHECKING:
-    from inkfill.inpainting import Task
 
 
 class Filtered(NamedTuple):
@@ -38,52 +35,62 @@ def resample(log_weights: Tensor, noise: SampleNoise) -> Tensor:
     return torch.searchsorted(cumulative, points).clamp(max=p - 1)
 
 
-def run_filter(task: "Task", particles: int, threshold: float, tool: "Mcgdiff | Tds") -> Filtered:
+class Kernel(Protocol):
+    """What a particle method weighs and proposes; particles are ``[B P, C, H, W]``, a row's side by side."""
+
+    x0_hat: Tensor  # of the particles that were weighed last
+
+    def start(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Particles at level T from standard normal ``z``, and a constant of the log evidence, one a particle."""
+        ...
+
+    def weigh(self, x: Tensor, t: int, s: int) -> Tensor:
+        """What the particles at level t add to their log-weights, one each."""
+        ...
+
+    def propose(self, x: Tensor, ancestors: Tensor, t: int, s: int, z: Tensor) -> Tensor:
+        """The chosen particles, moved from level t to s with the noise ``z``."""
+        ...
+
+
+def run_filter(task: Task, particles: int, threshold: float, kernel: Kernel) -> Filtered:
     """The loop that all particle methods share.
 
-    ``tool.weigh`` is given the particles at level t and gives what they add to the log-weights; those of a row are
-    resampled when their effective sample size falls under ``threshold`` x particles; ``tool.propose`` moves them to s.
+    Particles of a row are resampled when their effective sample size falls under ``threshold`` x particles.
     """
     noise, shape = task.noise, task.observation.pixels.shape
     b, p = shape[0], particles
     # [B P, C, H, W], a row's particles side by side.
-    x, log_start = tool.start(noise(p).flatten(0, 1))
+    x, log_start = kernel.start(noise(p).flatten(0, 1))
     log_w = torch.zeros(b, p, dtype=torch.float64, device=x.device)
     log_evidence = log_start.view(b, p)[:, 0].double()
     rows = torch.arange(b, device=x.device)[:, None] * p
     x0_hat = x
     for t, s in pairwise(task.levels):
-        log_w = log_w + tool.weigh(x, t, s).view(b, p)
-        task.seen(t, x.view(b, p, *shape[1:])[:, 0], tool.x0_hat.view(b, p, *shape[1:])[:, 0])
+        log_w = log_w + kernel.weigh(x, t, s).view(b, p)
+        task.seen(t, x.view(b, p, *shape[1:])[:, 0], kernel.x0_hat.view(b, p, *shape[1:])[:, 0])
         effective = log_w.softmax(1).square().sum(1).reciprocal()
-        tired = effective < threshold * p
+        degenerate = effective < threshold * p
         stay = torch.arange(p, device=x.device).expand(b, p)
-        chosen = torch.where(tired[:, None], resample(log_w, noise), stay)
+        chosen = torch.where(degenerate[:, None], resample(log_w, noise), stay)
         average = log_w.logsumexp(1) - math.log(p)
-        log_evidence = log_evidence + torch.where(tired, average, 0.0)
-        log_w = torch.where(tired[:, None], 0.0, log_w)
+        log_evidence = log_evidence + torch.where(degenerate, average, 0.0)
+        log_w = torch.where(degenerate[:, None], 0.0, log_w)
         ancestors = (rows + chosen).flatten()
-        x0_hat = tool.x0_hat[ancestors]
-        x = tool.propose(x, ancestors, t, s, noise(p).flatten(0, 1)) if s > 0 else x0_hat
+        x0_hat = kernel.x0_hat[ancestors]
+        x = kernel.propose(x, ancestors, t, s, noise(p).flatten(0, 1)) if s > 0 else x0_hat
     log_evidence = log_evidence + log_w.logsumexp(1) - math.log(p)
     cumulative = log_w.softmax(1).cumsum(1)
     one = torch.searchsorted(cumulative, noise.uniform().double()[:, None]).clamp(max=p - 1)
     return Filtered(x0_hat[(rows + one).flatten()], log_evidence)
 
 
-def _repeat(observation: Observation, particles: int) -> Observation:
-    return Observation(
-        observation.pixels.repeat_interleave(particles, 0), observation.known.repeat_interleave(particles, 0)
-    )
-
-
 class Mcgdiff:
     """What MCGdiff weighs and proposes, for known pixels without noise (Cardoso et al. 2023, section 3.1)."""
 
-    def __init__(self, task: "Task", particles: int):
-        self.schedule = task.model.schedule
-        self.observation = _repeat(task.observation, particles)
-        self.denoise = task.model.unconditional(self.observation.pixels)
+    def __init__(self, task: Task, particles: int):
+        self.task = task.repeat(particles)
+        self.schedule, self.observation = self.task.schedule, self.task.observation
         self.x0_hat = self.observation.pixels
 
     def start(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,7 +108,7 @@ class Mcgdiff:
         Weight: N(sqrt(a_s) y; m_s(x_t), sigma^2 + 1 - a_s) / N(sqrt(a_t) y; x_t, 1 - a_t) on known pixels.
         """
         known, y = self.observation.known, self.observation.pixels
-        self.x0_hat = self.denoise(x, t)
+        self.x0_hat = self.task.unconditional(x, t)
         a_t, a_s = float(self.schedule.alpha_bar[t]), float(self.schedule.alpha_bar[s])
         if s == 0:  # the last step returns the prediction with the known pixels put in: nothing left to weigh
             return x.new_zeros(len(x))
@@ -126,11 +133,9 @@ class Mcgdiff:
 class Tds:
     """What the twisted diffusion sampler weighs and proposes (Wu et al. 2023, algorithm 1)."""
 
-    def __init__(self, task: "Task", particles: int, prior_variance: float):
-        self.schedule = task.model.schedule
-        self.observation = _repeat(task.observation, particles)
-        self.denoise = task.model.unconditional(self.observation.pixels)
-        self.clip = task.model.clip
+    def __init__(self, task: Task, particles: int, prior_variance: float):
+        self.task = task.repeat(particles)
+        self.schedule, self.observation = self.task.schedule, self.task.observation
         self.prior_variance = prior_variance
         self.x0_hat = self.observation.pixels
         self.correction = torch.zeros(len(self.observation.pixels), device=self.observation.pixels.device)
@@ -143,27 +148,29 @@ class Tds:
         """log of p(x_t given x_above) twist(x_t) / (q(x_t given x_above) twist(x_above)) (their eq. 11)."""
         variance = self.schedule.posterior_variance(t, self.prior_variance)
         # 1. The twist: y given x_t taken for N(x0_hat, variance), with its normaliser, and where it pulls (eqs. 8, 9).
-        self.x0_hat, self.twist, self.pull = likelihood_gradient(self.denoise, x, t, self.observation, variance)
+        self.x0_hat, self.twist, self.gradient = self.task.likelihood_gradient(x, t, variance)
         return self.correction + self.twist
 
     def propose(self, x: Tensor, ancestors: Tensor, t: int, s: int, z: Tensor) -> Tensor:
-        """The ancestral step with the twisted score; what it owes to the weights waits for the next level (eq. 10)."""
-        x, x0_hat, pull = x[ancestors], self.x0_hat[ancestors], self.pull[ancestors]
+        """The ancestral step with the twisted score; its weight is corrected at the next level (eq. 10)."""
+        x, x0_hat, gradient = x[ancestors], self.x0_hat[ancestors], self.gradient[ancestors]
         a = float(self.schedule.alpha_bar[t])
         mean, variance = self.schedule.q_posterior(x0_hat, x, t, s)
-        guided = self.clip(x0_hat + (1 - a) / a**0.5 * pull)  # any proposal will do, and this one is no worse for it
+        guided = self.task.clip(
+            x0_hat + (1 - a) / a**0.5 * gradient
+        )  # any proposal will do, and this one is no worse for it
         twisted, _ = self.schedule.q_posterior(guided, x, t, s)
         moved = twisted + float(variance) ** 0.5 * z
-        owed = log_normal(moved, mean, variance) - log_normal(moved, twisted, variance)
-        self.correction = owed.flatten(1).sum(1) - self.twist[ancestors]
+        ratio = log_normal(moved, mean, variance) - log_normal(moved, twisted, variance)
+        self.correction = ratio.flatten(1).sum(1) - self.twist[ancestors]
         return moved
 
 
-def mcgdiff(task: "Task", particles: int = 16, threshold: float = 1.0) -> Tensor:
+def mcgdiff(task: Task, particles: int = 16, threshold: float = 1.0) -> Tensor:
     """MCGdiff (Cardoso et al. 2023, algorithm 1): one filter per completion, resampled at every level."""
     return run_filter(task, particles, threshold, Mcgdiff(task, particles)).x0
 
 
-def tds(task: "Task", particles: int = 8, threshold: float = 0.5, prior_variance: float = 0.3) -> Tensor:
+def tds(task: Task, particles: int = 8, threshold: float = 0.5, prior_variance: float = 0.3) -> Tensor:
     """Twisted diffusion sampler (Wu et al. 2023, algorithm 1): guidance as a proposal, made right by its weights."""
     return run_filter(task, particles, threshold, Tds(task, particles, prior_variance)).x0

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from inkfill.data import Images
+from inkfill.data.images import Images
 
 PerImage = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -215,8 +215,8 @@ class EmpiricalPrior:
         return torch.where(observation.known, observation.pixels, images + self.bandwidth * z)
 
 
-class Prior(Protocol):
-    """What ``Oracle`` needs of a prior."""
+class ClosedForm(Protocol):
+    """What ``Oracle`` needs of a distribution."""
 
     def denoiser(self, schedule: Schedule) -> Denoiser: ...
 
@@ -224,28 +224,21 @@ class Prior(Protocol):
 
 
 class Oracle:
-    """A closed-form prior with a schedule, in the place of a trained model."""
+    """A distribution in closed form with a schedule: a prior for every method, with an exact conditional denoiser.
 
-    def __init__(self, prior: Prior, schedule: Schedule):
+    ``bounded`` says that its images lie in [-1, 1] (or nearly), so that methods clip what they predict.
+    """
+
+    def __init__(self, prior: ClosedForm, schedule: Schedule, channels: int = 1, bounded: bool = False):
         self.prior = prior
         self.schedule = schedule
-        self.evaluations = 0
-
-    def _counted(self, denoise: Denoiser) -> Denoiser:
-        def counted(x_t: Tensor, t: int) -> Tensor:
-            self.evaluations += len(x_t)
-            return denoise(x_t, t)
-
-        return counted
+        self.channels = channels
+        self.bounded = bounded
 
     def conditional(self, observation: Observation) -> Denoiser:
         """The exact conditional denoiser."""
-        return self._counted(self.prior.conditional(self.schedule, observation))
+        return self.prior.conditional(self.schedule, observation)
 
     def unconditional(self, like: Tensor) -> Denoiser:
         """The exact denoiser of the prior."""
-        return self._counted(self.prior.denoiser(self.schedule))
-
-    def clip(self, x0: Tensor) -> Tensor:
-        """A Gaussian has no range."""
-        return x0
+        return self.prior.denoiser(self.schedule)

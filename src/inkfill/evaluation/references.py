@@ -5,15 +5,17 @@ gives uint8 ``[N, K, H, W]`` with known pixels as they were. Missing pixels are 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inkfill.data import Images, to_uint8, to_x0
-from inkfill.denoiser import Model, Observation
+from inkfill.data import Images, to_x0
+from inkfill.denoiser import Observation
 from inkfill.errors import InputError
-from inkfill.oracle import EmpiricalPrior
+from inkfill.evaluation.oracle import EmpiricalPrior
+from inkfill.model import Model
 
 Reference = Callable[[Images, Images, NDArray[np.bool_], int, np.random.Generator], Images]
 ROWS = 64  # images at a time against all training images
@@ -39,12 +41,19 @@ def nearest(train: Images, images: Images, mask: NDArray[np.bool_], k: int, rng:
     return filled
 
 
-def empirical(train: Images, images: Images, mask: NDArray[np.bool_], k: int, rng: np.random.Generator) -> Images:
+def empirical(
+    train: Images,
+    images: Images,
+    mask: NDArray[np.bool_],
+    k: int,
+    rng: np.random.Generator,
+    bandwidth: float = BANDWIDTH,
+) -> Images:
     """Training images drawn by posterior weight, under a prior that knows them alone with a Gaussian around each.
 
     The images are put in without the Gaussian's noise, which no digit has.
     """
-    prior = EmpiricalPrior(to_x0(train), BANDWIDTH)
+    prior = EmpiricalPrior(to_x0(train), bandwidth)
     filled = np.empty((len(images), k, *images.shape[1:]), np.uint8)
     for start in range(0, len(images), ROWS):
         rows = slice(start, start + ROWS)
@@ -63,14 +72,17 @@ def regress(model: Model, images: Images, mask: NDArray[np.bool_], batch: int = 
     It was shown level T and nothing of the clean image, so that its prediction is E[x0 given the known pixels].
     Raises InputError for a network trained for anything else.
     """
-    model.check("regression")
+    if model.recipe.objective != "regression":
+        raise InputError(
+            f"this network was trained with the objective {model.recipe.objective}, and this needs regression"
+        )
     parts = []
     with torch.no_grad():
         for start in range(0, len(images), batch):
             seen = _observation(images[start : start + batch], mask[start : start + batch])
             observation = Observation(seen.pixels.to(model.device), seen.known.to(model.device))
-            x0_hat = model.conditional(observation)(torch.zeros_like(observation.pixels), model.schedule.T)
-            parts.append(to_uint8(x0_hat))
+            x0_hat = model.predictor(observation)(torch.zeros_like(observation.pixels), model.schedule.T)
+            parts.append(replace(model.value_range, floor=model.value_range.low).to_images(x0_hat))  # a mean has none
     return np.where(mask, np.concatenate(parts), images)[:, None]
 
 

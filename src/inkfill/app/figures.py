@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from inkfill.checkpoint import written_whole
-from inkfill.data import Images
+from inkfill.data.images import Images
 
 RGB = NDArray[np.uint8]
 HIDDEN = np.array([70, 96, 160], np.uint8)  # the colour of a missing pixel
@@ -69,19 +69,29 @@ def gallery(
     show: int = 4,
     zoom: int = ZOOM,
     original: bool = True,
+    error: bool = False,
 ) -> RGB:
     """A row an image: masked, ``show`` completions, the mean and the spread of all of them, and the original if known.
 
-    ``images`` uint8 ``[N, H, W]``, ``mask`` bool of the same shape, ``filled`` uint8 ``[N, K, H, W]``.
+    ``images`` uint8 ``[N, H, W]``, ``mask`` bool of the same shape, ``filled`` uint8 ``[N, K, H, W]``. ``error`` adds
+    the absolute error of the mean, on the scale of the spread.
     """
     show = min(show, filled.shape[1])
     rows = []
     for image, hidden, completions in zip(images, mask, filled, strict=True):
-        mean = grey(completions.astype(np.float64).mean(0).round().astype(np.uint8))
-        row = [masked(image, hidden), *(grey(c) for c in completions[:show]), mean, spread(completions)]
-        rows.append([*row, grey(image)] if original else row)
-    columns = ["masked", *(f"sample {k + 1}" for k in range(show)), "mean", "spread", *["original"] * original]
-    return sheet(rows, columns, names, zoom)
+        mean = completions.astype(np.float64).mean(0)
+        tiles = [masked(image, hidden), *(grey(c) for c in completions[:show])]
+        tiles += [grey(mean.round().astype(np.uint8)), spread(completions)]
+        rows.append([*tiles, *[heat(np.abs(mean - image))] * error, *[grey(image)] * original])
+    columns = ["masked", *(f"sample {k + 1}" for k in range(show)), "mean", "spread"]
+    return sheet(rows, [*columns, *["|error|"] * error, *["original"] * original], names, zoom)
+
+
+def grid(images: Images, across: int | None = None, zoom: int = ZOOM) -> RGB:
+    """Images ``[N, H, W]`` in rows of ``across``; without it, in about a square."""
+    across = across or int(np.ceil(np.sqrt(len(images))))
+    tiles = [grey(image) for image in images]
+    return sheet([tiles[i : i + across] for i in range(0, len(tiles), across)], zoom=zoom)
 
 
 def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:

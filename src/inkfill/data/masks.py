@@ -6,13 +6,16 @@ Sizes are pixels, or a share of the side when below 1; where a range is allowed 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from inkfill.errors import InputError
+from inkfill.errors import InputError, shown
+from inkfill.rng import stream
 
 Mask = NDArray[np.bool_]
 Uniforms = NDArray[np.float64]
@@ -254,7 +257,8 @@ class MaskSpec:
     ) -> Mask:
         terms = max(len(union) for union in self.choices)
         numbers = rng.random((n, 1 + terms * (PARAMETERS + height * width)))
-        choice = np.searchsorted(np.cumsum(self.weights) / sum(self.weights), numbers[:, 0], side="right")
+        weights = np.array(self.weights) / max(self.weights)  # so that their sum is finite
+        choice = np.searchsorted(np.cumsum(weights) / sum(weights), numbers[:, 0], side="right")
         blocks = numbers[:, 1:].reshape(n, terms, -1)
         mask = np.zeros((n, height, width), bool)
         for index, union in enumerate(self.choices):
@@ -269,7 +273,8 @@ class MaskSpec:
 def _unknown(text: str) -> InputError:
     known = ", ".join(how for _, how, _ in FAMILIES.values())
     return InputError(
-        f"unknown mask {text!r}: write {known}; not:SPEC, SPEC+SPEC, or a mixture SPEC@2,SPEC@1; or name a mask file"
+        f"unknown mask {shown(text)!r}: write {known}; not:SPEC, SPEC+SPEC, or a mixture SPEC@2,SPEC@1; or name a "
+        "mask file"
     )
 
 
@@ -302,3 +307,36 @@ def parse(text: str) -> MaskSpec:
             raise InputError(f"the weight in {part!r} must be a positive number")
         choices.append(tuple(_term(term) for term in union.split("+")))
     return MaskSpec(text, tuple(choices), tuple(weights))
+
+
+# ---- the mask for these images ---------------------------------------------------------------------------------------
+
+
+def fit(mask: Any, images: NDArray[np.uint8], seed: int = 0) -> Mask:
+    """The mask for these images, bool ``[N, H, W]``: drawn from a spec, or an array (or tensor) that is checked.
+
+    Raises InputError.
+    """
+    if isinstance(mask, str):
+        n, height, width = images.shape
+        return parse(mask).draw(n, height, width, stream(seed, "mask"), images)
+    given = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)
+    if given.dtype != np.bool_:
+        raise InputError(f"the mask holds {given.dtype} values: give bool, True = missing")
+    if given.ndim == 3 and len(given) == 1:
+        given = given[0]
+    if given.ndim not in (2, 3) or given.shape[-2:] != images.shape[1:]:
+        raise InputError(
+            f"the mask has shape {list(given.shape)}, the images have {list(images.shape)}: sizes must agree"
+        )
+    if given.ndim == 3 and len(given) != len(images):
+        raise InputError(
+            f"the mask is for {len(given)} images, but there are {len(images)}: give one each, or one for all"
+        )
+    return np.broadcast_to(given, images.shape)
+
+
+def fit_each(specs: Sequence[str], images: NDArray[np.uint8], seed: int = 0) -> Mask:
+    """A spec an image, drawn with the seeds ``seed``, ``seed`` + 1, ...: bool ``[N, H, W]``. Raises InputError."""
+    each = zip(specs, images, strict=True)
+    return np.concatenate([fit(spec, image[None], seed + i) for i, (spec, image) in enumerate(each)])

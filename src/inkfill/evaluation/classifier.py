@@ -5,8 +5,7 @@ is the yardstick of the label posterior: it is shown what an inpainting method i
 label can be known from that. Both are one network, trained here, on the same training split as everything else.
 """
 
-import copy
-import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from inkfill import data, masks
-from inkfill.checkpoint import SHIPPED, read_weights, write_weights
+from inkfill import data
+from inkfill.checkpoint import SHIPPED, read_weights, shapes_of, write_weights
+from inkfill.data import masks
 from inkfill.errors import InputError
-from inkfill.rng import stream
+from inkfill.rng import seeded, stream
+from inkfill.training.trainer import Trainer
 from inkfill.unet import ChannelNorm
 
 FORMAT = "inkfill-classifier-1"
@@ -49,8 +50,13 @@ class Classifier(nn.Module):
     Planes ``[B, 1, H, W]`` as the U-Net has them; a whole digit is one whose known map is 1 everywhere.
     """
 
-    def __init__(self, labels: int = 10) -> None:
+    def __init__(self, labels: int = 10, seed: int = 0) -> None:
         super().__init__()
+        with seeded(seed):
+            self._build(labels)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _build(self, labels: int) -> None:
         self.fold = nn.PixelUnshuffle(2)
         self.stem = nn.Conv2d(8, 64, 3, padding=1)
         self.fine = Layer(64)
@@ -59,7 +65,6 @@ class Classifier(nn.Module):
         self.norm = ChannelNorm(FEATURES)
         self.mix = nn.Linear(2 * FEATURES, FEATURES)
         self.head = nn.Linear(FEATURES, labels)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, known_pixels: Tensor, known_map: Tensor) -> Tensor:
         planes = torch.cat([known_pixels, known_map], dim=1)
@@ -71,15 +76,21 @@ class Classifier(nn.Module):
         return F.silu(self.mix(torch.cat([h.mean((2, 3)), h.amax((2, 3))], 1)))
 
 
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    return read_weights(path, FORMAT, lambda about: shapes_of(Classifier))
+
+
 def load_classifier(path: Path) -> Classifier:
     """A classifier (eval mode, CPU, float32). Raises InputError."""
-    weights, _ = read_weights(path, FORMAT)
     net = Classifier()
-    try:
-        net.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(f"{path}: weights of another architecture ({str(error).splitlines()[0]})") from None
+    net.load_state_dict(_read(path)[0])
     return net.eval().requires_grad_(False)
+
+
+def about_classifier(path: Path) -> dict[str, Any]:
+    """The recipe of a classifier. Raises InputError."""
+    recipe: dict[str, Any] = _read(path)[1]["recipe"]
+    return recipe
 
 
 def judge(
@@ -117,6 +128,29 @@ def warped(x0: Tensor, rng: np.random.Generator) -> Tensor:
     return F.grid_sample(x0 + 1, grid, align_corners=False) - 1
 
 
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LabelBatch:
+    """Digits with what a mask leaves of them, and their labels: ``[B, 1, H, W]`` and int64 ``[B]``."""
+
+    x0: Tensor
+    known: Tensor
+    labels: Tensor
+
+    @property
+    def count(self) -> float:
+        """What the sum of the errors is divided by."""
+        return float(len(self.labels))
+
+
+def label_errors(net: nn.Module, batch: LabelBatch) -> Tensor:
+    """Cross-entropy of the label of each digit, float32 ``[B]``."""
+    logits = net.head(net(batch.x0 * batch.known, batch.known))  # type: ignore[operator]
+    return F.cross_entropy(logits.float(), batch.labels, reduction="none")
+
+
 def train_classifier(
     dataset: data.Dataset,
     spec: str,
@@ -137,36 +171,24 @@ def train_classifier(
     height, width = dataset.train.shape[1:]
     if (height, width) != (28, 28) or labels.max() > 9:
         raise InputError(f"{dataset.name}: a classifier takes 28x28 images with labels 0 to 9")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = Classifier()
-    average = copy.deepcopy(net).requires_grad_(False)
-    optimiser = torch.optim.AdamW(net.parameters(), learning_rate, betas=(0.9, 0.99), weight_decay=0.05, fused=True)
-    for step in tqdm(range(steps), unit="step", dynamic_ncols=True):
-        rate = min(1.0, (step + 1) / 300) * (1 - step / steps)
-        optimiser.param_groups[0]["lr"] = learning_rate * rate
+
+    def draw(step: int) -> LabelBatch:
         rng = stream(seed, "classifier", step)
         chosen = rng.integers(len(dataset.train), size=batch_size)
         x0 = warped(data.to_x0(dataset.train[chosen]), rng)
         mask = mask_spec.draw(batch_size, height, width, rng, data.to_uint8(x0))
-        known = torch.from_numpy(~mask[:, None]).float()
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = net.head(net(x0 * known, known))
-        loss = F.cross_entropy(logits.float(), torch.from_numpy(labels[chosen]))
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step()
-        with torch.no_grad():
-            decay = min(0.998, (1 + step) / (10 + step))
-            torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - decay)
-        if not math.isfinite(float(loss.detach())):
-            raise InputError(f"the loss is {float(loss.detach())} at step {step}: nothing written")
-    average.eval()
+        return LabelBatch(x0, torch.from_numpy(~mask[:, None]).float(), torch.from_numpy(labels[chosen]))
+
+    net = Classifier(seed=seed)
+    adam = torch.optim.AdamW(net.parameters(), learning_rate, betas=(0.9, 0.99), weight_decay=0.05, fused=True)
+    trainer = Trainer(net, [adam], draw, label_errors, ema=0.998, dtype=torch.bfloat16)
+    for step in tqdm(range(steps), unit="step", dynamic_ncols=True):
+        trainer.step(min(1.0, (step + 1) / 300) * (1 - step / steps))
     hidden = mask_spec.draw(len(dataset.validation), height, width, stream(seed, "judge"), dataset.validation)
+    average: Classifier = trainer.ema.eval()  # type: ignore[assignment]
     found = judge(average, dataset.validation, hidden)[0].argmax(1)
     accuracy = float((found == dataset.labels["validation"]).mean())
     recipe: dict[str, Any] = {"masks": spec, "steps": steps, "batch_size": batch_size, "seed": seed}
-    recipe |= {"trained_on": dataset.name, "data_hash": dataset.fingerprint(), "validation_accuracy": accuracy}
+    recipe |= {"trained_on": dataset.name, "data_hash": dataset.fingerprint, "validation_accuracy": accuracy}
     write_weights(out, average.state_dict(), {"format": FORMAT, "recipe": recipe}, torch.float16)
     return accuracy

@@ -1,0 +1,1 @@
+"""What people meet: the command line, the demonstration, reports, pictures and files."""

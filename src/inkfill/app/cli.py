@@ -1,0 +1,520 @@
+"""The command line: parses, calls, prints. Bad input is one line on stderr and a non-zero exit status."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from inkfill import defaults
+from inkfill.errors import InputError, shown
+
+if TYPE_CHECKING:  # torch takes a second to import; a command imports it when it runs
+    from inkfill.model import Model
+
+option = click.option
+PATH = click.Path(path_type=Path)
+SEED = click.IntRange(0, 2**64 - 1)
+checkpoint_option = option("--checkpoint", type=PATH, help="Weights to use [default: shipped].")
+seed_option = option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")
+steps_option = option(
+    "--steps",
+    type=click.IntRange(1, 10_000),
+    help="Noise levels visited; most methods evaluate the network once at each [default: what suits the weights].",
+)
+sampler_option = option(
+    "--sampler",
+    type=click.Choice(defaults.SAMPLERS),
+    help="How to go from noise to image [default: what suits the weights].",
+)
+method_option = option(
+    "--method", default=defaults.METHOD, show_default=True, help="Inpainting method; see inkfill methods."
+)
+set_option = option(
+    "--set", "settings", metavar="NAME=VALUE", multiple=True, help="A setting of the method, as strength=2; repeatable."
+)
+overwrite_option = option("--overwrite", is_flag=True, help="Replace what is at --out.")
+device_option = option("--device", help="cpu, cuda or mps [default: cuda where there is one].")
+dtype_option = option("--dtype", type=click.Choice(defaults.DTYPES), help="Compute in [default: the faster here].")
+data_option = option(
+    "--data", default="auto", show_default=True, help="auto (MNIST, else rendered), mnist, rendered, or a path."
+)
+
+
+@click.group(
+    invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(defaults.VERSION, prog_name="inkfill")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Fill holes in small images with denoising diffusion.
+
+    \b
+    inkfill demo                                              see it work
+    inkfill inpaint photo.png --mask hole.png --out filled.png
+    inkfill inpaint digits.npy --mask half:left --samples 8 --out filled.npy
+    inkfill train --data my-pictures/ --minutes 10 --out runs/mine
+
+    In a mask, True or white means missing: to be filled.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@cli.command()
+@option("--out", type=PATH, default="inkfill-demo", show_default=True, help="Folder to write.")
+@data_option
+@seed_option
+@checkpoint_option
+@device_option
+@dtype_option
+@overwrite_option
+def demo(
+    out: Path, data: str, seed: int, checkpoint: Path | None, device: str | None, dtype: str | None, overwrite: bool
+) -> None:
+    """Complete digits that nobody trained on, and show how it is done.
+
+    Writes pictures, an animation and a page that shows them together. Takes under two minutes on two cores. An
+    earlier demonstration in the same folder is replaced; a folder with anything else in it is left alone.
+    """
+    from inkfill.app.demo import is_demo, write_demo
+    from inkfill.app.files import check_folder
+    from inkfill.data import load
+
+    check_folder(out, overwrite or is_demo(out))
+    page = write_demo(_model(checkpoint, device, dtype), load(data), out, seed, _bar)
+    _echo(f"open {page}")
+
+
+@cli.command()
+@option("--out", type=PATH, required=True, help="Folder of the run.")
+@data_option
+@option("--minutes", type=click.FloatRange(0.01, 100_000), help="Train for this long by the clock.")
+@option("--steps", type=click.IntRange(1), help="Train for this many steps [default: 14000].")
+@option("--resume", is_flag=True, help="Go on from the last save; every other setting comes from there.")
+@overwrite_option
+@option("--masks", help="Mask mixture to train on [default: a broad one].")
+@option(
+    "--objective",
+    type=click.Choice(defaults.OBJECTIVES),
+    help="v or eps: diffusion, by the error of v or of the noise. regression: one best guess, a reference for inkfill "
+    "evaluate [default: v].",
+)
+@option(
+    "--start", metavar="FILE", help="Start from a checkpoint's weights (shipped: the shipped ones), to fine-tune them."
+)
+@option("--batch-size", type=click.IntRange(1), help="Images per step [default: 64].")
+@option("--learning-rate", type=float, help="AdamW's, at the top of its curve [default: 0.003].")
+@option("--schedule", type=click.Choice(["cosine", "linear"]), help="Noise schedule [default: cosine].")
+@dtype_option
+@option("--save-seconds", type=click.FloatRange(0), default=60.0, show_default=True, help="Between two saves.")
+@option("--validate-every", type=click.IntRange(1), default=1000, show_default=True, help="Steps between validations.")
+@option("--seed", type=SEED, help="Of everything random [default: 0].")
+def train(out: Path, resume: bool, overwrite: bool, save_seconds: float, validate_every: int, **settings: Any) -> None:
+    """Train a network from scratch.
+
+    \b
+    inkfill train --out runs/mnist --minutes 10
+    inkfill train --out runs/mine --data my-pictures/ --start shipped --minutes 5
+    inkfill train --out runs/mnist --resume            after Ctrl-C, a crash or a power cut
+    torchrun --nproc-per-node 2 -m inkfill train --out runs/mnist --steps 5000
+
+    Ctrl-C saves and stops. The folder gets model.safetensors (for --checkpoint), metrics.jsonl and pictures of
+    completions on validation images. With --minutes the clock decides when it ends, on a slow machine after fewer
+    steps; with --steps two runs end in the same weights.
+    """
+    from inkfill.app.report import training_pictures
+    from inkfill.training.config import TrainConfig
+    from inkfill.training.run import train as run
+
+    context = click.get_current_context()
+    given = {k: v for k, v in settings.items() if context.get_parameter_source(k) != click.core.ParameterSource.DEFAULT}
+    if "steps" in given and "minutes" in given:
+        raise InputError("give --minutes or --steps, not both")
+    if resume and given:
+        raise InputError("--resume takes every setting from the run: give --out alone")
+    pictures = training_pictures(out / "completions")
+    run(TrainConfig(**given), out, resume, overwrite, save_seconds, validate_every, on_validation=pictures)
+
+
+@cli.command()
+@click.argument("images", type=PATH, nargs=-1, required=True)
+@option("--mask", required=True, help="A .npy file, a picture (white = fill), a folder of them, or a spec: half:left.")
+@option("--out", type=PATH, help="FILE.npy, FILE.png, or a folder for pictures.")
+@option(
+    "--samples",
+    type=click.IntRange(1, 10_000),
+    help=f"Completions per image [default: {defaults.SAMPLES}; 1 for one picture into one .png].",
+)
+@seed_option
+@method_option
+@set_option
+@steps_option
+@sampler_option
+@checkpoint_option
+@device_option
+@dtype_option
+@overwrite_option
+@option("--sheet", type=PATH, help="Write one .png of all: masked, completions, mean and spread.")
+@option("--report", type=PATH, help="Folder for a page on every image: see below.")
+def inpaint(
+    images: tuple[Path, ...],
+    mask: str,
+    out: Path | None,
+    samples: int | None,
+    seed: int,
+    method: str,
+    settings: tuple[str, ...],
+    steps: int | None,
+    sampler: str | None,
+    checkpoint: Path | None,
+    device: str | None,
+    dtype: str | None,
+    overwrite: bool,
+    sheet: Path | None,
+    report: Path | None,
+) -> None:
+    """Fill the holes in IMAGES, --samples times over.
+
+    IMAGES is a .npy of uint8 [N,H,W], an IDX file (.gz too), grey pictures, or a folder of them.
+
+    \b
+    inkfill inpaint photo.png --mask hole.png --out filled.png
+    inkfill inpaint scans/ --mask box:10 --out filled/
+    inkfill inpaint digits.npy --mask masks.npy --samples 16 --out filled.npy     uint8 [N,16,H,W]
+
+    One picture into one .png gives the picture, filled; --sheet FILE.png shows several completions side by side, with
+    their mean and their spread. Pixels that are known are returned bit for bit.
+
+    --report DIR writes report.html with the completions of each image, their mean, a map of their spread and, with
+    weights trained on MNIST, the digits that they are read as ("3: 5 of 8, 8: 3 of 8"); and the same as arrays.
+    """
+    from inkfill import inpainting
+    from inkfill.app import files
+    from inkfill.app.report import write_inpainting
+    from inkfill.data import masks
+
+    if not (out or sheet or report):
+        raise InputError("say where the completions should go: give --out, --sheet or --report")
+    if out:
+        files.check_pictures(out, overwrite)
+    if sheet:
+        files.check_file(sheet, overwrite, (".png",))
+    if report:
+        files.check_folder(report, overwrite)
+    pictures, names = files.read_inputs(images)
+    if samples is None:
+        one = out is not None and out.suffix.lower() == ".png" and len(pictures) == 1 and not sheet
+        samples = 1 if one else defaults.SAMPLES
+    for picture in filter(None, (out, sheet)):
+        files.check_sheet(picture, len(pictures))
+    hidden = masks.fit(files.read_mask(mask), pictures, seed)
+    model = _model(checkpoint, device, dtype)
+    _warn_if_unlike(model, pictures, hidden)
+    with _bar(len(pictures) * samples, "inpaint") as progress:
+        filled = inpainting.inpaint(
+            model, pictures, hidden, samples, method, steps, seed, sampler, _numbers(settings), progress=progress
+        )
+    said = []
+    if out:
+        said.append(files.write_completions(out, pictures, hidden, filled, names))
+    if sheet:
+        files.write_sheet(sheet, pictures, hidden, filled)
+        said.append(f"{sheet}: a sheet of {len(pictures)} x {samples} completions")
+    if report:
+        titles = names or [f"image {i}" for i in range(len(pictures))]
+        said.append(str(write_inpainting(report, pictures, hidden, filled, titles, model)))
+    for text in said:
+        _echo(f"wrote {text}")
+
+
+@cli.command()
+@option("--out", type=PATH, required=True, help="FILE.npy, FILE.png, or a folder for pictures.")
+@option("--count", type=click.IntRange(1, 1_000_000), default=64, show_default=True, help="How many.")
+@option("--size", type=click.IntRange(16, 1024), help="Side in pixels [default: that of the training images].")
+@seed_option
+@steps_option
+@sampler_option
+@checkpoint_option
+@device_option
+@dtype_option
+@overwrite_option
+def sample(
+    out: Path,
+    count: int,
+    size: int | None,
+    seed: int,
+    steps: int | None,
+    sampler: str | None,
+    checkpoint: Path | None,
+    device: str | None,
+    dtype: str | None,
+    overwrite: bool,
+) -> None:
+    """Draw new images from nothing.
+
+    \b
+    inkfill sample --count 64 --out digits.png
+    inkfill sample --count 10000 --out digits.npy        uint8 [N,H,W]
+    """
+    from inkfill import inpainting
+    from inkfill.app import files
+
+    files.check_pictures(out, overwrite)
+    files.check_sheet(out, count, files.SAMPLES_SHEET)
+    model = _model(checkpoint, device, dtype)
+    with _bar(count, "sample") as progress:
+        drawn = inpainting.sample(model, count, (size, size) if size else None, steps, seed, sampler, progress)
+    _echo(f"wrote {files.write_samples(out, drawn)} of {drawn.shape[1]}x{drawn.shape[2]}")
+
+
+@cli.command()
+@data_option
+@option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True)
+@option(
+    "--mask",
+    "specs",
+    multiple=True,
+    default=defaults.EVALUATION_MASKS,
+    help=f"Mask spec; may be repeated [default: {', '.join(defaults.EVALUATION_MASKS)}].",
+)
+@option("--count", type=click.IntRange(1), default=1000, show_default=True, help="Images, from the first on.")
+@option("--samples", type=click.IntRange(1, 10_000), default=defaults.SAMPLES, show_default=True, help="Per image.")
+@option(
+    "--method",
+    "names",
+    multiple=True,
+    default=[defaults.METHOD],
+    show_default=True,
+    help="As in inkfill methods, or mean, nearest, empirical, regression; may be repeated.",
+)
+@set_option
+@option(
+    "--steps",
+    "counts",
+    type=click.IntRange(1),
+    multiple=True,
+    help="Noise levels visited; repeated, it gives a curve [default: what suits the weights].",
+)
+@sampler_option
+@seed_option
+@checkpoint_option
+@option("--regression", type=PATH, help="Checkpoint trained with --objective regression.")
+@device_option
+@dtype_option
+@option("--out", type=PATH, help="Folder for results.json and report.html.")
+@overwrite_option
+def evaluate(
+    data: str,
+    split: str,
+    specs: tuple[str, ...],
+    count: int,
+    samples: int,
+    names: tuple[str, ...],
+    settings: tuple[str, ...],
+    counts: tuple[int, ...],
+    sampler: str | None,
+    seed: int,
+    checkpoint: Path | None,
+    regression: Path | None,
+    device: str | None,
+    dtype: str | None,
+    out: Path | None,
+    overwrite: bool,
+) -> None:
+    """Measure completions of held-out images, over missing pixels only.
+
+    \b
+    inkfill evaluate
+    inkfill evaluate --mask half:left --mask strokes --samples 16 --count 200 --out results/
+    inkfill evaluate --method conditional --method ddnm --method nearest --steps 10 --steps 50 --out results/
+    torchrun --nproc-per-node 2 -m inkfill evaluate --out results/        the same figures, by two processes
+
+    With --out, completions are kept as they are made: the same command after a stop goes on where it was, and one that
+    asks for more masks or methods makes only those. The page and results.json show what the last command asked for.
+
+    CRPS and energy score (lower is better) reward completions that are sharp and right about what is uncertain;
+    intensities are in [0, 1]. PSNR of the mean of the completions, and of one completion, in dB. nfe: network
+    evaluations per completion. bbox:N is placed from the digit itself, which a real mask cannot be.
+    """
+    from inkfill.app.files import check_folder
+    from inkfill.app.report import write_evaluation
+    from inkfill.checkpoint import SHIPPED
+    from inkfill.data import load
+    from inkfill.evaluation import protocol
+    from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS
+    from inkfill.evaluation.tables import table
+    from inkfill.model import find_device
+    from inkfill.training.processes import processes
+
+    if out:
+        check_folder(out, overwrite or (out / "cells").is_dir())
+    if "regression" in names and regression is None:
+        raise InputError("the method regression needs --regression FILE (inkfill train --objective regression)")
+    protocol.plan(specs, names, [1], settings=_numbers(settings))  # says what is wrong before anything is loaded
+    with processes(find_device(device) if device else None) as group:
+        at = device or str(group.device)
+        networks = protocol.Networks(
+            _model(checkpoint, at, dtype),
+            checkpoint or SHIPPED,
+            _model(regression, at, dtype) if regression else None,
+            regression,
+        )
+        model = networks.model
+        cells = protocol.plan(
+            specs, names, counts or [model.steps], samples, seed, sampler or model.sampler, _numbers(settings)
+        )
+        found = protocol.run(networks, load(data), split, count, cells, out, overwrite, group, _bar)
+    if found is None:
+        return
+    if out:
+        found.write(out / "results.json")
+        page = write_evaluation(out, found)
+    _echo(found.said)
+    _echo(table(found.rows, COLUMNS))
+    if found.labelled:
+        _echo(table(found.rows, LABEL_COLUMNS))
+    if out:
+        _echo(f"wrote {out / 'results.json'} and {page}")
+
+
+@cli.command("train-classifier")
+@option("--out", type=PATH, required=True, help="FILE.safetensors to write.")
+@option("--data", default="mnist", show_default=True, help="A data set of 28x28 images with labels.")
+@option("--masks", default="none", show_default=True, help="none: whole digits. training: digits with holes.")
+@option("--steps", type=click.IntRange(1), default=2500, show_default=True, help="Of 128 images each.")
+@seed_option
+@overwrite_option
+def train_classifier(out: Path, data: str, masks: str, steps: int, seed: int, overwrite: bool) -> None:
+    """Train a classifier that judges completions (or, with --masks training, the yardstick for them).
+
+    \b
+    inkfill train-classifier --out classifier.safetensors
+    inkfill train-classifier --out masked-classifier.safetensors --masks training
+    """
+    from inkfill.app.files import check_file
+    from inkfill.data import load
+    from inkfill.evaluation.classifier import train_classifier as run
+
+    check_file(out, overwrite, (".safetensors",))
+    accuracy = run(load(data), masks, out, steps, seed=seed)
+    _echo(f"wrote {out}: {accuracy:.2%} of validation images right")
+
+
+@cli.command()
+@option("--out", type=PATH, required=True, help="Picture to write.")
+@option("--size", type=click.IntRange(16, 1024), default=28, show_default=True, help="Side in pixels.")
+@seed_option
+@overwrite_option
+def masks(out: Path, size: int, seed: int, overwrite: bool) -> None:
+    """Draw a sheet of every mask family.
+
+    \b
+    inkfill masks --out sheet.png
+
+    Blue is missing. Write not:SPEC to swap missing and known, SPEC+SPEC to join two, SPEC@2,SPEC@1 for a mixture.
+    """
+    from inkfill.app.demo import mask_sheet
+    from inkfill.app.figures import save_picture
+    from inkfill.app.files import check_file
+
+    check_file(out, overwrite, (".png",))
+    save_picture(mask_sheet(size, seed), out)
+    _echo(f"wrote {out}")
+
+
+@cli.command()
+def methods() -> None:
+    """List the inpainting methods: paper, cost, settings, when exact."""
+    from inkfill.evaluation.tables import markdown
+    from inkfill.methods import METHODS
+
+    steps, lines = defaults.STEPS, []
+    for name, method in METHODS.items():
+        chosen = ", ".join(f"{key}={value:g}" for key, value in method.defaults().items())
+        gradient = "yes" if method.gradient else "no"
+        lines.append([name, method.evaluations(steps), gradient, method.exact, chosen, method.paper])
+    headings = ("method", f"nfe at {steps} steps", "gradient", "a draw from the posterior when", "--set", "paper")
+    _echo(markdown(headings, lines, left=len(headings)))
+
+
+# ---- shared by the commands ------------------------------------------------------------------------------------------
+
+
+def _model(checkpoint: Path | None, device: str | None, dtype: str | None) -> "Model":
+    from inkfill.model import load
+
+    return load(checkpoint, device, dtype)
+
+
+def _numbers(settings: tuple[str, ...]) -> dict[str, float]:
+    """Settings of a method from NAME=VALUE. Raises InputError."""
+    found = {}
+    for text in settings:
+        name, _, value = text.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise InputError(f"--set {shown(text)}: write NAME=NUMBER, as strength=2") from None
+    return found
+
+
+def _warn_if_unlike(model: "Model", images: Any, mask: Any) -> None:
+    """Say on stderr where the images are so unlike those that the weights learnt that the result will mean little."""
+    from inkfill.inpainting import unlike
+
+    for reason in unlike(model, images, mask):
+        trained = f"these weights were trained on {shown(model.recipe.trained_on)}"
+        click.echo(
+            f"inkfill: warning: {trained} and {reason}: the completions will mean little; train on images like yours "
+            "(inkfill train --data)",
+            err=True,
+        )
+
+
+@contextmanager
+def _bar(total: int, name: str) -> Iterator[Callable[[int], object]]:
+    """A progress bar on stderr that shows itself only when the work takes over two seconds."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=name, delay=2, leave=False, dynamic_ncols=True) as bar:
+        yield bar.update
+
+
+def _echo(text: str) -> None:
+    """Print; names of files may hold anything."""
+    click.echo("\n".join(shown(line) for line in text.splitlines()))
+
+
+def main() -> None:
+    """Run the command line; the exit status is 0, 1 for bad input, 2 for wrong usage, or 130 after Ctrl-C."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except click.ClickException as error:
+        _fail(f"{error.format_message()} (see inkfill --help)", 2)
+    except InputError as error:
+        _fail(str(error), 1)
+    except MemoryError:
+        _fail("not enough memory: use fewer or smaller images", 1)
+    except RuntimeError as error:
+        if "memory" not in str(error):  # torch's word for what numpy and Python call MemoryError
+            raise
+        _fail("not enough memory: use fewer or smaller images", 1)
+    except BrokenPipeError:  # whoever read along has gone; the work was finished before it was told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as error:
+        reason = "no room left on the disk" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        _fail(f"{error.filename or 'a file'}: {reason}", 1)
+
+
+def _fail(message: str, status: int) -> None:
+    click.echo(f"inkfill: {shown(' '.join(message.split()))}", err=True)
+    sys.exit(status)

@@ -1,0 +1,177 @@
+"""Images and masks in, completions out, as files; refusing early what could not be written."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inkfill.app import figures
+from inkfill.checkpoint import check_writable, folder_written_whole, written_whole
+from inkfill.data import Images, masks
+from inkfill.data.readers import (
+    PICTURES,
+    check_names,
+    picture_files,
+    read_array,
+    read_images,
+    read_picture,
+    read_pictures,
+)
+from inkfill.errors import InputError
+
+OURS = re.compile(r"(.+_)?\d\d+\.png")  # what a folder of completions or samples holds
+SHEET = 100  # images at most in one sheet of completions
+SAMPLES_SHEET = 10_000  # and in one of samples
+
+# ---- in --------------------------------------------------------------------------------------------------------------
+
+
+def read_inputs(paths: Sequence[Path]) -> tuple[Images, list[str] | None]:
+    """Images, uint8 ``[N, H, W]``, from one path of any kind or from several pictures, and their names, if any.
+
+    Raises InputError.
+    """
+    if len(paths) == 1 and not paths[0].is_dir():
+        named = paths[0].suffix.lower() in PICTURES
+        return read_images(paths[0]), [paths[0].stem] if named else None
+    files = picture_files(paths[0]) if len(paths) == 1 else list(paths)
+    for file in files:
+        if file.suffix.lower() not in PICTURES:
+            raise InputError(f"{file}: several files must all be pictures: give one array, or pictures alone")
+    check_names(files)
+    return read_pictures(files), [file.stem for file in files]
+
+
+def read_mask(text: str) -> NDArray[np.bool_] | str:
+    """A mask from a file (bool ``[H, W]`` or ``[N, H, W]``, True = missing), or the checked spec as it is.
+
+    ``.npy`` holds bool, or numbers of 0 and 1, or of 0 and 255; a picture, or a folder of pictures with one for
+    each image, is black and white, white = fill. Raises InputError.
+    """
+    path = Path(text)
+    if not _exists(path):
+        if path.suffix.lower() in PICTURES | {".npy", ".npz"}:
+            raise InputError(f"{path}: no such mask file")
+        masks.parse(text)
+        return text
+    if path.is_dir():
+        values: NDArray = read_images(path)
+    elif path.suffix.lower() in PICTURES:
+        values = read_picture(path)
+    else:
+        values = np.asarray(read_array(path))
+    if values.size == 0:
+        raise InputError(f"{path}: the mask is empty, its shape is {list(values.shape)}")
+    if values.dtype != np.bool_:
+        levels = set(np.unique(values).tolist()) if np.issubdtype(values.dtype, np.number) else {"none"}
+        if len(levels) > 2 or not levels <= {0, 1, 255}:
+            raise InputError(f"{path}: the mask is not binary: use black (0, keep) and white (255, fill) alone")
+        values = values != 0
+    if not values.any():
+        raise InputError(f"{path}: the mask marks nothing to fill (white or True = fill)")
+    return values
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a spec can be longer than any name, or hold what no name can
+        return False
+
+
+# ---- out -------------------------------------------------------------------------------------------------------------
+
+
+def check_file(out: Path, overwrite: bool, suffixes: tuple[str, ...]) -> None:
+    """Refuse now a file that could not be written after minutes of work. Raises InputError."""
+    if str(out) == "-":
+        raise InputError("--out -: pictures and arrays go into files: give a name")
+    if out.suffix.lower() not in suffixes:
+        raise InputError(f"{out}: cannot write {out.suffix or 'such'} files: use {' or '.join(suffixes)}")
+    if out.is_dir():
+        raise InputError(f"{out} is a folder: give another name")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists: give --overwrite to replace it, or another --out")
+    check_writable(out)
+
+
+def check_folder(out: Path, overwrite: bool) -> None:
+    """Refuse now a folder that could not be written, or that holds anything. Raises InputError."""
+    if str(out) == "-":
+        raise InputError("--out -: a folder is to be written: give a name")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file, and a folder is to be written: give another --out")
+    if out.exists() and not overwrite and any(out.iterdir()):
+        raise InputError(f"{out} exists: give --overwrite to replace it, or another --out")
+    check_writable(out / "x")
+
+
+def check_pictures(out: Path, overwrite: bool) -> None:
+    """Refuse now an array, a picture or a folder of pictures that could not be written. Raises InputError.
+
+    A folder is replaced as a whole, so it may hold nothing but pictures as inkfill writes them.
+    """
+    if out.suffix and not out.is_dir():
+        check_file(out, overwrite, (".npy", ".png"))
+        return
+    check_folder(out, overwrite)
+    others = [p.name for p in out.iterdir() if not OURS.fullmatch(p.name)] if out.exists() else []
+    if others:
+        raise InputError(f"{out} holds {others[0]}, which inkfill did not write: give another --out")
+
+
+def check_sheet(out: Path, count: int, most: int = SHEET) -> None:
+    """Raise InputError for more images than one picture can show."""
+    if out.suffix.lower() == ".png" and count > most:
+        raise InputError(f"{count} images are too many for one sheet: write a .npy or a folder")
+
+
+def write_completions(
+    out: Path, images: Images, mask: NDArray[np.bool_], filled: Images, names: list[str] | None = None
+) -> str:
+    """Write ``filled``, uint8 ``[N, K, H, W]``, and say what was written.
+
+    As ``.npy``; as ``.png``: the one completion of one image, or else a sheet; or into a folder, a picture each.
+    """
+    n, k = filled.shape[:2]
+    if out.suffix.lower() == ".npy":
+        _save_array(out, filled)
+        return f"{out}: {n} x {k} completions"
+    if out.suffix.lower() == ".png" and (n, k) == (1, 1):
+        figures.save_picture(filled[0, 0], out)
+        return f"{out}: the picture, filled"
+    if out.suffix.lower() == ".png":
+        write_sheet(out, images, mask, filled)
+        return f"{out}: a sheet of {n} x {k} completions"
+    names = names or [f"{i:05d}" for i in range(n)]
+    with folder_written_whole(out.resolve()) as folder:
+        for name, completions in zip(names, filled, strict=True):
+            for i, completion in enumerate(completions):
+                figures.save_picture(completion, folder / f"{name}_{i:02d}.png")
+    return f"the folder {out}: {n} x {k} pictures"
+
+
+def write_sheet(out: Path, images: Images, mask: NDArray[np.bool_], filled: Images) -> None:
+    """Write one picture of all: masked images, their completions (16 at most), mean and spread."""
+    figures.save_picture(figures.gallery(images, mask, filled, show=16, original=False), out)
+
+
+def write_samples(out: Path, drawn: Images) -> str:
+    """Write new images, uint8 ``[N, H, W]``, and say what was written: a ``.npy``, a ``.png`` sheet, or a folder."""
+    if out.suffix.lower() == ".npy":
+        _save_array(out, drawn)
+        return f"{out}: {len(drawn)} images"
+    if out.suffix.lower() == ".png":
+        figures.save_picture(figures.grid(drawn), out)
+        return f"{out}: a sheet of {len(drawn)} images"
+    with folder_written_whole(out.resolve()) as folder:
+        for i, image in enumerate(drawn):
+            figures.save_picture(image, folder / f"{i:05d}.png")
+    return f"the folder {out}: {len(drawn)} pictures"
+
+
+def _save_array(out: Path, array: NDArray) -> None:
+    with written_whole(out) as temporary:
+        np.save(temporary, array)

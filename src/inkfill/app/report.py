@@ -1,0 +1,183 @@
+"""The pages that ``inkfill evaluate`` and ``inkfill inpaint --report`` write, and the pictures of a training."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inkfill.app import figures
+from inkfill.app.html import Page
+from inkfill.checkpoint import written_whole
+from inkfill.data import Dataset, Images, masks
+from inkfill.evaluation import metrics
+from inkfill.evaluation.classifier import WHOLE, judge, load_classifier
+from inkfill.evaluation.protocol import Evaluation, Result
+from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS
+from inkfill.evaluation.tables import table
+from inkfill.inpainting import inpaint
+from inkfill.model import Model
+
+SHOWN = 6  # images of a gallery
+Results = Sequence[Result]
+
+# ---- an evaluation ---------------------------------------------------------------------------------------------------
+
+
+def rank_histograms(results: Results, path: Path) -> None:
+    """One small histogram a cell: flat is calibrated, a bowl is too sure, a hill too unsure."""
+    several = [r for r in results if r.done.filled.shape[1] > 1 and sum(r.row["ranks"]) > 0]
+    with figures.plot(path, len(several), 4, (2.6, 1.8)) as axes:
+        for result, axis in zip(several, axes, strict=False):
+            ranks, cell = result.row["ranks"], result.cell
+            share = np.array(ranks) / sum(ranks) * len(ranks)
+            axis.bar(np.arange(len(share)), share, width=0.9, color="#4660a0")
+            axis.axhline(1, color="black", linewidth=0.8)
+            axis.set_title(f"{cell.mask} {cell.method} {cell.steps}", fontsize=7)
+            axis.set_ylim(0, max(2.0, share.max() * 1.05))
+            axis.tick_params(labelsize=6)
+
+
+def cost_curves(results: Results, path: Path) -> bool:
+    """Quality against network evaluations and seconds; False where no cell has a curve."""
+    lines: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for result in results:
+        lines.setdefault((result.cell.mask, result.cell.method), []).append(result.row)
+    lines = {key: sorted(rows, key=lambda r: r["evaluations"]) for key, rows in lines.items() if len(rows) > 1}
+    if not lines:
+        return False
+    names = {"evaluations": "network evaluations", "seconds": "core-seconds", "energy": "energy score", "crps": "CRPS"}
+    names["frechet"] = "Frechet distance"
+    measured = [y for y in ("energy", "crps", "frechet") if all(y in rows[0] for rows in lines.values())]
+    panels = [(y, x) for y in measured for x in ("evaluations", "seconds")]
+    with figures.plot(path, len(panels), 2, (4.5, 3.0)) as axes:
+        for (y, x), axis in zip(panels, axes, strict=False):
+            for (mask, method), rows in lines.items():
+                axis.plot([r[x] for r in rows], [r[y] for r in rows], "o-", markersize=3, label=f"{mask} {method}")
+            axis.set_xscale("log")
+            axis.minorticks_off()
+            if x == "evaluations":
+                ticks = sorted({r[x] for rows in lines.values() for r in rows})
+                axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axis.set_xlabel(names[x] + " per completion", fontsize=8)
+            axis.set_ylabel(names[y], fontsize=8)
+            axis.tick_params(labelsize=7)
+        axes[0].legend(fontsize=6)
+    return True
+
+
+def write_evaluation(out: Path, found: Evaluation) -> Path:
+    """Write ``report.html`` and its pictures into ``out``; gives the page."""
+    page = Page(out, "inkfill: evaluation")
+    made = "; ".join(dict.fromkeys(result.done.machine for result in found.results))
+    weights = f"Weights {found.about['checkpoint']} ({found.about['checkpoint_hash']})"
+    page.text(f"{found.said}. {weights}. Completions made on: {made}.")
+    page.table(table(found.rows, COLUMNS))
+    page.text(
+        "Pixels: missing ones only, intensities in [0, 1]. CRPS and energy score: lower is better, they reward "
+        "completions that are sharp and honest about what cannot be known. The 90 % interval should cover 0.90."
+    )
+    if found.labelled:
+        page.heading("Labels and realism")
+        page.table(table(found.rows, LABEL_COLUMNS))
+        page.text(
+            "Of whole completed images. The yardstick is a classifier that was trained on masked digits: an estimate "
+            "of what can be known. The floor of the Frechet distance is that of as many real images; neither is shown "
+            "for few images."
+        )
+    page.heading("Calibration")
+    page.text("Rank of the truth among the completions. Flat is calibrated; a bowl is too sure, a hill too unsure.")
+    rank_histograms(found.results, out / "ranks.png")
+    page.image("ranks.png", "rank histograms", plot=True)
+    if cost_curves(found.results, out / "cost.png"):
+        page.heading("Quality against cost")
+        page.image("cost.png", "quality against cost", plot=True)
+    page.heading("Completions")
+    for i, result in enumerate(found.results):
+        _show(page, found.images, result, f"cell-{i}")
+    return page.write("report.html")
+
+
+def _show(page: Page, images: Images, result: Result, name: str) -> None:
+    """The first completions of a cell, and the best and the worst."""
+    cell, done = result.cell, result.done
+    page.heading(f"{cell.mask}, {cell.method}, {cell.steps} steps", 3)
+
+    def gallery(chosen: Sequence[int], suffix: str) -> None:
+        page.picture(error_gallery(images, result, chosen), f"{name}{suffix}.png", f"completions{suffix}")
+
+    gallery(range(min(SHOWN, len(images))), "")
+    energy = metrics.energy_score(images, done.filled, done.mask)
+    measured = int(np.isfinite(energy).sum())
+    if measured >= 4 * SHOWN:
+        order = np.argsort(energy)[:measured]  # NaN, where nothing is missing, comes last
+        for chosen, word in ((order[:3], "best"), (order[::-1][:3], "worst")):
+            page.text(f"The {word} three of {len(images)} by energy score:")
+            gallery(list(chosen), f"-{word}")
+
+
+def error_gallery(images: Images, result: Result, chosen: Sequence[int]) -> figures.RGB:
+    """The chosen images of a cell, with the error of their means."""
+    rows, done = list(chosen), result.done
+    names = [str(i) for i in rows]
+    return figures.gallery(images[rows], done.mask[rows], done.filled[rows], names, error=True)
+
+
+# ---- completions of somebody's images --------------------------------------------------------------------------------
+
+
+def label_words(probabilities: NDArray[np.floating]) -> str:
+    """What K completions of an image are read as, most votes first, from probabilities ``[K, L]``: "7: 3 of 4"."""
+    votes = np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1])
+    order = np.argsort(-votes, kind="stable")
+    return ", ".join(f"{label}: {votes[label]} of {len(probabilities)}" for label in order if votes[label])
+
+
+def write_inpainting(
+    out: Path, images: Images, mask: NDArray[np.bool_], filled: Images, names: Sequence[str], model: Model
+) -> Path:
+    """Write ``report.html`` into ``out``: each image's completions, mean, per-pixel spread and what they are read as.
+
+    Beside it go ``filled.npy``, ``spread.npy`` (float32 ``[N, H, W]``, standard deviation in [0, 0.5]) and, for weights
+    trained on MNIST and images of its size, ``labels.npy`` (float32 ``[N, 10]``).
+    """
+    page = Page(out, "inkfill: completions")
+    page.text(
+        f"{filled.shape[1]} completions of each image. Blue is missing. In the spread, bright means that completions "
+        "disagree: there the model is unsure, and one completion is one guess of many."
+    )
+    page.text(repr(model).split("; run it")[0].removeprefix("<"))
+    spread = (filled / np.float32(255)).std(1, dtype=np.float32)
+    arrays = {"filled.npy": filled, "spread.npy": spread}
+    found = None
+    if model.recipe.trained_on == "mnist" and images.shape[1:] == (28, 28):
+        found = judge(load_classifier(WHOLE), filled.reshape(-1, *filled.shape[2:]))[0]
+        found = found.reshape(*filled.shape[:2], -1)
+        arrays["labels.npy"] = metrics.vote(found).astype(np.float32)
+    for i, name in enumerate(names):
+        hole = mask[i]
+        width = f"mean spread {spread[i][hole].mean():.3f} over {hole.sum()} missing pixels" if hole.any() else "whole"
+        page.heading(name)
+        page.text(width)
+        if found is not None:
+            page.text("read as a digit:", label_words(found[i]))
+        tiles = figures.gallery(images[i : i + 1], mask[i : i + 1], filled[i : i + 1], show=8, original=False)
+        page.picture(tiles, f"image-{i}.png", name)
+    for name, array in arrays.items():
+        with written_whole(out / name) as temporary:
+            np.save(temporary, array)
+    return page.write("report.html")
+
+
+def training_pictures(folder: Path) -> Callable[[int, Model, Dataset], None]:
+    """What ``train`` calls after a validation: a small picture of completions of validation images, by step."""
+
+    def show(step: int, model: Model, dataset: Dataset) -> None:
+        images = dataset.validation[:8]
+        specs = [spec for spec in ("half:left", "box:0.5", "pixels:0.9", "all") for _ in range(2)][: len(images)]
+        mask = masks.fit_each(specs, images)
+        filled = inpaint(model, images, mask, samples=4)
+        figures.save_picture(figures.gallery(images, mask, filled), folder / f"{step:07d}.png")
+
+    return show

@@ -1,0 +1,12 @@
+"""Images to train on and to fill, and masks: read from files, checked, and turned into the library's numbers."""
+
+from inkfill.data.dataset import Dataset
+from inkfill.data.datasets import load, mnist
+from inkfill.data.images import BYTES, Images, ValueRange, as_images, black_floor, to_uint8, to_x0
+from inkfill.data.readers import read_images
+from inkfill.data.rendered import rendered
+
+__all__ = [
+    "BYTES", "Dataset", "Images", "ValueRange", "as_images", "black_floor", "load", "mnist", "read_images", "rendered",
+    "to_uint8", "to_x0",
+]  # fmt: skip

@@ -1,0 +1,178 @@
+"""Data sets by name or path: MNIST as published and checked, the built-in default, anybody's files and folders."""
+
+import hashlib
+import http.client
+import os
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+
+from inkfill.data.dataset import Dataset
+from inkfill.data.images import check_size, size_words
+from inkfill.data.readers import read_idx, read_images, reason
+from inkfill.data.rendered import rendered
+from inkfill.errors import InputError
+
+MNIST_FILES = {  # name: published MD5
+    "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+    "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+    "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+}
+MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
+CONNECT_TIMEOUT = 4.0  # seconds without an answer
+DEADLINE = 300.0  # seconds for one file
+MAX_DOWNLOAD = 2**24  # bytes; the largest of the four files has 9.9 million
+VALIDATION = 5000  # the last digits of MNIST's training file
+
+# ---- MNIST -----------------------------------------------------------------------------------------------------------
+
+
+def cache_dir() -> Path:
+    """Where downloads are kept: ``$XDG_CACHE_HOME/inkfill`` or ``~/.cache/inkfill``. Raises InputError without one."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inkfill"
+    except RuntimeError:
+        raise InputError("there is no home folder to keep MNIST in: set $XDG_CACHE_HOME or $INKFILL_DATA") from None
+
+
+def _intact(path: Path, md5: str) -> bool:
+    """True for the published bytes; a file that is there with other bytes is named on stderr."""
+    try:
+        if not path.is_file():
+            return False
+        good = path.stat().st_size <= MAX_DOWNLOAD
+        good = good and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == md5
+    except OSError:
+        return False
+    if not good:
+        print(
+            f"inkfill: {path} is truncated or altered (MD5 differs from the published one); not used", file=sys.stderr
+        )
+    return good
+
+
+def download(name: str, folder: Path, mirrors: tuple[str, ...] = MIRRORS) -> Path:
+    """Fetch one MNIST file into ``folder``: into a temporary file, checked, then renamed. Raises InputError."""
+    problems = []
+    for mirror in mirrors:
+        temporary = None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=folder, prefix=name, suffix=".part", delete=False) as file:
+                temporary = Path(file.name)
+            _fetch(mirror + name, temporary)
+            if _intact(temporary, MNIST_FILES[name]):
+                return temporary.replace(folder / name)
+            problems.append(f"{mirror}: wrong bytes")
+        except (OSError, urllib.error.URLError, http.client.HTTPException, ValueError) as error:
+            problems.append(f"{mirror}: {reason(error)}")
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+    raise InputError(f"{name} could not be downloaded ({'; '.join(problems)}); put the MNIST files into $INKFILL_DATA")
+
+
+def _fetch(address: str, path: Path) -> None:
+    """Download into a file, never more than ``MAX_DOWNLOAD`` bytes or ``DEADLINE`` seconds of it."""
+    from tqdm import tqdm
+
+    began = time.monotonic()
+    with urllib.request.urlopen(address, timeout=CONNECT_TIMEOUT) as answer, path.open("wb") as file:
+        total = int(answer.headers.get("Content-Length") or 0)
+        with tqdm(total=total, unit="B", unit_scale=True, desc=path.name[:40], delay=1) as bar:
+            while chunk := answer.read1(1 << 16):
+                file.write(chunk)
+                bar.update(len(chunk))
+                if file.tell() > MAX_DOWNLOAD:
+                    raise ValueError(f"more than {MAX_DOWNLOAD:,} bytes")
+                if time.monotonic() - began > DEADLINE:
+                    raise ValueError(f"not there after {DEADLINE:.0f} seconds")
+
+
+def find_mnist(mirrors: tuple[str, ...] = MIRRORS) -> dict[str, Path]:
+    """The four files by name: from ``$INKFILL_DATA``, then the cache, then a download. Raises InputError."""
+    given = os.environ.get("INKFILL_DATA")
+    found = {}
+    for name, md5 in MNIST_FILES.items():
+        if given and _intact(Path(given, name), md5):
+            found[name] = Path(given, name)
+        elif _intact(cache_dir() / name, md5):
+            found[name] = cache_dir() / name
+        else:
+            found[name] = download(name, cache_dir(), mirrors)
+    return found
+
+
+def mnist() -> Dataset:
+    """MNIST: train 55,000, validation the last 5,000 of the training file, test 10,000. Raises InputError."""
+    files = [read_idx(path) for path in find_mnist().values()]
+    train, train_labels, test, test_labels = files
+    cut = len(train) - VALIDATION
+    labels = {"train": train_labels[:cut], "validation": train_labels[cut:], "test": test_labels}
+    return Dataset("mnist", train[:cut], train[cut:], test, labels)
+
+
+# ---- anybody's images ------------------------------------------------------------------------------------------------
+
+
+def _idx_folder(folder: Path) -> Dataset | None:
+    """MNIST-shaped folders (Fashion-MNIST, KMNIST, EMNIST): ``*train*images*`` and ``*(t10k|test)*images*``."""
+
+    def one(*words: str) -> Path | None:
+        hits = [p for p in sorted(folder.iterdir()) if p.is_file() and all(w in p.name.lower() for w in words)]
+        return hits[0] if hits else None
+
+    train, test = one("train", "images"), one("t10k", "images") or one("test", "images")
+    if train is None or test is None:
+        return None
+    images, held_out = read_images(train), read_images(test)
+    if images.shape[1:] != held_out.shape[1:]:
+        raise InputError(f"{folder}: training images are {size_words(images)}, test images {size_words(held_out)}")
+    labels = {}
+    cut = len(images) - min(VALIDATION, len(images) // 10)
+    paths = one("train", "labels"), one("t10k", "labels") or one("test", "labels")
+    if paths[0] and paths[1]:
+        first, second = read_idx(paths[0]), read_idx(paths[1])
+        if (first.shape, second.shape) != ((len(images),), (len(held_out),)):
+            raise InputError(f"{folder}: the label files do not have one label for each image")
+        labels = {"train": first[:cut], "validation": first[cut:], "test": second}
+    return Dataset(folder.name, images[:cut], images[cut:], held_out, labels)
+
+
+def load(name: str = "auto") -> Dataset:
+    """A data set by name: ``auto`` (MNIST, else ``rendered`` with a notice), ``mnist``, ``rendered``, or a path.
+
+    A path may be a folder with an IDX pair, a folder of pictures, an IDX file, ``.npy`` or ``.npz``. Without a test
+    split of its own, the last tenth is the test split and the tenth before it is validation. Raises InputError.
+    """
+    if name == "auto":
+        try:
+            return mnist()
+        except InputError as error:
+            print(f"inkfill: no MNIST: {error}\ninkfill: USING THE BUILT-IN 'rendered' DIGITS INSTEAD", file=sys.stderr)
+            return rendered()
+    if name == "mnist":
+        return mnist()
+    if name == "rendered":
+        return rendered()
+    path = Path(name)
+    if not path.exists():
+        raise InputError(f"unknown data {name!r}: give auto, mnist, rendered, or the path of a file or folder")
+    dataset = _idx_folder(path) if path.is_dir() else None
+    if dataset is None:
+        images = read_images(path)
+        if len(images) < 10:
+            raise InputError(f"{path}: {len(images)} images; at least 10 are needed to hold some out")
+        tenth = len(images) // 10
+        order = np.random.Generator(np.random.Philox(0)).permutation(len(images))
+        images = images[order]
+        splits = images[: -2 * tenth], images[-2 * tenth : -tenth], images[-tenth:]
+        dataset = Dataset(path.stem, *splits, {})
+    check_size(dataset.train, str(path))
+    return dataset

@@ -1,0 +1,229 @@
+"""Files to arrays: IDX, numpy, pictures, folders of pictures. One reader each.
+
+Whatever a file says of itself is checked before memory is taken for it, and never more than ``MAX_BYTES`` is unpacked.
+Pictures are opened by a fixed list of formats, whatever their name says, so that none can start another program.
+"""
+
+import gzip
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inkfill.data.images import MAX_SIDE, Images, as_images, size_words
+from inkfill.errors import InputError
+
+MAX_BYTES = 2**30  # the largest array that is unpacked from a compressed file or read into memory
+MOST_DENSE = 1100  # bytes that one byte of a gzip file can stand for, and a little more
+PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm"}
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # of 8 bits, and convertible to RGBA without a loss
+BROKEN = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    SyntaxError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in words."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+# ---- IDX -------------------------------------------------------------------------------------------------------------
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """Read an IDX file of unsigned bytes, gzipped or not.
+
+    Checks the magic number, the dimensions and the exact length before anything large is allocated, and never
+    unpacks more bytes than the header announces. Raises InputError.
+    """
+    try:
+        with path.open("rb") as raw:
+            zipped = raw.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if zipped else path.open("rb") as file:
+            shape = _idx_shape(path, file)
+            count = int(np.prod([int(n) for n in shape], dtype=object))
+            size = path.stat().st_size
+            if size * (MOST_DENSE if zipped else 1) < count:
+                raise InputError(f"{path}: cut off, {size} bytes where {count} are announced: fetch it again")
+            body = file.read(count)
+            if len(body) < count:
+                raise InputError(f"{path}: cut off, {len(body)} of {count} bytes: fetch it again")
+            if file.read(1):
+                raise InputError(f"{path}: longer than its header says, {shape}: not a proper IDX file")
+    except InputError:
+        raise
+    except BROKEN as error:
+        raise InputError(f"{path}: cannot be read ({reason(error)})") from None
+    return np.frombuffer(body, np.uint8).reshape(shape)
+
+
+def _idx_shape(path: Path, file: IO[bytes] | gzip.GzipFile) -> tuple[int, ...]:
+    head = file.read(4)
+    if len(head) < 4 or head[:2] != b"\0\0":
+        raise InputError(f"{path}: not an IDX file (it starts with {head!r})")
+    if head[2] != 0x08:
+        raise InputError(f"{path}: IDX type 0x{head[2]:02x}; only unsigned bytes (0x08) are images or labels")
+    if head[3] not in (1, 3):
+        raise InputError(f"{path}: {head[3]} dimensions; images have 3, labels 1")
+    sizes = file.read(4 * head[3])
+    if len(sizes) < 4 * head[3]:
+        raise InputError(f"{path}: cut off in its header: fetch it again")
+    shape = struct.unpack(f">{head[3]}I", sizes)
+    count = int(np.prod([int(n) for n in shape], dtype=object))
+    if count == 0:
+        raise InputError(f"{path}: empty, its shape is {shape}")
+    if count > MAX_BYTES or max(shape[1:], default=0) > MAX_SIDE:
+        raise InputError(f"{path}: announces shape {shape}, more than inkfill reads")
+    return shape
+
+
+# ---- numpy -----------------------------------------------------------------------------------------------------------
+
+
+def read_array(path: Path) -> NDArray[np.generic]:
+    """One array from ``.npy`` (mapped, not read) or ``.npz`` (its ``images``, or its first array); never a pickle.
+
+    Raises InputError.
+    """
+    try:
+        if path.suffix.lower() == ".npz":
+            return _read_npz(path)
+        loaded = np.load(path, allow_pickle=False, mmap_mode="r")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except InputError:
+        raise
+    except BROKEN as error:
+        raise InputError(f"{path}: not a readable numpy file ({reason(error)})") from None
+    if not isinstance(loaded, np.ndarray):
+        raise InputError(f"{path}: an archive that is not named .npz: rename it")
+    return loaded
+
+
+def _read_npz(path: Path) -> NDArray[np.generic]:
+    with zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        chosen = next((n for n in ("images", "x_train", "x", "arr_0") if n in names), names[0] if names else None)
+        if chosen is None:
+            raise InputError(f"{path}: holds no array")
+        info = archive.infolist()[names.index(chosen)]
+        if info.file_size > MAX_BYTES:
+            raise InputError(
+                f"{path}: its array {chosen!r} unpacks to {info.file_size:,} bytes, more than inkfill reads"
+            )
+        with archive.open(info) as file:
+            shape, _, dtype = _npy_header(file)
+            if int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize > info.file_size:
+                raise InputError(f"{path}: its array {chosen!r} announces {shape}, more than the file holds")
+        with archive.open(info) as file:
+            loaded: NDArray[np.generic] = np.lib.format.read_array(file, allow_pickle=False)
+            return loaded
+
+
+def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(file)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"version {version} of the format")
+    return readers[version](file)
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+def read_picture(path: Path) -> Images:
+    """One grey picture, uint8 ``[H, W]``. Raises InputError for colour, real transparency, 16 bit or a broken file.
+
+    Nothing is converted silently: pixels that are known must come back bit for bit. The size is checked before
+    anything is decoded.
+    """
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as picture:
+            if max(picture.size) > MAX_SIDE:
+                raise InputError(f"{path}: {picture.width}x{picture.height} is larger than {MAX_SIDE} pixels a side")
+            if picture.mode.startswith(("I", "F")):
+                raise InputError(f"{path}: more than 8 bits a pixel ({picture.mode}): convert it to 8-bit grey first")
+            if picture.mode not in MODES:
+                raise InputError(f"{path}: its colours are {picture.mode}: convert it to 8-bit grey first")
+            picture.load()
+            if picture.mode in ("1", "L") and "transparency" not in picture.info:
+                return np.array(picture.convert("L"))
+            rgba = np.array(picture.convert("RGBA"))
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (*BROKEN, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: not a readable picture ({reason(error)})") from None
+    if (rgba[..., 3] != 255).any():
+        raise InputError(f"{path}: has transparent pixels: flatten it to 8-bit grey first")
+    if (rgba[..., :1] != rgba[..., 1:3]).any():
+        raise InputError(f"{path}: is in colour: convert it to 8-bit grey first")
+    return rgba[..., 0].copy()
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures of a folder, in the order in which ``read_images`` gives them; hidden files are none.
+
+    Raises InputError.
+    """
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith("."))
+    if not files:
+        raise InputError(f"{folder}: no pictures in this folder")
+    check_names(files)
+    return files
+
+
+def check_names(files: Sequence[Path]) -> None:
+    """Raise InputError where two pictures have one name: what is made of them needs two."""
+    stems = [file.stem for file in files]
+    for file in files:
+        if stems.count(file.stem) > 1:
+            raise InputError(f"{file}: two pictures are called {file.stem}: what is made of them needs two names")
+
+
+def read_pictures(files: Sequence[Path]) -> Images:
+    """Pictures of one size, uint8 ``[N, H, W]``. Raises InputError."""
+    pictures = [read_picture(file) for file in files]
+    for file, picture in zip(files, pictures, strict=True):
+        if picture.shape != pictures[0].shape:
+            raise InputError(
+                f"{file}: {size_words(picture)}, but {files[0].name} is {size_words(pictures[0])}: use one size"
+            )
+    return np.stack(pictures)
+
+
+def read_images(path: Path) -> Images:
+    """Images from ``.npy``, ``.npz``, an IDX file (``.gz`` too), one picture or a folder of pictures of one size.
+
+    uint8 ``[N, H, W]``. Raises InputError.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    if path.is_dir():
+        return read_pictures(picture_files(path))
+    if path.suffix.lower() in (".npy", ".npz"):
+        return as_images(read_array(path), str(path))
+    if path.suffix.lower() in PICTURES:
+        return read_picture(path)[None]
+    array = read_idx(path)
+    if array.ndim != 3:
+        raise InputError(f"{path}: an IDX file of labels, not of images")
+    return array

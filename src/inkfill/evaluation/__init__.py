@@ -1,0 +1,1 @@
+"""Measuring: completions of held-out images, scores, references, and posteriors in closed form."""

@@ -1,0 +1,157 @@
+"""An evaluation from start to end: which cells, their completions, their scores, and what they were measured on."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inkfill import defaults
+from inkfill.checkpoint import file_hash, write_json
+from inkfill.data import Dataset, Images
+from inkfill.data.images import array_hash
+from inkfill.errors import InputError
+from inkfill.evaluation.cells import Cell, Completed, complete, kept, machine
+from inkfill.evaluation.references import REFERENCES
+from inkfill.evaluation.scores import Judges, score
+from inkfill.model import Model
+from inkfill.training.processes import ALONE, Processes
+
+Progress = Callable[[int], object]
+Bar = Callable[[int, str], AbstractContextManager[Progress]]  # of a total and a title: what is told of each part
+
+
+def no_bar(total: int, title: str) -> AbstractContextManager[Progress]:
+    """A progress bar that is none."""
+    return nullcontext(lambda part: None)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A cell with its completions and its row of scores."""
+
+    cell: Cell
+    done: Completed
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All results, and what they were measured on."""
+
+    images: Images
+    results: list[Result]
+    about: dict[str, Any]  # provenance, as results.json has it
+    said: str  # the same in a line
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The table."""
+        return [result.row for result in self.results]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the rows have scores of labels."""
+        return bool(self.rows) and "vote" in self.rows[0]
+
+    def write(self, path: Path) -> None:
+        """Write ``results.json``."""
+        write_json(path, {**self.about, "rows": self.rows})
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What completes, with the files that it came from, for provenance."""
+
+    model: Model
+    checkpoint: Path
+    regression: Model | None = None
+    regression_checkpoint: Path | None = None
+
+    def about(self, cell: Cell, dataset: Dataset) -> dict[str, str]:
+        """What the completions of a cell are made from, besides the images."""
+        if cell.method in REFERENCES:
+            return {"train": dataset.fingerprint}
+        path = self.regression_checkpoint if cell.method == "regression" else self.checkpoint
+        return {"weights": file_hash(path) if path else "", "dtype": str(self.model.dtype)}
+
+
+def plan(
+    specs: Sequence[str],
+    methods: Sequence[str],
+    steps: Sequence[int],
+    samples: int = defaults.SAMPLES,
+    seed: int = 0,
+    sampler: str = defaults.SAMPLER,
+    settings: Mapping[str, float] | None = None,
+) -> list[Cell]:
+    """Every mask by every method by every number of steps, once each. References have no steps and no settings.
+
+    Raises InputError for a mask, a method or a setting that there is not.
+    """
+    plain = (*REFERENCES, "regression")
+    cells = []
+    for spec in dict.fromkeys(specs):
+        for name in dict.fromkeys(methods):
+            for count in (1,) if name in plain else dict.fromkeys(steps):
+                of_method = {} if name in plain else dict(settings or {})
+                cells.append(Cell(spec, name, count, samples, seed, sampler, of_method))
+                cells[-1].check()
+    return cells
+
+
+def run(
+    networks: Networks,
+    dataset: Dataset,
+    split: str,
+    count: int,
+    cells: Sequence[Cell],
+    out: Path | None = None,
+    fresh: bool = False,
+    group: Processes = ALONE,
+    bar: Bar = no_bar,
+) -> Evaluation | None:
+    """Complete and score every cell on the first ``count`` images of a split; None but for the first process.
+
+    With ``out``, completions are kept there, and found again; ``fresh`` forgets earlier ones. Raises InputError.
+    """
+    if networks.regression is None and any(cell.method == "regression" for cell in cells):
+        raise InputError("the method regression needs --regression FILE (inkfill train --objective regression)")
+    images, labels = dataset.split(split)[:count], dataset.labels.get(split)
+    labels = labels[:count] if labels is not None else None
+    if out and fresh and group.first:
+        shutil.rmtree(out / "cells", ignore_errors=True)
+    judges = Judges.of(dataset) if group.first and labels is not None else None
+    data_hash, results = array_hash(images), []
+    for i, cell in enumerate(cells):
+        about = {"data": data_hash, **networks.about(cell, dataset)}
+        title = f"{i + 1}/{len(cells)} {cell.mask} {cell.method}"
+        with bar(len(images) * cell.samples // group.world, title) as progress:
+
+            def completed(cell: Cell = cell, progress: Progress = progress) -> Completed:
+                return complete(networks.model, images, cell, dataset.train, networks.regression, group, progress)
+
+            done = kept(out, cell, about, completed, group) if out else completed()
+        if group.first:
+            results.append(Result(cell, done, score(images, done, cell, labels, judges)))
+    return _evaluation(networks, dataset, split, images, results) if group.first else None
+
+
+def _evaluation(networks: Networks, dataset: Dataset, split: str, images: Images, results: list[Result]) -> Evaluation:
+    cell = results[0].cell
+    about = {
+        "inkfill": defaults.VERSION,
+        "data": dataset.name,
+        "data_hash": array_hash(images),
+        "split": split,
+        "checkpoint": networks.checkpoint.name,
+        "checkpoint_hash": file_hash(networks.checkpoint),
+        "regression_hash": file_hash(networks.regression_checkpoint) if networks.regression_checkpoint else None,
+        "machine": machine(networks.model),
+    }
+    said = (
+        f"{dataset.name}, {split} split, {len(images)} images, K = {cell.samples}, seed {cell.seed}, "
+        f"sampler {cell.sampler}"
+    )
+    return Evaluation(images, results, about, said)

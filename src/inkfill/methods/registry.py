@@ -1,0 +1,102 @@
+"""The methods by name, with what to know before choosing one. A new method is a function and a line here."""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from numbers import Real
+from typing import Any
+
+from torch import Tensor
+
+from inkfill.errors import InputError
+from inkfill.methods.chains import dps, repaint, repaint_path, replacement
+from inkfill.methods.guided import conditional, ddnm, pigdm
+from inkfill.methods.particles import mcgdiff, tds
+
+Settings = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Method:
+    """An inpainting method: a function of a task and of its settings, which are keyword arguments with defaults."""
+
+    run: Callable[..., Tensor]
+    paper: str = "your own"
+    exact: str = ""  # when it draws from the posterior
+    gradient: bool = False  # whether it runs backward passes through the denoiser
+    conditional: bool = False  # whether it needs a prior that can be told what is known
+    cost: Callable[[int, Settings], int] = lambda steps, settings: steps  # network evaluations per completion
+
+    def defaults(self) -> dict[str, float]:
+        """The settings and their values where none are given."""
+        parameters = list(inspect.signature(self.run).parameters.values())[1:]
+        return {p.name: p.default for p in parameters if isinstance(p.default, (int, float))}
+
+    def settings(self, given: Settings | None = None) -> dict[str, float]:
+        """All settings, of which some are given. Raises InputError for one that there is not, or that cannot be."""
+        found = self.defaults()
+        for name, value in (given or {}).items():
+            if name not in found:
+                has = f"its settings are {', '.join(found)}" if found else "this method has none"
+                raise InputError(f"unknown setting {name!r}: {has}")
+            whole = isinstance(found[name], int)
+            if (
+                not isinstance(value, Real)
+                or not math.isfinite(value)
+                or value < whole
+                or (whole and value != int(value))
+            ):
+                kind = "a whole number from 1" if whole else "a number from 0"
+                raise InputError(f"the setting {name} must be {kind} on, not {value!r}")
+            found[name] = int(value) if whole else float(value)
+        return found
+
+    def evaluations(self, steps: int, given: Settings | None = None) -> int:
+        """Network evaluations per completion."""
+        return self.cost(steps, self.settings(given))
+
+    def particles(self, given: Settings | None = None) -> int:
+        """States that go through the network together for one completion."""
+        return int(self.settings(given).get("particles", 1))
+
+    def steps_for(self, evaluations: int, given: Settings | None = None) -> int:
+        """The most steps that cost at most so many network evaluations a completion; at least one."""
+        return max(n for n in range(1, evaluations + 1) if n == 1 or self.evaluations(n, given) <= evaluations)
+
+
+def _path_length(steps: int, settings: Settings) -> int:
+    path = repaint_path(steps, int(settings["jump"]), int(settings["repeats"]))
+    return sum(following < index for index, following in pairwise(path))
+
+
+def _each_particle(steps: int, settings: Settings) -> int:
+    return steps * int(settings["particles"])
+
+
+GROW = "steps and particles grow"
+METHODS = {
+    "conditional": Method(conditional, "this network, trained on masks", "steps grow", conditional=True),
+    "replacement": Method(replacement, "Song et al. 2021, arXiv 2011.13456", "never"),
+    "repaint": Method(repaint, "Lugmayr et al. 2022, arXiv 2201.09865", "never", cost=_path_length),
+    "ddnm": Method(ddnm, "Wang et al. 2022, arXiv 2212.00490", "never"),
+    "dps": Method(dps, "Chung et al. 2022, arXiv 2209.14687", "never", gradient=True),
+    "pigdm": Method(pigdm, "Song et al. 2023, OpenReview 9_gsMA8MRKQ", "one isotropic Gaussian", gradient=True),
+    "mcgdiff": Method(mcgdiff, "Cardoso et al. 2023, arXiv 2308.07983", GROW, cost=_each_particle),
+    "tds": Method(tds, "Wu et al. 2023, arXiv 2306.17775", GROW, gradient=True, cost=_each_particle),
+}
+
+
+def find_method(method: str | Callable[..., Any], prior_is_conditional: bool = True) -> Method:
+    """A method by name, or from a function of a task. Raises InputError for one that there is not, or cannot run."""
+    if callable(method):
+        return Method(method)
+    runs = [name for name, each in METHODS.items() if prior_is_conditional or not each.conditional]
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r}: choose one of {', '.join(runs)}")
+    if method not in runs:
+        raise InputError(
+            f"the method {method} needs a conditional denoiser, which this prior lacks: choose one of {', '.join(runs)}"
+        )
+    return METHODS[method]

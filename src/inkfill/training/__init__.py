@@ -1,0 +1,1 @@
+"""Training: settings, objectives, one step, and runs that can be killed and resumed."""

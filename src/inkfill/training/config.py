@@ -1,0 +1,77 @@
+"""Every setting of a training."""
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from inkfill import defaults
+from inkfill.data import masks
+from inkfill.errors import InputError
+from inkfill.rng import check_seed
+from inkfill.schedule import Schedule
+from inkfill.unet import UNetConfig
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A run is its settings: two runs with the same ones end in the same weights, unless the clock ends them."""
+
+    data: str = "auto"  # data set: auto, mnist, rendered, or a path
+    masks: str = "training"  # mask mixture, as a spec
+    steps: int = 14_000  # optimiser steps
+    minutes: float = 0.0  # above 0 the clock decides when a run ends, and not the number of steps
+    batch_size: int = 64  # images per step, over all processes
+    muon_rate: float = 0.02  # Muon (matrices and convolutions inside the network), at the top of its curve; 0: AdamW
+    learning_rate: float = 3e-3  # AdamW (everything else), at the top of its curve
+    warmup: int = 200  # steps of linear warm-up, before the cosine decay to zero
+    weight_decay: float = 0.01  # of both, decoupled
+    objective: str = "v"  # what a step minimises: see objectives.py
+    clip: float = 1.0  # largest norm of the gradient
+    ema: float = 0.9995  # decay of the running mean of the weights, once it is warm
+    schedule: str = "cosine"  # noise schedule
+    T: int = 1000  # noise levels
+    dtype: str = ""  # the network computes in bfloat16 or float32; "" is the faster here. Weights and loss are float32
+    seed: int = 0  # of everything random
+    start: str = ""  # checkpoint to start from, "shipped" or a path: its weights, its shape and its noise levels
+    unet: UNetConfig = field(default_factory=UNetConfig)
+
+    def check(self) -> None:
+        """Raise InputError, in one line, for a setting that cannot work."""
+        for name, low, high in (
+            ("steps", 1, 10**8),
+            ("minutes", 0, 10**6),
+            ("batch_size", 1, 2**16),
+            ("learning_rate", 1e-8, 1.0),
+            ("muon_rate", 0.0, 1.0),
+            ("warmup", 0, 10**8),
+            ("clip", 1e-6, 1e6),
+            ("ema", 0.0, 1.0),
+            ("T", 2, 10**6),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"{name} must be from {low:g} to {high:g}, not {value:g}")
+        for name, value, known in (
+            ("objective", self.objective, defaults.OBJECTIVES),
+            ("dtype", self.dtype, ("", *defaults.DTYPES)),
+        ):
+            if value not in known:
+                raise InputError(f"unknown {name} {value!r}: choose {' or '.join(filter(None, known))}")
+        check_seed(self.seed)
+        masks.parse(self.masks)
+        Schedule.named(self.schedule, self.T)
+
+    def rate(self, step: int, share: float) -> float:
+        """Share of the top learning rates: linear warm-up by steps, then a cosine to zero by the share of the run."""
+        warm = min(1.0, (step + 1) / (self.warmup + 1))
+        return warm * (0.5 + 0.5 * math.cos(math.pi * share))
+
+    @classmethod
+    def read(cls, settings: Any) -> "TrainConfig":
+        """Read back what ``asdict`` gave, from JSON. Raises InputError for what is no such table."""
+        if not isinstance(settings, dict) or not {*settings} <= {f.name for f in fields(cls)}:
+            raise InputError("these are no settings of this version of inkfill train")
+        for f in fields(cls):
+            if f.name in settings and not isinstance(settings[f.name], (type(f.default), int, dict)):
+                raise InputError(f"the setting {f.name} is {settings[f.name]!r}")
+        return cls(**{**settings, "unet": UNetConfig.read(settings.get("unet", {}))})

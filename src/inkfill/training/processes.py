@@ -1,0 +1,118 @@
+"""Several processes on one job: what torchrun starts, and what they tell each other."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from inkfill.errors import InputError
+
+PATIENCE = 300.0  # seconds that a process waits for another
+GRACE = 10.0  # seconds that it waits when it was asked to stop
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of the run (torchrun sets RANK and WORLD_SIZE)."""
+
+    rank: int
+    world: int
+    device: torch.device
+    asked_to_stop: Callable[[], bool] = lambda: False
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def slice(self, batch_size: int) -> slice:
+        """This process's rows of a global batch."""
+        share = batch_size // self.world
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def add_gradients(self, net: nn.Module) -> None:
+        """Sum gradients over processes, in one message."""
+        if self.world == 1:
+            return
+        gradients = [p.grad for p in net.parameters() if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in gradients])
+        self._sum(flat)
+        for gradient, summed in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+            gradient.copy_(summed.view_as(gradient))
+
+    def total(self, value: float) -> float:
+        """The sum of a number over processes, known to all of them."""
+        if self.world == 1:
+            return value
+        summed = torch.tensor(value, dtype=torch.float64, device=self.device)
+        self._sum(summed)
+        return float(summed)
+
+    def from_first(self, value: float) -> float:
+        """What the first process says, known to all of them."""
+        return self.total(value if self.first else 0.0)
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, known to all of them."""
+        if self.world == 1:
+            return [value]
+        values = [None] * self.world
+        with _one_line():
+            dist.all_gather_object(values, value)
+        return values
+
+    def _sum(self, tensor: Tensor) -> None:
+        """Add up over processes. It waits in Python, so that Ctrl-C is heard while another process hangs."""
+        with _one_line():
+            work = dist.all_reduce(tensor, async_op=True)
+            began = time.monotonic()
+            while not work.is_completed():
+                waited = time.monotonic() - began
+                if waited > (GRACE if self.asked_to_stop() else PATIENCE):
+                    raise InputError(f"another process of this run has not answered for {waited:.0f} seconds: stopped")
+                time.sleep(1e-4)
+            work.wait()
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # what torch raises where a connection breaks
+        raise InputError(
+            f"another process of this run has ended: stopped ({str(error).splitlines()[0][:80]})"
+        ) from None
+
+
+ALONE = Processes(0, 1, torch.device("cpu"))
+
+
+@contextmanager
+def processes(
+    device: torch.device | None = None, asked_to_stop: Callable[[], bool] = lambda: False
+) -> Iterator[Processes]:
+    """Join the processes that torchrun started, or be the only one.
+
+    On ``device``, or without one on a GPU each where there are any. ``asked_to_stop`` says whether Ctrl-C was pressed.
+    """
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if device is None:
+        cuda = torch.cuda.is_available()
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if world > 1:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(seconds=2 * PATIENCE))
+    try:
+        yield Processes(rank, world, device, asked_to_stop)
+    finally:
+        if world > 1:
+            dist.destroy_process_group()

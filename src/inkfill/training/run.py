@@ -1,0 +1,382 @@
+"""A training in a folder: data, the clock, saves, resumption, and the loop, which reads top to bottom.
+
+Everything random at step i (which images, which masks, which levels, which noise) comes from ``(seed, i)`` for the
+whole global batch, and each process takes its slice. So a killed run that is resumed, or the same run on another
+number of processes, sees exactly the same batches.
+"""
+
+import contextlib
+import json
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from inkfill import data
+from inkfill.checkpoint import (
+    SHIPPED,
+    UNFINISHED,
+    load_network,
+    load_state,
+    locked,
+    parse_json,
+    save_network,
+    save_state,
+    written_whole,
+)
+from inkfill.data import masks
+from inkfill.data.images import ValueRange
+from inkfill.errors import InputError
+from inkfill.model import DENOISING, Model, Recipe, find_dtype
+from inkfill.rng import stream
+from inkfill.schedule import Schedule
+from inkfill.training.config import TrainConfig
+from inkfill.training.objectives import OBJECTIVES, REPORTED, Batch, draw_batch
+from inkfill.training.processes import Processes, processes
+from inkfill.training.trainer import Trainer, optimisers
+from inkfill.unet import UNet
+
+DIVERGED = "the loss or the weights are not finite at step {}: lower --learning-rate (last save kept)"
+FEW = 500  # steps; completions of networks that made fewer are of no use (docs/speed.md)
+LOG_EVERY = 50  # steps
+
+OnValidation = Callable[[int, Model, data.Dataset], object]
+
+
+class Run:
+    """What stands between a trainer and its folder. ``state`` is that of a run to go on with. Raises InputError."""
+
+    def __init__(
+        self, config: TrainConfig, out: Path, dataset: data.Dataset, group: Processes, state: dict[str, Any] | None
+    ):
+        self.out, self.dataset, self.group = out, dataset, group
+        self.values = ValueRange(floor=data.black_floor(dataset.train))
+        config, net = _network(config, fresh=state is None)
+        self.config = config = replace(config, dtype=str(find_dtype(config.dtype or None, group.device))[6:])
+        self.schedule = Schedule.named(config.schedule, config.T)
+        self.spec = masks.parse(config.masks)
+        net = net.to(group.device)
+        dtype = find_dtype(config.dtype, group.device)
+        objective, both = OBJECTIVES[config.objective], optimisers(config, net)
+        self.trainer = Trainer(net, both, self.draw, objective, config.clip, config.ema, dtype, group)
+        self.seconds = 0.0  # spent in training so far, pauses between a stop and its resumption not counted
+        if state is not None:
+            self.trainer.restore(state)
+            self.seconds = float(state["seconds"])
+        self._looked = time.monotonic()
+
+    @property
+    def state_file(self) -> Path:
+        """For resuming."""
+        return self.out / "state.pt"
+
+    @property
+    def model_file(self) -> Path:
+        """For use: the running mean of the weights."""
+        return self.out / "model.safetensors"
+
+    @property
+    def metrics_file(self) -> Path:
+        """A line of JSON every so many steps."""
+        return self.out / "metrics.jsonl"
+
+    def draw(self, step: int) -> Batch:
+        """This process's share of the batch of a step."""
+        config, group = self.config, self.group
+        part, rng = group.slice(config.batch_size), stream(config.seed, "train", step)
+        return draw_batch(config, self.schedule, self.dataset.train, self.spec, rng, part, group.device, self.values)
+
+    def share(self) -> float:
+        """How much of the run is over: of its steps, or of its minutes by the first process's clock."""
+        now = time.monotonic()
+        self.seconds, self._looked = self.seconds + now - self._looked, now
+        if not self.config.minutes:
+            return self.trainer.done / self.config.steps
+        return self.group.from_first(min(1.0, self.seconds / (60 * self.config.minutes)))
+
+    def prepare(self, fresh: bool) -> None:
+        """Make the folder ready to go on with, or to start in."""
+        if fresh:
+            self.state_file.unlink(missing_ok=True)  # of a run that is written over
+        for unfinished in self.out.glob(f"{UNFINISHED}*"):  # a kill in the middle of a write
+            unfinished.unlink()
+        _cut_metrics(self.metrics_file, self.trainer.done)
+
+    def save(self) -> None:
+        """Write weights and state. Raises InputError, and writes nothing, where the weights are not finite."""
+        if not self.trainer.finite():
+            raise InputError(DIVERGED.format(self.trainer.done))
+        state = self.trainer.state()
+        settings = json.dumps(asdict(self.config))
+        save_network(self.model_file, self.trainer.ema, state["ema"], self.recipe().to_json())  # type: ignore[arg-type]
+        save_state(
+            self.state_file, {**state, "config": settings, "data": self.dataset.fingerprint, "seconds": self.seconds}
+        )
+
+    def recipe(self) -> Recipe:
+        """What the weights are at this moment."""
+        config, train = self.config, self.dataset.train
+        named = {f.name for f in fields(Recipe)}
+        return Recipe(
+            schedule=config.schedule,
+            T=config.T,
+            channels=config.unet.channels,
+            image_size=(train.shape[1], train.shape[2]),
+            value_range=(self.values.low, self.values.high),
+            floor=self.values.floor,
+            black=float((train == self.values.low).mean()),
+            objective=config.objective,
+            trained_on=self.dataset.name,
+            data_hash=self.dataset.fingerprint,
+            step=self.trainer.done,
+            batch_size=config.batch_size,
+            training={name: value for name, value in asdict(config).items() if name not in named},
+        )
+
+    def model(self) -> Model:
+        """The running mean of the weights, ready for use."""
+        return Model(self.trainer.ema, self.recipe(), self.group.device, self.trainer.dtype)  # type: ignore[arg-type]
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append a line to the metrics."""
+        with self.metrics_file.open("a") as file:
+            file.write(json.dumps({"step": self.trainer.done, **row}) + "\n")
+
+    def validate(self) -> dict[str, float]:
+        """Losses on held-out images, logged."""
+        found = validation_losses(self.trainer.ema, self.config, self.dataset.validation, self.trainer.dtype)
+        self.log(found)
+        return found
+
+
+def _network(config: TrainConfig, fresh: bool) -> tuple[TrainConfig, UNet]:
+    """The network that a run begins with; one that starts from a checkpoint takes its shape and noise levels too."""
+    if not (config.start and fresh):
+        return config, UNet(config.unet, config.seed)
+    net, found = load_network(SHIPPED if config.start == "shipped" else Path(config.start))
+    recipe = Recipe.read(found)
+    return replace(config, unet=net.config, schedule=recipe.schedule, T=recipe.T), net.requires_grad_(True)
+
+
+def validation_losses(
+    net: nn.Module, config: TrainConfig, images: data.Images, dtype: torch.dtype = torch.float32
+) -> dict[str, float]:
+    """Error on held-out images (of the noise, or of the regression), all and by tenths of the levels.
+
+    The same draws at every call.
+    """
+    spec, schedule = masks.parse(config.masks), Schedule.named(config.schedule, config.T)
+    device = next(net.parameters()).device
+    fixed = replace(config, batch_size=250)
+    errors, counts = torch.zeros(10), torch.zeros(10)
+    net.eval()
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+        for part in range(8):
+            batch = draw_batch(fixed, schedule, images, spec, stream(0, "validation", part), device=device)
+            rows = REPORTED[config.objective](net, batch).sum((1, 2, 3)).cpu()
+            tenth = (batch.t - 1) * 10 // schedule.T
+            errors.index_add_(0, tenth, rows)
+            counts.index_add_(0, tenth, batch.mask.expand_as(batch.x0).sum((1, 2, 3)).float().cpu())
+    losses = {f"validation_{i}": float(errors[i] / counts[i].clamp(min=1)) for i in range(10)}
+    return {"validation": float(errors.sum() / counts.sum().clamp(min=1)), **losses}
+
+
+# ---- the loop --------------------------------------------------------------------------------------------------------
+
+
+def train(
+    config: TrainConfig,
+    out: Path,
+    resume: bool = False,
+    overwrite: bool = False,
+    save_seconds: float = 60.0,
+    validate_every: int = 1000,
+    quiet: bool = False,
+    on_validation: OnValidation | None = None,
+) -> bool:
+    """Train into the folder ``out``; True when the run is finished, False when it was asked to stop before.
+
+    ``resume`` goes on from the last save and takes every setting from there; without ``overwrite`` a folder that holds
+    a run or a model is refused. ``out`` gets ``model.safetensors`` (the EMA weights, for use), ``state.pt`` (for
+    resuming) and ``metrics.jsonl``. ``on_validation(step, model, dataset)`` is called after every validation, by one
+    process. Raises InputError.
+    """
+    stop = StopRequest()
+    with ExitStack() as stack:
+        group = stack.enter_context(processes(asked_to_stop=stop.asked))
+        say = _say if group.first and not quiet else lambda text: None
+        if group.first:
+            _check_folder(out, resume, overwrite)
+            stack.enter_context(locked(out, "train"))
+        config, state = _resumed(out) if resume else (config, None)
+        config.check()
+        say(f"training {'for ' + _minutes(config) if config.minutes else f'{config.steps:,} steps'} into {out}")
+        run = _prepared(config, out, group, state)
+        count = sum(p.numel() for p in run.trainer.net.parameters())
+        size = (
+            f"{len(run.dataset.train):,} images; {count / 1e6:.2f} M parameters; {run.config.dtype} on {group.device}"
+        )
+        say(f"data {run.dataset.name}: {size}")
+        stack.enter_context(stop.listening())
+        bar = stack.enter_context(
+            tqdm(
+                total=None if config.minutes else config.steps,
+                initial=run.trainer.done,
+                unit="step",
+                disable=not group.first or quiet,
+                dynamic_ncols=True,
+            )
+        )
+        finished = _loop(run, stop, bar, save_seconds, validate_every, on_validation)
+    done = run.trainer.done
+    if not finished:
+        say(f"stopped at step {done:,}; go on with: inkfill train --out {out} --resume")
+    else:
+        say(f"finished: {run.model_file}")
+    if finished and done < FEW:
+        say(f"only {done:,} steps were made, which is too few to be of use: train for longer")
+    return finished
+
+
+def _loop(
+    run: Run,
+    stop: "StopRequest",
+    bar: Any,
+    save_seconds: float,
+    validate_every: int,
+    on_validation: OnValidation | None,
+) -> bool:
+    """Step until the run is over (True) or asked to stop (False); log, validate and save on the way."""
+    trainer, group = run.trainer, run.group
+    losses: list[Tensor] = []
+    began = saved = time.monotonic()
+    first, share = trainer.done, run.share()
+    while share < 1:
+        rate = run.config.rate(trainer.done, share)
+        losses.append(trainer.step(rate))
+        bar.update()
+        share, done = run.share(), trainer.done
+        last = share >= 1
+        if done % LOG_EVERY == 0 or last:
+            loss = group.total(float(torch.stack(losses).mean()))
+            if not math.isfinite(loss):
+                raise InputError(DIVERGED.format(done))
+            speed = (done - first) * run.config.batch_size / (time.monotonic() - began)
+            bar.set_postfix_str(f"{share:.0%}, loss {loss:.4f}, {speed:.0f} images/s")
+            if group.first:
+                run.log({"loss": loss, "rate": rate, "images_per_s": speed, "seconds": run.seconds})
+            losses = []
+        if group.first and (done % validate_every == 0 or last):
+            found = run.validate()
+            bar.write(f"step {done}: validation loss {found['validation']:.5f}", file=sys.stderr)
+            if on_validation and run.config.objective in DENOISING:
+                on_validation(done, run.model(), run.dataset)
+        # Processes ask each other now and then, so that all leave the loop at the same step.
+        stopped = (group.world == 1 or done % 10 == 0) and group.total(stop.asked()) > 0
+        if group.first and (stopped or last or time.monotonic() - saved > save_seconds):
+            run.save()
+            saved = time.monotonic()
+        if stopped and not last:
+            return False
+    return True
+
+
+class StopRequest:
+    """Whether Ctrl-C or SIGTERM asked a run to stop; heard inside ``listening``, and acted upon after the step."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def asked(self) -> bool:
+        """Whether it was."""
+        return self._asked
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Catch the signals here, where the run can save; elsewhere they end the process at once, as ever."""
+        if threading.current_thread() is not threading.main_thread():  # only the main thread can be signalled
+            yield
+            return
+        caught = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(number, self._note) for number in caught]
+        try:
+            yield
+        finally:
+            for number, handler in zip(caught, before, strict=True):
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        self._asked = True
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # a closed standard output is no reason to lose a run
+        print(text, flush=True)
+
+
+def _minutes(config: TrainConfig) -> str:
+    return f"{config.minutes:g} minute{'s' if config.minutes != 1 else ''} by the clock"
+
+
+def _check_folder(out: Path, resume: bool, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file: name a folder for the run")
+    held = [name for name in ("state.pt", "model.safetensors") if (out / name).exists()]
+    if resume and "state.pt" not in held:
+        raise InputError(f"{out}: nothing to resume, {out / 'state.pt'} does not exist: start without --resume")
+    if held and not resume and not overwrite:
+        go_on = "--resume to go on, " if "state.pt" in held else ""
+        raise InputError(f"{out} holds {held[0]} already: give {go_on}--overwrite to start again, or another --out")
+
+
+def _resumed(out: Path) -> tuple[TrainConfig, dict[str, Any]]:
+    """Settings and state of the run in a folder. Raises InputError."""
+    path = out / "state.pt"
+    state = load_state(path)
+    try:
+        return TrainConfig.read(parse_json(state["config"], path)), state
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a state of this version of inkfill train ({error})") from None
+
+
+def _prepared(config: TrainConfig, out: Path, group: Processes, state: dict[str, Any] | None) -> Run:
+    """The run, with its data loaded and its folder ready. Raises InputError before anything is touched."""
+    if config.batch_size % group.world:
+        raise InputError(f"batch_size {config.batch_size} cannot be shared by {group.world} processes")
+    dataset = data.load(config.data)
+    if state is not None and state.get("data") != dataset.fingerprint:
+        raise InputError(f"{out}: was trained on other images than {config.data} holds now: not resumed")
+    height, width = dataset.train.shape[1:3]
+    masks.parse(config.masks).draw(1, height, width, stream(0), dataset.train[:1])  # says if it does not fit
+    try:
+        run = Run(config, out, dataset, group, state)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, InputError) or state is None:
+            raise
+        raise InputError(f"{out}: its state is not whole ({str(error).splitlines()[0][:80]})") from None
+    if group.first:
+        run.prepare(fresh=state is None)
+    return run
+
+
+def _cut_metrics(path: Path, step: int) -> None:
+    """Drop what a killed run logged after its last save (and a half-written last line)."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(errors="replace").splitlines():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+    with written_whole(path) as temporary:
+        temporary.write_text("".join(kept))
