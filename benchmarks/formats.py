@@ -7,64 +7,68 @@ makes them. Every way is timed once in each round, and rounds follow one another
 for all. Compiling needs a C++ compiler; its seconds are counted apart.
 """
 
-import argparse
-import json
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
+from statistics import median
 
 import torch
+from torch import nn
 
 import inkfill
+from common import Row, Work, alternate, command_line, new_trainer, repeated, show, timed
 from inkfill import data
-from inkfill.checkpoint import written_whole
+from inkfill.checkpoint import write_json
 from inkfill.inpainting import ROWS
-from speed import TrainingStep, seconds
+from inkfill.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
 class Way:
     """How the network is run."""
 
-    bfloat16: bool = True
+    dtype: str = "bfloat16"
     channels_last: bool = True
     threads: int = 2
     compiled: bool = False
-    autocast: bool = (
-        False  # bfloat16 by autocast from float32 weights, as in training, where inpainting has bfloat16 weights
-    )
+    autocast: bool = False  # bfloat16 by autocast from float32 weights, as in training; inpainting has bfloat16 weights
 
-    @contextmanager
-    def apply(self) -> Iterator[None]:
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
-            with ExitStack() as stack:
-                if not self.channels_last:
-                    stack.enter_context(mock.patch.object(torch, "channels_last", torch.contiguous_format))
-                yield
-        finally:
-            torch.set_num_threads(before)
+    def arrange(self, net: nn.Module) -> None:
+        """Put the weights, and the maps from the first layer on, into this memory format."""
+        if not self.channels_last:
+            net.to(memory_format=torch.contiguous_format)
+            for stem in (net.stem_noisy, net.stem_known):  # what the network makes channels-last before them
+                stem.register_forward_pre_hook(lambda layer, inputs: (inputs[0].contiguous(),))
+
+    def run(self, work: Work) -> Work:
+        """The work in this number of threads."""
+
+        def run() -> None:
+            before = torch.get_num_threads()
+            torch.set_num_threads(self.threads)
+            try:
+                work()
+            finally:
+                torch.set_num_threads(before)
+
+        return run
 
 
 WAYS = {
     "as shipped": Way(),
-    "float32": Way(bfloat16=False),
+    "float32": Way(dtype="float32"),
     "channels first": Way(channels_last=False),
-    "float32, channels first": Way(bfloat16=False, channels_last=False),
+    "float32, channels first": Way(dtype="float32", channels_last=False),
     "one thread": Way(threads=1),
-    "autocast from float32 weights": Way(autocast=True),
+    "autocast from float32 weights": Way(dtype="float32", autocast=True),
     "torch.compile": Way(compiled=True),
 }
 
 
-def evaluation(way: Way, rows: int) -> Callable[[], object]:
+def evaluation(way: Way, rows: int) -> Work:
     """One denoising of ``rows`` states."""
-    model = inkfill.load(dtype=torch.bfloat16 if way.bfloat16 and not way.autocast else torch.float32)
+    model = inkfill.load(dtype=way.dtype)
+    way.arrange(model.net)
     net = torch.compile(model.net) if way.compiled else model.net
     pixels, known = torch.zeros(rows, 1, 28, 28, dtype=model.dtype), torch.ones(rows, 1, 28, 28, dtype=model.dtype)
     x_t, level = torch.randn(rows, 1, 28, 28).to(model.dtype), torch.tensor([0.5])
@@ -77,53 +81,44 @@ def evaluation(way: Way, rows: int) -> Callable[[], object]:
     return work
 
 
-def passes(way: Way) -> Callable[[], object]:
+def passes(way: Way) -> Work:
     """Forward and backward of one batch."""
-    step = TrainingStep(data.load("rendered").train)
-    step.config = replace(step.config, bfloat16=way.bfloat16)
-    batch = step.draw(0)
+    trainer = new_trainer(TrainConfig(dtype=way.dtype), data.rendered(1000, 1, 1).train)
+    way.arrange(trainer.net)
+    batch = trainer.draw(0)
     if way.compiled:
-        step.net.compile()
-    return lambda: step.differentiate(batch)
+        trainer.net.compile()
+    return lambda: trainer.differentiate(batch)
+
+
+def compare(kind: str, build: Callable[[Way], Work], repeats: int, ways: dict[str, Way], rounds: int) -> list[Row]:
+    """Seconds of each way, and over those of the way shipped; those of the first call, which compiles, apart."""
+    works = {name: build(way) for name, way in ways.items()}
+    first = {name: timed(ways[name].run(work))[1] for name, work in works.items()}
+    times = alternate({name: ways[name].run(repeated(work, repeats)) for name, work in works.items()}, rounds)
+    rows = []
+    for name, each in times.items():
+        ratio = median(a / b for a, b in zip(each, times["as shipped"], strict=True))
+        row = {"work": kind, "way": name, "seconds": median(each) / repeats}
+        rows.append({**row, "ratio": ratio, "first": first[name]})
+        show(rows[-1])
+    return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, help="write the figures here too, as JSON")
     arguments = parser.parse_args()
-    kinds: dict[str, tuple[Callable[[Way], Callable[[], object]], int]] = {
-        f"{ROWS} evaluated": (lambda way: evaluation(way, ROWS), 5),
-        "1 evaluated": (lambda way: evaluation(way, 1), 50),
-        "64 trained": (passes, 3),
-    }
-    found: list[dict[str, float | str]] = []
-    for kind, (build, repeats) in kinds.items():
-        # Training always has float32 weights: autocast is how it gets bfloat16.
-        ways = {name: way for name, way in WAYS.items() if not (way.autocast and build is passes)}
-        works, first = {}, {}
-        for name, way in ways.items():
-            with way.apply():
-                works[name] = build(way)
-                first[name] = seconds(works[name])
-        times: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(arguments.rounds):
-            for name, way in ways.items():
-                with way.apply():
-                    work = works[name]
-                    work()  # in this number of threads
-                    began = time.perf_counter()
-                    for _ in range(repeats):
-                        work()
-                    times[name].append((time.perf_counter() - began) / repeats)
-        for name in ways:
-            took = statistics.median(times[name])
-            ratio = statistics.median(a / b for a, b in zip(times[name], times["as shipped"], strict=True))
-            found.append({"work": kind, "way": name, "seconds": took, "ratio": ratio, "first": first[name]})
-            print(f"{kind:14s} {name:32s} {1000 * took:8.2f} ms  {ratio:5.2f}  first {first[name]:5.1f} s", flush=True)
+    # Training always has float32 weights: autocast is how it gets bfloat16.
+    trained = {name: way for name, way in WAYS.items() if not way.autocast}
+    found = [
+        *compare(f"{ROWS} evaluated", lambda way: evaluation(way, ROWS), 5, WAYS, arguments.rounds),
+        *compare("1 evaluated", lambda way: evaluation(way, 1), 50, WAYS, arguments.rounds),
+        *compare("64 trained", passes, 3, trained, arguments.rounds),
+    ]
     if arguments.out:
-        with written_whole(arguments.out) as temporary:
-            temporary.write_text(json.dumps(found, indent=1))
+        write_json(arguments.out, found)
 
 
 if __name__ == "__main__":

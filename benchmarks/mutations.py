@@ -6,131 +6,92 @@ Each mutation is one replacement in a copy of the source; the tests that name th
 survives is a hole in the tests, and makes this script fail.
 """
 
-import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
+from common import command_line
+from inkfill.checkpoint import written_whole
+from inkfill.evaluation.tables import markdown
+
 ROOT = Path(__file__).parent.parent
-
-
-@dataclass(frozen=True)
-class Mutation:
-    what: str
-    file: str
-    before: str
-    after: str
-
-
-MUTATIONS = (
-    Mutation(
-        "replacement: the observation is noised to the level below",
-        "inpainting.py",
-        "x = torch.where(observation.known, schedule.q_sample(observation.pixels, t, task.noise()), x)",
-        "x = torch.where(observation.known, schedule.q_sample(observation.pixels, max(s, 1), task.noise()), x)",
-    ),
-    Mutation(
-        "replacement: known pixels are put in clean, not noised",
-        "inpainting.py",
-        "x = torch.where(observation.known, schedule.q_sample(observation.pixels, t, task.noise()), x)",
-        "x = torch.where(observation.known, observation.pixels, x)",
-    ),
-    Mutation(
-        "repaint: no noise on the way up",
-        "inpainting.py",
-        "x = schedule.renoise(x, t, s, task.noise())",
-        "x = schedule.renoise(x, t, s, torch.zeros_like(x))",
-    ),
-    Mutation(
-        "repaint: jumps start one level late",
-        "inpainting.py",
-        "range(1, steps - jump + 1, jump)",
-        "range(2, steps - jump + 1, jump)",
-    ),
-    Mutation(
-        "ddnm: the known pixels are not put into the prediction",
-        "inpainting.py",
-        "return torch.where(task.observation.known, task.observation.pixels, x0_hat)  # eq. 13, with A a mask",
-        "return x0_hat",
-    ),
-    Mutation(
-        "dps: one norm for the whole batch",
-        "inpainting.py",
-        "misfit.flatten(1).norm(dim=1).clamp(min=1e-8).view(-1, *[1] * (x.ndim - 1))",
-        "misfit.norm().clamp(min=1e-8)",
-    ),
-    Mutation(
-        "dps: up the gradient",
-        "inpainting.py",
-        "+ 2 * strength * pull / norm",
-        "- 2 * strength * pull / norm",
-    ),
-    Mutation(
-        "pigdm: the guidance without its factor (1 - alpha_bar) / sqrt(alpha_bar)",
-        "inpainting.py",
-        "return task.model.clip(x0_hat + (1 - a) / a**0.5 * pull)",
-        "return task.model.clip(x0_hat + pull)",
-    ),
-    Mutation(
-        "mcgdiff: weights without the potential of the level before",
-        "smc.py",
-        "return torch.where(known, after - before, 0.0).flatten(1).sum(1)",
-        "return torch.where(known, after, 0.0).flatten(1).sum(1)",
-    ),
-    Mutation(
-        "mcgdiff: the gain forgets the noise of the observation",
-        "smc.py",
-        "gain = v / (v + 1 - a_s)",
-        "gain = v / (v + 1)",
-    ),
-    Mutation(
-        "tds: the proposal is not paid for in the weights",
-        "smc.py",
-        "self.correction = owed.flatten(1).sum(1) - self.twist[ancestors]",
-        "self.correction = -self.twist[ancestors]",
-    ),
-    Mutation(
-        "tds: the twist without its normaliser",
-        "denoiser.py",
-        "log_p.detach() - known / 2 * math.log(2 * math.pi * variance), gradient",
-        "log_p.detach(), gradient",
-    ),
-    Mutation(
-        "filters: log-weights are not carried when nothing is resampled",
-        "smc.py",
-        "log_w = torch.where(tired[:, None], 0.0, log_w)",
-        "log_w = torch.zeros_like(log_w)",
-    ),
-    Mutation(
-        "filters: particles of one row are taken for another's",
-        "smc.py",
-        "ancestors = (rows + chosen).flatten()",
-        "ancestors = chosen.flatten()",
-    ),
-    Mutation(
-        "all: the ancestral step ends one level off",
-        "schedule.py",
-        "a_t, a_s = self.signal(t, x_t), self.signal(s, x_t)\n        sigma2",
-        "a_t, a_s = self.signal(t, x_t), self.signal(max(s - 1, 0), x_t)\n        sigma2",
-    ),
-    Mutation(
-        "all: known pixels come from the network",
-        "inpainting.py",
-        "flat[chunk] = np.where(mask[image], model.pixels(x0), images[image])",
-        "flat[chunk] = model.pixels(x0)",
-    ),
-    Mutation(
-        "all: noise depends on the place in the batch",
-        "inpainting.py",
-        "noise = SampleNoise(seed, first + image, sample, (1, h, w), model.device)",
-        "noise = SampleNoise(seed, np.arange(len(chunk)), sample, (1, h, w), model.device)",
-    ),
-)
+# As in a patch: the file, what is broken, the text that goes (it must stand there once) and the text that comes.
+MUTATIONS = """
+# methods/chains.py
+replacement: the observation is noised to the level below
+-x = torch.where(observation.known, schedule.q_sample(observation.pixels, t, task.noise()), x)
++x = torch.where(observation.known, schedule.q_sample(observation.pixels, max(s, 1), task.noise()), x)
+replacement: known pixels are put in clean, not noised
+-x = torch.where(observation.known, schedule.q_sample(observation.pixels, t, task.noise()), x)
++x = torch.where(observation.known, observation.pixels, x)
+repaint: no noise on the way up
+-x = schedule.renoise(x, t, s, task.noise())
++x = schedule.renoise(x, t, s, torch.zeros_like(x))
+repaint: jumps start one level late
+-range(1, steps - jump + 1, jump)
++range(2, steps - jump + 1, jump)
+dps: one norm for the whole batch
+-misfit(x0_hat).flatten(1).norm(dim=1).clamp(min=1e-8).view(-1, *[1] * (x.ndim - 1))
++misfit(x0_hat).norm().clamp(min=1e-8)
+dps: up the gradient
+-+ 2 * strength * gradient / norm
++- 2 * strength * gradient / norm
+# methods/guided.py
+ddnm: the known pixels are not put into the prediction
+-return torch.where(task.observation.known, task.observation.pixels, x0_hat)
++return x0_hat
+pigdm: the guidance without its factor (1 - alpha_bar) / sqrt(alpha_bar)
+-return task.clip(x0_hat + (1 - a) / a**0.5 * gradient)
++return task.clip(x0_hat + gradient)
+# methods/particles.py
+mcgdiff: weights without the potential of the level before
+-return torch.where(known, after - before, 0.0).flatten(1).sum(1)
++return torch.where(known, after, 0.0).flatten(1).sum(1)
+mcgdiff: the gain forgets the noise of the observation
+-gain = v / (v + 1 - a_s)
++gain = v / (v + 1)
+tds: the proposal is not paid for in the weights
+-self.correction = ratio.flatten(1).sum(1) - self.twist[ancestors]
++self.correction = -self.twist[ancestors]
+filters: log-weights are not carried when nothing is resampled
+-log_w = torch.where(degenerate[:, None], 0.0, log_w)
++log_w = torch.zeros_like(log_w)
+filters: particles of one row are taken for another's
+-ancestors = (rows + chosen).flatten()
++ancestors = chosen.flatten()
+# denoiser.py
+tds: the twist without its normaliser
+-log_p.detach() - known / 2 * math.log(2 * math.pi * variance), gradient
++log_p.detach(), gradient
+# schedule.py
+all: the ancestral step ends one level off
+-a_t, a_s = self.signal(t, x_t), self.signal(s, x_t)
+-        sigma2
++a_t, a_s = self.signal(t, x_t), self.signal(max(s - 1, 0), x_t)
++        sigma2
+# inpainting.py
+all: known pixels come from the network
+-flat[chunk] = np.where(hidden[image], found, pictures[image])
++flat[chunk] = found
+all: noise depends on the place in the batch
+-seed, first + image, sample,
++seed, np.arange(len(sample)), sample,
+"""
 TESTS = ("tests/test_schedule.py", "tests/test_methods.py", "tests/test_inpainting.py")
+
+
+def mutations() -> Iterator[tuple[str, str, str, str]]:
+    """The file, what is broken, the text that goes and the text that comes, of every mutation."""
+    for part in MUTATIONS.split("\n# ")[1:]:
+        file, _, body = part.partition("\n")
+        for what, *texts in re.findall(r"^(\w.*)\n((?:-.*\n)+)((?:\+.*\n)+)", body + "\n", re.MULTILINE):
+            before, after = (re.sub(r"^[-+]", "", text.rstrip("\n"), flags=re.MULTILINE) for text in texts)
+            yield file, what, before, after
 
 
 def run_tests(source: Path, about: str) -> tuple[bool, str]:
@@ -149,30 +110,25 @@ def run_tests(source: Path, about: str) -> tuple[bool, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--out", type=Path, help="write the table here, as Markdown")
-    out = parser.parse_args().out
-    rows, survived = [], 0
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder)
-        for mutation in MUTATIONS:
-            shutil.rmtree(source / "inkfill", ignore_errors=True)
-            shutil.copytree(ROOT / "src" / "inkfill", source / "inkfill")
-            path = source / "inkfill" / mutation.file
+    out, lines, survived = parser.parse_args().out, [], 0
+    for file, what, before, after in mutations():
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copytree(ROOT / "src" / "inkfill", Path(folder) / "inkfill")
+            path = Path(folder) / "inkfill" / file
             text = path.read_text()
-            if text.count(mutation.before) != 1:
-                sys.exit(f"{mutation.what}: its line stands {text.count(mutation.before)} times in {mutation.file}")
-            path.write_text(text.replace(mutation.before, mutation.after))
-            word = mutation.what.split(":")[0]
-            about = {"all": "", "filters": "mcgdiff or tds"}.get(word, word)
-            passed, first = run_tests(source, about)
-            survived += passed
-            rows.append((mutation.what, "**survived**" if passed else "caught", f"`{first}`" if first else ""))
-            print(f"{'SURVIVED' if passed else 'caught  '}  {mutation.what}  {first}", flush=True)
+            if text.count(before) != 1:
+                sys.exit(f"{what}: its text stands {text.count(before)} times in {file}")
+            path.write_text(text.replace(before, after))
+            word = what.split(":")[0]
+            passed, first = run_tests(Path(folder), {"all": "", "filters": "mcgdiff or tds"}.get(word, word))
+        survived += passed
+        lines.append([what, "**survived**" if passed else "caught", f"`{first}`" if first else ""])
+        print(f"{'SURVIVED' if passed else 'caught  '}  {what}  {first}", flush=True)
     if out:
-        lines = ["| mutation | result | first test that failed |", "| --- | --- | --- |"]
-        lines += [f"| {a} | {b} | {c} |" for a, b, c in rows]
-        out.write_text("\n".join(lines) + "\n")
+        with written_whole(out) as temporary:
+            temporary.write_text(markdown(["mutation", "result", "first test that failed"], lines, left=3) + "\n")
     sys.exit(survived > 0)
 
 

@@ -10,10 +10,11 @@ Squared error over the missing half, Adam 1e-4, batch 128, 30 epochs, float32. S
 noises the prediction again at the same level with fresh noise. Training can be stopped and goes on where it was.
 """
 
-import argparse
 import json
-import time
+import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +23,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from inkfill import data, evaluate
-from inkfill.checkpoint import load_state, read_weights, save_state, write_weights, written_whole
-from inkfill.denoiser import Observation
-from inkfill.inpainting import fit_mask
-from inkfill.rng import SampleNoise, stream
+from common import alternate, bar, command_line, show, timed
+from inkfill import data
+from inkfill.checkpoint import load_state, read_weights, save_state, shapes_of, write_json, write_weights
+from inkfill.data import masks
+from inkfill.denoiser import Denoiser, Observation
+from inkfill.evaluation.cells import Cell, Completed
+from inkfill.evaluation.scores import COLUMNS, score
+from inkfill.evaluation.tables import table
+from inkfill.inpainting import inpaint
+from inkfill.methods import Task
+from inkfill.rng import seeded, stream
 from inkfill.schedule import Schedule
+from inkfill.training.trainer import Trainer
 
 FORMAT = "inkfill-original-1"
 MASK, LEVELS, BATCH, RATE, EPOCHS = "half:left", 200, 128, 1e-4, 30
+CELL = Cell(MASK, "original", LEVELS, 4)  # its row in a table
 
 
 class Original(nn.Module):
@@ -67,132 +76,139 @@ class Original(nn.Module):
         return torch.tanh(self.out(torch.cat([h, one], 1)).float())  # in bfloat16 its gradient is 0 from 3 on
 
 
-def step_loss(net: Original, images: data.Images, schedule: Schedule, step: int, bfloat16: bool) -> Tensor:
-    """Mean squared error over the missing half of one batch."""
-    rng = stream(0, "original", step)
-    chosen = images[rng.integers(len(images), size=BATCH)]
-    x0 = data.to_x0(chosen)
-    mask = torch.from_numpy(fit_mask(MASK, chosen, 0)[:, None])
-    t = torch.from_numpy(rng.integers(1, LEVELS + 1, BATCH))
-    eps = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
-    x = torch.where(mask, schedule.q_sample(x0, t, eps), x0)
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-        x0_hat = net(x, t)
-    return (x0_hat.float() - x0).square()[mask].mean()
+# ---- training --------------------------------------------------------------------------------------------------------
 
 
-def advance(
-    net: Original,
-    adam: torch.optim.Optimizer,
-    images: data.Images,
-    schedule: Schedule,
-    step: int,
-    bfloat16: bool,
-) -> float:
-    """One step of training; gives its loss."""
-    loss = step_loss(net, images, schedule, step, bfloat16)
-    adam.zero_grad()
-    loss.backward()
-    adam.step()
-    return float(loss.detach())
+@dataclass(frozen=True)
+class Batch:
+    """What one step is computed from, ``[B, 1, 28, 28]``: x_t where ``mask`` is True (missing), clean pixels elsewhere."""
+
+    x: Tensor
+    t: Tensor
+    x0: Tensor
+    mask: Tensor
+
+    @property
+    def count(self) -> float:
+        """Missing pixels, so that the loss is a mean over them."""
+        return float(self.mask.sum())
 
 
-def new_network() -> Original:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return Original().to(memory_format=torch.channels_last)
+def clean_errors(net: nn.Module, batch: Batch) -> Tensor:
+    """(x0 - x0_hat)^2 where pixels are missing, 0 elsewhere."""
+    return (net(batch.x, batch.t).float() - batch.x0).square() * batch.mask
+
+
+def new_trainer(images: data.Images, bfloat16: bool) -> Trainer:
+    """A new network and Adam, at a constant rate; no running mean of the weights, and no clipping of the gradient."""
+    schedule = Schedule.named("cosine", LEVELS)
+
+    def draw(step: int) -> Batch:
+        rng = stream(0, "original", step)
+        chosen = images[rng.integers(len(images), size=BATCH)]
+        x0, mask = data.to_x0(chosen), torch.from_numpy(masks.fit(MASK, chosen)[:, None])
+        t = torch.from_numpy(rng.integers(1, LEVELS + 1, BATCH))
+        eps = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
+        return Batch(torch.where(mask, schedule.q_sample(x0, t, eps), x0), t, x0, mask)
+
+    with seeded(0):
+        net = Original().to(memory_format=torch.channels_last)
+    dtype = torch.bfloat16 if bfloat16 else torch.float32
+    return Trainer(net, [torch.optim.Adam(net.parameters(), RATE)], draw, clean_errors, math.inf, 0.0, dtype)
 
 
 def train(out: Path, epochs: float, bfloat16: bool) -> None:
-    images, schedule = data.load("mnist").train, Schedule.named("cosine", LEVELS)
-    net = new_network()
-    optimiser = torch.optim.Adam(net.parameters(), RATE)
-    first, state_file = 0, out / "state.pt"
-    if state_file.exists():
-        state = load_state(state_file)
-        net.load_state_dict(state["net"])
-        optimiser.load_state_dict(state["optimiser"])
-        first = state["step"]
-    steps = int(epochs * len(images) / BATCH)
-    losses = []
-    bar = tqdm(range(first, steps), initial=first, total=steps, dynamic_ncols=True, mininterval=5)
-    for step in bar:
-        losses.append(advance(net, optimiser, images, schedule, step, bfloat16))
-        if (step + 1) % 100 == 0 or step + 1 == steps:
-            out.mkdir(parents=True, exist_ok=True)
+    """Train into a folder, or go on there: every 100 steps its state, its weights and a line of its metrics."""
+    images = data.load("mnist").train
+    trainer, losses, steps = new_trainer(images, bfloat16), [], int(epochs * len(images) / BATCH)
+    if (out / "state.pt").exists():
+        trainer.restore(load_state(out / "state.pt"))
+    out.mkdir(parents=True, exist_ok=True)
+    bar = tqdm(range(trainer.done, steps), initial=trainer.done, total=steps, dynamic_ncols=True, mininterval=5)
+    for _ in bar:
+        losses.append(float(trainer.step(1.0)))
+        done = trainer.done
+        if done % 100 == 0 or done == steps:
+            epoch, loss, losses = done * BATCH / len(images), float(np.mean(losses)), []
             with (out / "metrics.jsonl").open("a") as file:
-                epoch = (step + 1) * BATCH / len(images)
-                file.write(json.dumps({"step": step + 1, "epoch": epoch, "loss": float(np.mean(losses))}) + "\n")
-            bar.set_postfix_str(f"loss {np.mean(losses):.4f}", refresh=False)
-            losses = []
-            save_state(state_file, {"net": net.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1})
-            recipe = {"epochs": epoch, "bfloat16": bfloat16, "mask": MASK}
-            write_weights(out / "model.safetensors", net.state_dict(), {"format": FORMAT, "recipe": recipe})
+                file.write(json.dumps({"step": done, "epoch": epoch, "loss": loss}) + "\n")
+            bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+            save_state(out / "state.pt", trainer.state())
+            about = {"format": FORMAT, "recipe": {"epochs": epoch, "bfloat16": bfloat16, "mask": MASK}}
+            write_weights(out / "model.safetensors", trainer.net.state_dict(), about)
 
 
 def compare_losses(epochs: float, out: Path | None) -> None:
     """The same batches in float32 and in bfloat16: losses of both and images a second, alternating."""
-    images, schedule = data.load("mnist").train, Schedule.named("cosine", LEVELS)
-    nets = {False: new_network(), True: new_network()}
-    optimisers = {which: torch.optim.Adam(net.parameters(), RATE) for which, net in nets.items()}
-    losses: dict[bool, list[float]] = {False: [], True: []}
-    seconds, names, rows = {False: 0.0, True: 0.0}, {False: "float32", True: "bfloat16"}, []
+    images = data.load("mnist").train
+    trainers = {name: new_trainer(images, name == "bfloat16") for name in ("float32", "bfloat16")}
+    losses: dict[str, list[float]] = {name: [] for name in trainers}
+
+    def step(name: str) -> None:
+        losses[name].append(float(trainers[name].step(1.0)))
+
     steps = int(epochs * len(images) / BATCH)
-    for step in range(steps):
-        for which, net in nets.items():
-            began = time.perf_counter()
-            losses[which].append(advance(net, optimisers[which], images, schedule, step, which))
-            seconds[which] += time.perf_counter() - began
-        if (step + 1) % 25 == 0:
-            row = {"step": step + 1, **{names[which]: float(np.mean(losses[which][-25:])) for which in nets}}
-            rows.append(row)
-            print(f"step {step + 1:5d}  float32 {row['float32']:.5f}  bfloat16 {row['bfloat16']:.5f}", flush=True)
-    speeds = {name: steps * BATCH / seconds[which] for which, name in names.items()}
-    for name, speed in speeds.items():
-        print(f"{name}: {speed:.0f} images/s, 30 epochs in {EPOCHS * len(images) / speed / 60:.0f} minutes")
+    times = alternate({name: partial(step, name) for name in trainers}, steps - 1)  # the first step warms up
+    speeds = {name: BATCH / float(np.mean(took)) for name, took in times.items()}
+    means = {name: np.array(each[: steps - steps % 25]).reshape(-1, 25).mean(1) for name, each in losses.items()}
+    rows = [{"step": 25 * i + 25, **{name: float(mean[i]) for name, mean in means.items()}} for i in range(steps // 25)]
+    for row in (*rows, {"images/s": "", **speeds}):
+        show(row)
     if out:
-        with written_whole(out) as temporary:
-            temporary.write_text(json.dumps({"losses": rows, "images_per_s": speeds}, indent=1))
+        write_json(out, {"losses": rows, "images_per_s": speeds})
 
 
-def load(path: Path) -> tuple[Original, float]:
-    """The network, and for how many epochs it was trained."""
-    net = Original().to(memory_format=torch.channels_last)
-    weights, about = read_weights(path, FORMAT)
-    net.load_state_dict(weights)
-    return net.eval().requires_grad_(False), about["recipe"]["epochs"]
+# ---- completions -----------------------------------------------------------------------------------------------------
+
+
+class OriginalPrior:
+    """A trained network, read from a file, as a prior for ``draw``. It computes in bfloat16."""
+
+    channels, schedule = 1, Schedule.named("cosine", LEVELS)
+    value_range = data.ValueRange(floor=4)  # as inkfill has it for MNIST, so that backgrounds are alike
+
+    def __init__(self, path: Path):
+        weights, about = read_weights(path, FORMAT, lambda about: shapes_of(Original))
+        self.epochs = float(about["recipe"]["epochs"])
+        self.net = Original().to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.net.load_state_dict(weights)
+
+    def conditional(self, observation: Observation) -> Denoiser:
+        """The prediction from x_t with the known pixels in it."""
+
+        def denoise(x_t: Tensor, t: int) -> Tensor:
+            x = torch.where(observation.known, observation.pixels, x_t)
+            with torch.autocast("cpu", torch.bfloat16):
+                return self.net(x, torch.full((len(x),), t)).float()
+
+        return denoise
+
+    def unconditional(self, like: Tensor) -> Denoiser:
+        """With nothing known, which it was not trained for."""
+        return self.conditional(Observation.nothing(like))
+
+
+def draw(task: Task) -> Tensor:
+    """Down the levels, as the recipe does: the prediction is noised again at level t, and not at t - 1."""
+    x = task.noise()
+    for t in task.levels[:-1]:
+        x0_hat = task.conditional(x, t)
+        x = task.schedule.q_sample(x0_hat, t, task.noise())
+    return x0_hat
 
 
 def complete(
-    net: Original, images: data.Images, samples: int, progress: Callable[[int], object] | None = None, batch: int = 256
-) -> evaluate.Completed:
-    """Completions as the recipe draws them, 200 evaluations each."""
-    schedule, mask, floor = Schedule.named("cosine", LEVELS), fit_mask(MASK, images, 0), data.black_floor(images)
-    filled = np.repeat(images[:, None], samples, 1)
-    flat, n = filled.reshape(-1, *images.shape[1:]), len(images) * samples
-    began = time.perf_counter()
-    for start in range(0, n, batch):
-        chunk = np.arange(start, min(start + batch, n))
-        image, sample = chunk // samples, chunk % samples
-        seen = Observation.of(data.to_x0(images[image]), torch.from_numpy(mask[image][:, None]))
-        noise = SampleNoise(0, image, sample, (1, *images.shape[1:]))
-        x, x0_hat = noise(), seen.pixels
-        for t in range(LEVELS, 0, -1):
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                level = torch.full((len(x),), t)
-                x0_hat = net(torch.where(seen.known, seen.pixels, x), level).float()
-            x = schedule.q_sample(x0_hat, t, noise())  # again at level t, and not at t - 1
-        values = data.to_uint8(x0_hat)
-        values = np.where(values <= floor, np.uint8(0), values)  # as inkfill does, so that backgrounds are alike
-        flat[chunk] = np.where(mask[image], values, images[image])
-        if progress:
-            progress(len(chunk))
-    seconds = (time.perf_counter() - began) * torch.get_num_threads() / n
-    return evaluate.Completed(filled, mask, LEVELS, seconds)
+    prior: OriginalPrior, images: data.Images, cell: Cell = CELL, **told: Callable[[int], object]
+) -> Completed:
+    """Completions as the recipe draws them, 200 evaluations each; ``told`` is ``progress`` or ``count`` of inpaint."""
+    mask = masks.fit(MASK, images)
+    run = partial(inpaint, prior, images, mask, cell.samples, draw, cell.steps, cell.seed, rows=256, **told)
+    filled, took = timed(run)
+    return Completed(filled, mask, LEVELS, took * torch.get_num_threads() / (len(images) * cell.samples))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("part", choices=["train", "loss", "score"])
     parser.add_argument("--out", type=Path, default=Path("runs/original"))
     parser.add_argument("--epochs", type=float, default=EPOCHS)
@@ -200,18 +216,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write what loss finds here, too")
     parser.add_argument("--weights", type=Path, default=Path("runs/original/model.safetensors"))
     parser.add_argument("--count", type=int, default=100, help="validation digits to score")
-    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--samples", type=int, default=CELL.samples)
     arguments = parser.parse_args()
     if arguments.part == "train":
         train(arguments.out, arguments.epochs, arguments.bfloat16)
     elif arguments.part == "loss":
         compare_losses(arguments.epochs, arguments.json)
     else:
-        images = data.load("mnist").validation[: arguments.count]
-        with tqdm(total=len(images) * arguments.samples) as bar:
-            done = complete(load(arguments.weights)[0], images, arguments.samples, bar.update)
-        cell = evaluate.Cell(MASK, "original", LEVELS, arguments.samples)
-        print(evaluate.table([evaluate.score(images, done, cell)]))
+        images, cell = data.load("mnist").validation[: arguments.count], replace(CELL, samples=arguments.samples)
+        with bar(len(images) * cell.samples, "original") as progress:
+            done = complete(OriginalPrior(arguments.weights), images, cell, progress=progress)
+        print(table([score(images, done, cell)], COLUMNS))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ import smalldiffusion  # noqa: E402
 from deepinv.optim.data_fidelity import L2  # noqa: E402
 from denoising_diffusion_pytorch.repaint import GaussianDiffusion as RePaintDiffusion  # noqa: E402
 from diffusers import DDPMScheduler, RePaintPipeline, RePaintScheduler, UNet2DModel  # noqa: E402
+from inkfill.metrics import crps  # noqa: E402
 
 import inkfill  # noqa: E402
 import original  # noqa: E402
@@ -48,7 +49,6 @@ from inkfill import data, defaults  # noqa: E402
 from inkfill.checkpoint import SHIPPED, file_hash, written_whole  # noqa: E402
 from inkfill.denoiser import Model  # noqa: E402
 from inkfill.inpainting import METHODS, fit_mask, inpaint, repaint  # noqa: E402
-from inkfill.metrics import crps  # noqa: E402
 from inkfill.rng import stream  # noqa: E402
 from inkfill.schedule import Schedule  # noqa: E402
 

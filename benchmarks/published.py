@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from inkfill.masks import parse
 from numpy.typing import NDArray
 
 import inkfill
@@ -22,7 +23,6 @@ from inkfill import data
 from inkfill.checkpoint import SHIPPED, file_hash, written_whole
 from inkfill.denoiser import Observation
 from inkfill.inpainting import inpaint
-from inkfill.masks import parse
 from inkfill.rng import SampleNoise, stream
 
 SIDE, PAD = 32, 2

@@ -7,19 +7,19 @@ it holds after loading the model, less its input, its masks and its output. Trai
 which share this machine's cores.
 """
 
-import argparse
 import json
 import os
 import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 
-from inkfill.checkpoint import written_whole
+import inkfill
+from common import DOCS, Row, command_line, show, timed
+from inkfill.checkpoint import write_json
 
 SIZES = [(28, 128), (32, 128), (64, 32), (128, 8)]  # side, images
 ROWS = [1, 4, 16, 64, 128, 256]
@@ -35,29 +35,25 @@ def peak() -> float:
 
 def point(side: int, images: int, samples: int, steps: int, rows: int | None) -> dict[str, float]:
     """One measurement, in this process."""
-    import inkfill
-
-    model = inkfill.load()
-    pictures = np.zeros((images, side, side), np.uint8)
+    model, pictures = inkfill.load(), np.zeros((images, side, side), np.uint8)
     pictures[:, side // 4 : side // 2, side // 3 : side // 2] = 255
     inkfill.inpaint(model, pictures[:4], "half:left", samples=1, steps=1)
     before = peak()
-    began = time.perf_counter()
-    filled = inkfill.inpaint(model, pictures, "half:left", samples=samples, steps=steps, rows=rows)
-    seconds = time.perf_counter() - began
+    filled, took = timed(lambda: inkfill.inpaint(model, pictures, "half:left", samples, steps=steps, rows=rows))
     held = peak() - before - (filled.nbytes + pictures.nbytes) / 2**20  # a mask is as large as its picture
-    return {"seconds": seconds / (images * samples), "megabytes": max(0.0, held)}
+    return {"seconds": took / (images * samples), "megabytes": max(0.0, held)}
 
 
-def measure(side: int = 28, images: int = 128, samples: int = 1, steps: int = 10, rows: int | None = None) -> dict:
-    words = [sys.executable, __file__, "--point", json.dumps([side, images, samples, steps, rows])]
-    found = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-    row = {"side": side, "images": images, "samples": samples, "steps": steps, "rows": rows, **json.loads(found)}
-    print(row, flush=True)
+def measure(side: int = 28, images: int = 128, samples: int = 1, steps: int = 10, rows: int | None = None) -> Row:
+    """One measurement, in a process of its own."""
+    asked = {"side": side, "images": images, "samples": samples, "steps": steps, "rows": rows}
+    words = [sys.executable, __file__, "--point", json.dumps(asked)]
+    row = asked | json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    show(row)
     return row
 
 
-def training(processes: int, steps: int = 150) -> dict:
+def training(processes: int, steps: int = 150) -> Row:
     """Images a second of training on so many processes, which share the cores."""
     threads = max(1, len(os.sched_getaffinity(0)) // processes)
     with tempfile.TemporaryDirectory() as folder:
@@ -68,26 +64,26 @@ def training(processes: int, steps: int = 150) -> dict:
         lines = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
     speed = [line["images_per_s"] for line in lines if "images_per_s" in line][-1]
     row = {"processes": processes, "threads": threads, "images_per_s": speed}
-    print(row, flush=True)
+    show(row)
     return row
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("docs/speed/scaling.json"))
-    parser.add_argument("--point", help=argparse.SUPPRESS)
+    parser = command_line(__doc__)
+    parser.add_argument("--out", type=Path, default=DOCS / "speed" / "scaling.json")
+    parser.add_argument("--point", type=json.loads, help="one measurement, as JSON: what each process is asked for")
     arguments = parser.parse_args()
     if arguments.point:
-        print(json.dumps(point(*json.loads(arguments.point))))
+        print(json.dumps(point(**arguments.point)))
         return
-    size = [measure(side, images) for side, images in SIZES]
-    batch = [measure(images=256, rows=rows) for rows in ROWS]
-    many = [measure(images=images, steps=1) for images in IMAGES]
-    deep = [measure(images=20, samples=k, steps=1) for k in COMPLETIONS]
-    found = {"size": size, "batch": batch, "images": many, "completions": deep}
-    found["processes"] = [training(n) for n in PROCESSES]
-    with written_whole(arguments.out) as temporary:
-        temporary.write_text(json.dumps(found, indent=1))
+    found = {
+        "size": [measure(side, images) for side, images in SIZES],
+        "batch": [measure(images=256, rows=rows) for rows in ROWS],
+        "images": [measure(images=images, steps=1) for images in IMAGES],
+        "completions": [measure(images=20, samples=k, steps=1) for k in COMPLETIONS],
+        "processes": [training(n) for n in PROCESSES],
+    }
+    write_json(arguments.out, found)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """Shared by the tests: a small trained-looking model that is quick to build, and digits to work on."""
 
-from dataclasses import asdict
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from inkfill import data
-from inkfill.denoiser import Model
-from inkfill.train import TrainConfig
+from inkfill.model import Model, Recipe
 from inkfill.unet import UNet, UNetConfig
 
 torch.set_num_threads(2)
@@ -17,12 +17,12 @@ TINY = UNetConfig(widths=(16, 32), blocks=(1, 1), head_width=16, time_width=32)
 
 def tiny_model(dtype: torch.dtype = torch.float32) -> Model:
     """Random weights everywhere, so that the output depends on every input."""
-    torch.manual_seed(0)
     net = UNet(TINY)
+    generator = torch.Generator().manual_seed(0)
     for parameter in net.parameters():
         if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.7 / parameter[0].numel() ** 0.5)
-    return Model(net, asdict(TrainConfig(unet=TINY)), torch.device("cpu"), dtype)
+            torch.nn.init.normal_(parameter, std=0.7 / parameter[0].numel() ** 0.5, generator=generator)
+    return Model(net, Recipe(), dtype=dtype)
 
 
 @pytest.fixture
@@ -34,3 +34,10 @@ def model() -> Model:
 def digits() -> np.ndarray:
     """64 rendered digits, uint8 [64, 28, 28]."""
     return data.rendered(64, 1, 1).train
+
+
+@pytest.fixture(scope="session")
+def hostile() -> list[Path]:
+    """Files found by fuzzing, where they are at hand: beside the data that ``INKFILL_DATA`` names."""
+    folder = Path(os.environ.get("INKFILL_DATA", "."), "..", "hostile")
+    return sorted(path for path in folder.glob("*") if path.suffix != ".md") if folder.is_dir() else []

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import tracemalloc
 from dataclasses import asdict
 
 import pytest
@@ -9,16 +10,27 @@ import torch
 from safetensors.torch import save_file
 
 from conftest import TINY, tiny_model
-from inkfill.checkpoint import load_network, load_state, save_network, save_state, written_whole
+from inkfill.checkpoint import (
+    folder_written_whole,
+    load_network,
+    load_state,
+    read_json,
+    save_network,
+    save_state,
+    write_json,
+    written_whole,
+)
 from inkfill.errors import InputError
-from inkfill.train import TrainConfig
+from inkfill.evaluation.classifier import Classifier
+from inkfill.model import Model, Recipe, fast_dtype, load
+from inkfill.unet import UNet
 
 
 @pytest.fixture
 def saved(tmp_path):
     path = tmp_path / "model.safetensors"
     net = tiny_model().net
-    save_network(path, net, net.state_dict(), asdict(TrainConfig(unet=TINY)))
+    save_network(path, net, net.state_dict(), Recipe().to_json())
     return path
 
 
@@ -72,7 +84,8 @@ def test_another_architecture_is_refused(saved):
         save_file({k: v.contiguous() for k, v in weights.items()}, saved, {"inkfill": json.dumps(about)})
         refused(saved, "another architecture")
     weights["head.bias"] = weights["head.bias"] * float("nan")
-    save_network(saved, net, weights, recipe)
+    about = {"format": "inkfill-unet-1", "recipe": recipe, "unet": asdict(TINY)}
+    save_file({k: v.contiguous() for k, v in weights.items()}, saved, {"inkfill": json.dumps(about)})
     refused(saved, "NaN")
 
 
@@ -101,3 +114,173 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with written_whole(path) as temporary:
         temporary.write_text("new")
     assert path.read_text() == "new"
+
+
+# ---- hostile and broken files ----------------------------------------------------------------------------------------
+
+
+def written(path, about, tensors=None):
+    text = about if isinstance(about, str) else json.dumps(about)
+    save_file(tensors or {"a": torch.ones(2)}, path, {"inkfill": text})
+    return path
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"widths": [4096, 4096]},
+        {"widths": [9000, 9000]},
+        {"blocks": [1, 10**9]},
+        {"time_width": 10**9},
+        {"channels": 10**6},
+        {"widths": 9000},
+        {"widths": "ab"},
+        {"widths": [64, 192, 3]},
+        {"widths": [-64, 192]},
+        {"widths": [64.5, 192]},
+        [],
+        None,
+        7,
+    ],
+)
+def test_a_small_file_cannot_ask_for_a_large_network(tmp_path, shape):
+    """684 bytes once built networks until the memory was gone."""
+    about = {"format": "inkfill-unet-1", "unet": shape, "recipe": Recipe().to_json()}
+    path = written(tmp_path / "small.safetensors", about)
+    tracemalloc.start()
+    refused(path, "another architecture")
+    assert tracemalloc.get_traced_memory()[1] < 2**25
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"T": 4 * 10**8}, "levels"),
+        ({"T": "1000"}, "T"),
+        ({"T": True}, "T"),
+        ({"T": 1}, "levels"),
+        ({"schedule": "x"}, "schedule"),
+        ({"schedule": ["cosine"]}, "schedule"),
+        ({"floor": "4"}, "floor"),
+        ({"image_size": [28]}, "image_size"),
+        ({"image_size": "28x28"}, "image_size"),
+        ({"value_range": [1, 0]}, "range"),
+        ({"objective": "magic"}, "objective"),
+        ({"step": "many"}, "step"),
+        ({"trained_on": 5}, "trained_on"),
+        ({"training": 5}, "training"),
+    ],
+)
+def test_a_recipe_has_types(saved, change, word):
+    net, recipe = load_network(saved)
+    save_network(saved, net, net.state_dict(), {**recipe, **change})
+    with pytest.raises(InputError, match=word) as caught:
+        load(saved)
+    assert str(saved) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"format": ' + "9" * 5000 + "}", "{", "[]", "null", '{"format": 3}', "x" * (2**20 + 1)]
+)
+def test_metadata_that_is_no_table(tmp_path, text):
+    with pytest.raises(InputError):
+        load_network(written(tmp_path / "odd.safetensors", text))
+
+
+def test_weights_of_an_older_version_still_load():
+    """The shipped ones have a recipe of version 0.1; objective and weighting were two settings then."""
+    model = load()
+    assert model.recipe.objective == "v"
+    assert model.recipe.floor == 4
+    assert model.recipe.trained_on == "mnist"
+    assert model.recipe.step == 14_000
+    assert Recipe.read({"objective": "noise", "weighting": "noise"}).objective == "eps"
+    assert Recipe.read({"objective": "regression", "weighting": "v"}).objective == "regression"
+    assert Recipe.read(Recipe(T=500, training={"masks": "all"}).to_json()) == Recipe(T=500, training={"masks": "all"})
+
+
+def test_weights_that_are_not_finite_are_never_written(saved):
+    before = saved.read_bytes()
+    net, recipe = load_network(saved)
+    weights = net.state_dict()
+    weights["head.bias"] = weights["head.bias"] / 0
+    with pytest.raises(InputError, match="not finite"):
+        save_network(saved, net, weights, recipe)
+    assert saved.read_bytes() == before
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "out"
+    with folder_written_whole(folder) as temporary:
+        (temporary / "a").write_text("old")
+    with pytest.raises(RuntimeError), folder_written_whole(folder) as temporary:  # noqa: PT012
+        (temporary / "b").write_text("half")
+        raise RuntimeError
+    assert [p.name for p in folder.iterdir()] == ["a"]
+    with folder_written_whole(folder) as temporary:
+        (temporary / "c").write_text("new")
+    assert [p.name for p in folder.iterdir()] == ["c"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_json_is_strict_and_bounded(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": float("nan"), "b": [float("inf"), 1.5], "c": ("x",)})
+    assert read_json(path) == {"a": None, "b": [None, 1.5], "c": ["x"]}
+    for text in ("{", "[" * 100_000, "9" * 5000):
+        path.write_text(text)
+        with pytest.raises(InputError, match=r"a\.json"):
+            read_json(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_json(tmp_path / "none.json")
+
+
+# ---- the model -------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_leaves_the_network_that_it_is_given_alone():
+    net = UNet(TINY)
+    model = Model(net, Recipe(), dtype=torch.bfloat16)
+    assert net.training
+    assert all(p.dtype == torch.float32 and p.requires_grad for p in net.parameters())
+    assert all(p.dtype == torch.bfloat16 and not p.requires_grad for p in model.net.parameters())
+
+
+def test_building_and_loading_leave_the_global_random_state_alone(saved):
+    before = torch.get_rng_state()
+    first, second, other = UNet(TINY), UNet(TINY), UNet(TINY, seed=1)
+    load(saved)
+    load()
+    Classifier()
+    assert torch.equal(torch.get_rng_state(), before)
+    pairs = [(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)]
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert any(not torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
+
+
+def test_a_model_says_what_it_is():
+    text = repr(load(dtype="float32"))
+    for word in ("1.51 M", "grey", "28x28", "mnist", "14,000 steps", "float32", "cpu", "inkfill.inpaint(", "dpmpp-sde"):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("can", "expected"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True, "cpu_name": "Intel(R) Xeon(R)"}, torch.bfloat16),
+        ({"amx_bf16": False, "avx512_bf16": True, "cpu_name": "AMD EPYC"}, torch.bfloat16),
+        ({"amx_bf16": False, "avx512_bf16": True, "cpu_name": "Intel(R) Xeon(R)"}, torch.float32),
+        ({"amx_bf16": False, "avx512_bf16": False, "cpu_name": "AMD EPYC"}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_precision_follows_a_rule_by_processor(monkeypatch, can, expected):
+    """Intel's AVX512-BF16 without AMX has the flag and is slower than float32."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can)
+    assert fast_dtype(torch.device("cpu")) == expected
+    assert load().dtype == expected
+    assert load(dtype="float32").dtype == torch.float32
+    with pytest.raises(InputError, match="float16"):
+        load(dtype="float16")

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from inkfill import data
-from inkfill.classifier import MASKED, WHOLE, judge, load_classifier, train_classifier, warped
+from inkfill.data.masks import parse
 from inkfill.errors import InputError
-from inkfill.masks import parse
+from inkfill.evaluation.classifier import MASKED, WHOLE, judge, load_classifier, train_classifier, warped
 from inkfill.rng import stream
 
 

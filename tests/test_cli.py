@@ -7,26 +7,25 @@ import pickle
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from conftest import TINY, tiny_model
-from inkfill import cli, data
+from conftest import tiny_model
+from inkfill.app import cli
+from inkfill.app.demo import is_demo
 from inkfill.checkpoint import save_network
-from inkfill.demo import is_demo
-from inkfill.train import TrainConfig
+from inkfill.data import datasets
+from inkfill.model import Recipe
 
 
 @pytest.fixture
 def checkpoint(tmp_path):
     path = tmp_path / "tiny.safetensors"
     net = tiny_model().net
-    recipe = {**asdict(TrainConfig(unet=TINY)), "image_size": [28, 28], "trained_on": "nothing", "step": 0}
-    save_network(path, net, net.state_dict(), recipe)
+    save_network(path, net, net.state_dict(), Recipe().to_json())
     return path
 
 
@@ -172,7 +171,7 @@ def test_help(command, capsys):
 
 def test_help_is_quick():
     """The help needs no torch: a fraction of a second, not the second and more that torch takes."""
-    code = "import sys; sys.argv = ['inkfill', 'inpaint', '--help']; from inkfill.cli import main\n"
+    code = "import sys; sys.argv = ['inkfill', 'inpaint', '--help']; from inkfill.app.cli import main\n"
     code += "try: main()\nfinally: print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.splitlines()[-1] == "False"
@@ -314,7 +313,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, images, checkpoint, capsys, m
 def test_evaluate_of_rendered_is_never_called_mnist(checkpoint, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("INKFILL_DATA", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(data.find_mnist, "__defaults__", (("http://127.0.0.1:9/",),))
+    monkeypatch.setattr(datasets.find_mnist, "__defaults__", (("http://127.0.0.1:9/",),))
     tail = ["--count", 2, "--samples", 2, "--steps", 1, "--mask", "all", "--checkpoint", checkpoint]
     assert run("evaluate", *tail) == 0
     captured = capsys.readouterr()

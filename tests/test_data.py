@@ -1,18 +1,25 @@
 """Files in: what is accepted, and that everything else is refused in one line."""
 
+import contextlib
 import gzip
 import http.server
 import os
+import socket
 import struct
 import threading
 import time
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from inkfill import data
+from inkfill.app.files import read_mask
+from inkfill.data import datasets, readers
 from inkfill.errors import InputError
 
 HAVE_MNIST = bool(os.environ.get("INKFILL_DATA")) and Path(os.environ["INKFILL_DATA"]).is_dir()
@@ -53,7 +60,7 @@ def test_idx_round_trip(tmp_path, zipped):
     raw = idx(array.shape, body=array.tobytes())
     path = tmp_path / "images-idx3-ubyte"
     path.write_bytes(gzip.compress(raw, mtime=0) if zipped else raw)
-    np.testing.assert_array_equal(data.read_idx(path), array)
+    np.testing.assert_array_equal(readers.read_idx(path), array)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +85,7 @@ def test_idx_round_trip(tmp_path, zipped):
 def test_a_wrong_idx_is_refused(tmp_path, content, word):
     path = tmp_path / "file"
     path.write_bytes(content)
-    refused(lambda: data.read_idx(path), str(path), word)
+    refused(lambda: readers.read_idx(path), str(path), word)
 
 
 def test_a_gzip_bomb_is_not_unpacked(tmp_path):
@@ -89,7 +96,7 @@ def test_a_gzip_bomb_is_not_unpacked(tmp_path):
         for _ in range(200):
             file.write(bytes(1 << 20))
     began = time.perf_counter()
-    refused(lambda: data.read_idx(path), "longer")
+    refused(lambda: readers.read_idx(path), "longer")
     assert time.perf_counter() - began < 0.5
 
 
@@ -135,11 +142,10 @@ def published(monkeypatch, tmp_path):
     """Four small files in place of MNIST's, with their own checksums, and an empty cache."""
     import hashlib
 
-    bodies = {
-        name: gzip.compress(idx((30, 28, 28)) if "idx3" in name else idx((30,)), mtime=0) for name in data.MNIST_FILES
-    }
+    files = datasets.MNIST_FILES
+    bodies = {name: gzip.compress(idx((30, 28, 28) if "idx3" in name else (30,)), mtime=0) for name in files}
     sums = {name: hashlib.md5(body).hexdigest() for name, body in bodies.items()}
-    monkeypatch.setattr(data, "MNIST_FILES", sums)
+    monkeypatch.setattr(datasets, "MNIST_FILES", sums)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("INKFILL_DATA", raising=False)
     return bodies
@@ -147,19 +153,19 @@ def published(monkeypatch, tmp_path):
 
 def test_download_from_the_second_mirror_once(published):
     empty, good = Mirror({}), Mirror(published)
-    found = data.find_mnist((empty.url, good.url))
+    found = datasets.find_mnist((empty.url, good.url))
     assert [p.read_bytes() for p in found.values()] == list(published.values())
-    assert sorted(p.name for p in data.cache_dir().iterdir()) == sorted(published)  # no temporary file is left
-    data.find_mnist((empty.url, good.url))
+    assert sorted(p.name for p in datasets.cache_dir().iterdir()) == sorted(published)  # no temporary file is left
+    datasets.find_mnist((empty.url, good.url))
     assert len(good.asked) == 4
 
 
 def test_an_altered_file_is_named_and_fetched_again(published, capsys):
     good = Mirror(published)
-    data.find_mnist((good.url,))
+    datasets.find_mnist((good.url,))
     name = "t10k-images-idx3-ubyte.gz"
-    (data.cache_dir() / name).write_bytes(published[name][:-3])
-    found = data.find_mnist((good.url,))
+    (datasets.cache_dir() / name).write_bytes(published[name][:-3])
+    found = datasets.find_mnist((good.url,))
     assert found[name].read_bytes() == published[name]
     assert name in capsys.readouterr().err
     assert good.asked.count(name) == 2
@@ -167,8 +173,8 @@ def test_an_altered_file_is_named_and_fetched_again(published, capsys):
 
 def test_wrong_bytes_from_a_mirror_are_never_kept(published):
     bad = Mirror({name: body + b"x" for name, body in published.items()})
-    refused(lambda: data.find_mnist((bad.url,)), "wrong bytes", "INKFILL_DATA")
-    assert list(data.cache_dir().iterdir()) == []
+    refused(lambda: datasets.find_mnist((bad.url,)), "wrong bytes", "INKFILL_DATA")
+    assert list(datasets.cache_dir().iterdir()) == []
 
 
 def test_the_folder_of_the_user_comes_first(published, monkeypatch, tmp_path):
@@ -177,12 +183,11 @@ def test_the_folder_of_the_user_comes_first(published, monkeypatch, tmp_path):
     for name, body in published.items():
         (folder / name).write_bytes(body)
     monkeypatch.setenv("INKFILL_DATA", str(folder))
-    assert {p.parent for p in data.find_mnist(()).values()} == {folder}
+    assert {p.parent for p in datasets.find_mnist(()).values()} == {folder}
 
 
 def test_without_a_network_the_fall_back_is_quick_and_loud(published, monkeypatch, capsys):
-    monkeypatch.setattr(data, "MIRRORS", ("http://127.0.0.1:9/",))
-    monkeypatch.setattr(data.find_mnist, "__defaults__", (("http://127.0.0.1:9/",),))
+    monkeypatch.setattr(datasets.find_mnist, "__defaults__", (("http://127.0.0.1:9/",),))
     began = time.perf_counter()
     assert data.load("auto").name == "rendered"
     assert time.perf_counter() - began < 30
@@ -227,15 +232,15 @@ def test_pictures(tmp_path):
 
 def test_wrong_pictures_are_refused(tmp_path):
     colour = np.stack([GREY, GREY, 255 - GREY], -1)
-    refused(lambda: data.read_picture(save(tmp_path / "colour.png", colour)), "colour")
+    refused(lambda: readers.read_picture(save(tmp_path / "colour.png", colour)), "colour")
     clear = np.stack([GREY, GREY, GREY, GREY], -1)
-    refused(lambda: data.read_picture(save(tmp_path / "clear.png", clear)), "transparent")
-    refused(lambda: data.read_picture(save(tmp_path / "deep.png", GREY.astype(np.uint16) * 256)), "8 bits")
+    refused(lambda: readers.read_picture(save(tmp_path / "clear.png", clear)), "transparent")
+    refused(lambda: readers.read_picture(save(tmp_path / "deep.png", GREY.astype(np.uint16) * 256)), "8 bits")
     (tmp_path / "broken.png").write_bytes((tmp_path / "colour.png").read_bytes()[:200])
-    refused(lambda: data.read_picture(tmp_path / "broken.png"), "broken.png")
+    refused(lambda: readers.read_picture(tmp_path / "broken.png"), "broken.png")
     (tmp_path / "text.png").write_text("hello")
-    refused(lambda: data.read_picture(tmp_path / "text.png"), "not a readable picture")
-    refused(lambda: data.read_picture(tmp_path / "none.png"), "no such file")
+    refused(lambda: readers.read_picture(tmp_path / "text.png"), "not a readable picture")
+    refused(lambda: readers.read_picture(tmp_path / "none.png"), "no such file")
     mixed = tmp_path / "mixed"
     mixed.mkdir()
     save(mixed / "a.png", GREY)
@@ -305,3 +310,194 @@ def test_data_sets_by_path(tmp_path):
     assert len(fashion.labels["train"]) == 36
     (pair / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx((19,))))
     refused(lambda: data.load(str(pair)), "one label for each")
+
+
+# ---- hostile files ---------------------------------------------------------------------------------------------------
+
+
+def test_a_picture_cannot_start_a_program(tmp_path):
+    """PostScript under a picture's name would run Ghostscript, if Pillow were left to guess the format."""
+    marker = tmp_path / "ran"
+    script = f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\n({marker}) (w) file closefile\nshowpage\n"
+    (tmp_path / "photo.png").write_text(script)
+    opened = []
+    before = Image.open
+
+    def watched(*arguments, **named):
+        opened.append(named.get("formats"))
+        return before(*arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "open", watched)
+        refused(lambda: readers.read_picture(tmp_path / "photo.png"), "not a readable picture")
+    assert opened
+    assert all(formats and "EPS" not in formats for formats in opened)
+    assert not marker.exists()
+
+
+def test_only_readers_open_pictures():
+    """One door: no other module of the package opens a picture."""
+    source = Path(data.__file__).parent.parent
+    places = [path.name for path in source.rglob("*.py") if "Image.open(" in path.read_text()]
+    assert places == ["readers.py"]
+
+
+def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path, monkeypatch, recwarn):
+    Image.new("L", (13_300, 13_300)).save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda *_: pytest.fail("decoded"))
+    refused(lambda: readers.read_picture(tmp_path / "huge.png"), "13300x13300")
+    assert not recwarn.list
+
+
+def peak(call) -> float:
+    """Most memory that Python and numpy held during a call, MB."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1] / 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_compressed_bombs_are_refused_before_they_unpack(tmp_path):
+    big = 2 * readers.MAX_BYTES
+    with gzip.open(tmp_path / "bomb.idx.gz", "wb", compresslevel=1) as file:
+        file.write(idx((big // 1024**2, 1024, 1024), body=b""))
+    small = {"bomb.idx.gz": "more than inkfill reads"}
+    with zipfile.ZipFile(tmp_path / "lies.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        header = np.lib.format.magic(1, 0)
+        text = str({"descr": "|u1", "fortran_order": False, "shape": (2**40, 28, 28)}).encode() + b"\n"
+        archive.writestr("images.npy", header + struct.pack("<H", len(text)) + text + bytes(1000))
+    small["lies.npz"] = "more than the file holds"
+    # Half of what a gzip header announces cannot come from so few bytes, whatever they are.
+    (tmp_path / "thin.idx.gz").write_bytes(gzip.compress(idx((500_000, 28, 28), body=b""), mtime=0))
+    small["thin.idx.gz"] = "cut off"
+    for name, word in small.items():
+        assert peak(lambda name=name, word=word: refused(lambda: data.read_images(tmp_path / name), word)) < 5
+    raw = (tmp_path / "lies.npz").read_bytes()  # the archive's own word for the size of what it holds
+    size = struct.pack("<I", 1128)
+    with zipfile.ZipFile(tmp_path / "lies.npz") as archive:
+        size = struct.pack("<I", archive.infolist()[0].file_size)
+    (tmp_path / "large.npz").write_bytes(raw.replace(size, struct.pack("<I", big - 1)))
+    refused(lambda: data.read_images(tmp_path / "large.npz"), "more than inkfill reads")
+
+
+def test_seeds_of_hostile_files(hostile):
+    """Files that once raised something else: all of them are read, or refused in one line."""
+    for path in hostile:
+        with contextlib.suppress(InputError):
+            read_mask(str(path)) if path.name.startswith("mask") else data.read_images(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".npy", ".npz", ".idx.gz"])
+def test_mutated_files_are_read_or_refused(tmp_path, suffix):
+    """300 random mutations of a valid file of each kind."""
+    whole = tmp_path / f"whole{suffix}"
+    if suffix == ".png":
+        save(whole, GREY)
+    elif suffix == ".npy":
+        np.save(whole, GREY[None])
+    elif suffix == ".npz":
+        np.savez_compressed(whole, images=GREY[None])
+    else:
+        whole.write_bytes(gzip.compress(idx(), mtime=0))
+    body, rng, path = whole.read_bytes(), np.random.default_rng(0), tmp_path / f"mutated{suffix}"
+    for _ in range(300):
+        bytes_ = bytearray(body)
+        for place in rng.integers(len(bytes_), size=rng.integers(1, 8)):
+            bytes_[place] = rng.integers(256)
+        path.write_bytes(bytes_[: rng.integers(1, len(bytes_) + 1)] if rng.random() < 0.3 else bytes_)
+        with contextlib.suppress(InputError):
+            data.read_images(path)
+
+
+def test_transparency_and_colour_spaces_are_never_dropped_silently(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "clear.png", transparency=int(GREY[0, 0]))
+    refused(lambda: readers.read_picture(tmp_path / "clear.png"), "transparent")
+    Image.fromarray(np.stack([GREY] * 4, -1), "CMYK").save(tmp_path / "print.tif")
+    refused(lambda: readers.read_picture(tmp_path / "print.tif"), "CMYK")
+
+
+def test_what_is_being_written_is_no_picture_yet(tmp_path):
+    save(tmp_path / "a.png", GREY)
+    save(tmp_path / ".unfinished-00000_00-abc.png", GREY)
+    assert data.read_images(tmp_path).shape == (1, 28, 28)
+
+
+# ---- a network that does not keep its word ---------------------------------------------------------------------------
+
+
+def test_a_mirror_cannot_send_without_end(published, monkeypatch):
+    monkeypatch.setattr(datasets, "MAX_DOWNLOAD", 1000)
+    endless = Mirror({name: bytes(100_000) for name in published})
+    refused(lambda: datasets.find_mnist((endless.url,)), "more than 1,000 bytes")
+    assert list(datasets.cache_dir().iterdir()) == []
+
+
+def test_a_slow_mirror_has_a_deadline(published, monkeypatch):
+    monkeypatch.setattr(datasets, "DEADLINE", 0.0)
+    slow = Mirror(published)
+    refused(lambda: datasets.find_mnist((slow.url,)), "not there after")
+
+
+def test_a_mirror_that_speaks_no_http(published):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            for _ in range(4):
+                connection, _ = server.accept()
+                connection.recv(1000)
+                connection.sendall(b"what?\r\n\r\n")
+                connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        refused(lambda: datasets.find_mnist((f"http://127.0.0.1:{server.getsockname()[1]}/",)), "could not be")
+
+
+def test_no_home_is_no_traceback(published, monkeypatch, tmp_path):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    refused(lambda: datasets.find_mnist(()), "INKFILL_DATA")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name, body in published.items():
+        (folder / name).write_bytes(body)
+    monkeypatch.setenv("INKFILL_DATA", str(folder))
+    assert len(datasets.find_mnist(())) == 4
+
+
+def test_images_are_hashed_once(digits, monkeypatch):
+    from inkfill.data import dataset as module
+
+    calls = []
+    monkeypatch.setattr(module, "array_hash", lambda array: calls.append(1) or "x")
+    found = data.Dataset("x", digits, digits, digits, {})
+    assert found.fingerprint == found.fingerprint == "x"
+    assert calls == [1]
+
+
+# ---- whatever holds images -------------------------------------------------------------------------------------------
+
+
+def test_images_come_in_many_forms():
+    images = np.stack([GREY, 255 - GREY])
+    for given in (
+        torch.from_numpy(images),
+        torch.from_numpy(images)[:, None],
+        list(images),
+        [images[:1], images[1:]],
+        [Image.fromarray(image) for image in images],
+        [Image.fromarray(images[0]), torch.from_numpy(images[1])],
+        images.tolist(),
+    ):
+        np.testing.assert_array_equal(data.as_images(given), images)
+    np.testing.assert_array_equal(data.as_images(Image.fromarray(GREY)), GREY[None])
+    refused(lambda: data.as_images([]), "empty")
+    refused(lambda: data.as_images([GREY, GREY[:, :20]]), "use one size")
+    refused(lambda: data.as_images(Image.fromarray(GREY).convert("RGB")), "RGB")
+    refused(lambda: data.as_images("words"), "shape")
+    refused(lambda: data.as_images([[1, 2], [3]]), "images")

@@ -3,17 +3,23 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import inkfill
 from conftest import tiny_model
 from inkfill.data import black_floor, to_x0
+from inkfill.data.masks import parse
 from inkfill.defaults import SAMPLERS
-from inkfill.denoiser import Observation
+from inkfill.denoiser import ConditionalPrior, Observation, Prior, likelihood_gradient
 from inkfill.errors import InputError
-from inkfill.inpainting import inpaint, sample
-from inkfill.masks import parse
-from inkfill.rng import stream
+from inkfill.evaluation.oracle import EmpiricalPrior, Oracle
+from inkfill.inpainting import inpaint, sample, unlike
+from inkfill.methods import METHODS, Task
+from inkfill.model import Model, Recipe
+from inkfill.rng import SampleNoise, stream
 from inkfill.samplers import spaced_levels
+from inkfill.schedule import Schedule
+from test_oracle import mixture
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -77,9 +83,10 @@ def test_an_observation_holds_no_missing_pixel(digits):
 
 
 def test_nothing_missing_returns_the_input_without_the_network(digits, model):
-    filled = inpaint(model, digits[:3], "none", 2)
+    spent = []
+    filled = inpaint(model, digits[:3], "none", 2, count=spent.append)
     np.testing.assert_array_equal(filled, np.repeat(digits[:3, None], 2, 1))
-    assert model.evaluations == 0
+    assert spent == []
 
 
 def test_everything_missing_generates(digits, model):
@@ -97,8 +104,9 @@ def test_sizes(model, size):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_evaluations_are_counted(digits, model, sampler):
-    inpaint(model, digits[:5], "half:left", 3, steps=7, sampler=sampler, rows=4)
-    assert model.evaluations == 5 * 3 * 7
+    spent = []
+    inpaint(model, digits[:5], "half:left", 3, steps=7, sampler=sampler, rows=4, count=spent.append)
+    assert sum(spent) == 5 * 3 * 7
 
 
 def test_global_random_state_is_neither_read_nor_changed(digits, model):
@@ -159,9 +167,168 @@ def test_the_package_offers_what_the_readme_says():
 def test_a_black_background_comes_out_black(model, digits):
     """Grey levels up to the floor are 0, in missing pixels alone; and whether there is a floor is read off the data."""
     plain = inpaint(model, digits[:2], "half:left", 2, steps=2)
-    model.recipe["floor"] = 40
+    model = Model(model.net, Recipe(floor=40), dtype=model.dtype)
     floored = inpaint(model, digits[:2], "half:left", 2, steps=2)
     mask = np.broadcast_to(parse("half:left").draw(2, 28, 28, stream(0))[:, None], plain.shape)
     np.testing.assert_array_equal(floored, np.where(mask & (plain <= 40), 0, plain))
     assert black_floor(digits) == 4
     assert black_floor(np.arange(256, dtype=np.uint8).reshape(1, 16, 16)) == 0
+
+
+# ---- the public door -------------------------------------------------------------------------------------------------
+
+
+def test_images_in_many_forms(digits, model, tmp_path):
+    array = inpaint(model, digits[:2], "half:left", 2, steps=2)
+    tensor = inpaint(
+        model, torch.from_numpy(digits[:2]), torch.from_numpy(parse("half:left").draw(2, 28, 28, stream(0))), 2, steps=2
+    )
+    assert isinstance(tensor, torch.Tensor)
+    assert tensor.dtype == torch.uint8
+    np.testing.assert_array_equal(tensor.numpy(), array)
+    np.testing.assert_array_equal(inpaint(model, list(digits[:2]), "half:left", 2, steps=2), array)
+    pictures = [Image.fromarray(digit) for digit in digits[:2]]
+    np.testing.assert_array_equal(inpaint(model, pictures, "half:left", 2, steps=2), array)
+    np.save(tmp_path / "digits.npy", digits[:2])
+    for path in (tmp_path / "digits.npy", str(tmp_path / "digits.npy")):
+        np.testing.assert_array_equal(inpaint(model, path, "half:left", 2, steps=2), array)
+    pictures[0].save(tmp_path / "one.png")
+    np.testing.assert_array_equal(inpaint(model, tmp_path / "one.png", "half:left", 2, steps=2), array[:1])
+    with pytest.raises(InputError, match="no such file"):
+        inpaint(model, "nowhere.npy", "half:left", 2, steps=2)
+
+
+def test_samples_have_the_size_of_the_model():
+    model = Model(tiny_model().net, Recipe(image_size=(32, 24)))
+    assert sample(model, 2, steps=1).shape == (2, 32, 24)
+    with pytest.raises(InputError, match="size"):
+        sample(Oracle(mixture(), Schedule.named("cosine")), 2, steps=1)
+
+
+def empirical(digits, **settings) -> Oracle:
+    return Oracle(EmpiricalPrior(to_x0(digits), 0.3), Schedule.named("cosine"), **settings)
+
+
+def test_an_oracle_goes_through_the_public_door(digits):
+    """A masked training image comes back: its posterior under so narrow a prior is itself."""
+    filled = inpaint(empirical(digits, bounded=True), digits[:3], "half:left", 4, steps=30)
+    assert filled.shape == (3, 4, 28, 28)
+    assert np.abs(filled.astype(int) - digits[:3, None]).mean() < 12
+    for method in METHODS:
+        assert inpaint(empirical(digits), digits[:1], "box:10", 1, method, steps=2).shape == (1, 1, 28, 28)
+
+
+class Foreign:
+    """What somebody else's model might be: a schedule, channels, a denoiser, and nothing more."""
+
+    schedule = Schedule.named("linear", 50)
+    channels = 1
+
+    def unconditional(self, like):
+        return lambda x_t, t: x_t * float(self.schedule.alpha_bar[t]) ** 0.5  # of N(0, I)
+
+
+def test_a_foreign_prior_needs_no_more_than_the_protocol(digits):
+    prior = Foreign()
+    assert isinstance(prior, Prior)
+    assert not isinstance(prior, ConditionalPrior)
+    for method in METHODS:
+        if method == "conditional":
+            with pytest.raises(InputError, match=r"conditional denoiser.*replacement.*tds"):
+                inpaint(prior, digits[:1], "box:10", 1, method, steps=2)
+        else:
+            assert inpaint(prior, digits[:1], "box:10", 1, method, steps=2).shape == (1, 1, 28, 28)
+    assert sample(prior, 2, (10, 14), steps=3).shape == (2, 10, 14)
+    with pytest.raises(InputError, match="no conditional denoiser"):
+        inpaint(prior, digits[:1], "box:10", 1, lambda task: task.conditional, steps=2)
+
+
+def test_a_method_may_be_a_function_of_a_task(digits, model):
+    seen = []
+
+    def mine(task: Task, brightness: float = 0.0):
+        seen.append(task)
+        return torch.full_like(task.observation.pixels, brightness)
+
+    filled = inpaint(model, digits[:2], "half:left", 3, mine, settings={"brightness": 1.0})
+    assert (filled[..., :14] == 255).all()
+    np.testing.assert_array_equal(filled[..., 14:], np.repeat(digits[:2, None, :, 14:], 3, 1))
+    assert len(seen) == 1
+    with pytest.raises(InputError, match="unknown setting 'colour'.*brightness"):
+        inpaint(model, digits[:1], "half:left", 1, mine, settings={"colour": 1.0})
+    with pytest.raises(InputError, match="not finite"):
+        inpaint(model, digits[:1], "half:left", 1, mine, settings={"brightness": 1e39})
+
+
+def test_settings_reach_the_method(digits, model):
+    def filled(**settings):
+        return inpaint(model, digits[:2], "half:left", 2, "dps", steps=3, settings=settings)
+
+    np.testing.assert_array_equal(filled(), filled(strength=4.0))
+    assert (filled() != filled(strength=0.5)).any()
+    spent = []
+    inpaint(model, digits[:2], "half:left", 1, "tds", steps=3, settings={"particles": 3}, count=spent.append)
+    assert sum(spent) == 2 * 3 * 3 == 2 * METHODS["tds"].evaluations(3, {"particles": 3})
+    for settings in ({"strength": float("nan")}, {"strength": -1}, {"strength": "4"}, {"power": 1}):
+        with pytest.raises(InputError, match="setting"):
+            filled(**settings)
+    for settings in ({"particles": 0}, {"particles": 2.5}):
+        with pytest.raises(InputError, match="whole number"):
+            inpaint(model, digits[:1], "half:left", 1, "tds", steps=1, settings=settings)
+
+
+def test_an_unknown_sampler_in_a_task_is_refused(digits, model):
+    seen = Observation.nothing(to_x0(digits[:1]))
+    with pytest.raises(InputError, match="unknown sampler"):
+        Task(model, seen, SampleNoise(0, [0], [0], (1, 28, 28)), [1000, 0], sampler="euler")
+
+
+def test_a_denoiser_without_a_gradient_is_refused(digits):
+    class Closed(Foreign):
+        def unconditional(self, like):
+            return torch.no_grad()(super().unconditional(like))
+
+    for method in ("dps", "pigdm", "tds"):
+        with pytest.raises(InputError, match="no gradient"):
+            inpaint(Closed(), digits[:1], "box:10", 1, method, steps=2)
+        with torch.inference_mode():  # of the caller: no business of the denoiser's
+            assert inpaint(Foreign(), digits[:1], "box:10", 1, method, steps=2).shape == (1, 1, 28, 28)
+
+
+def test_the_clamp_silences_no_known_pixel(digits):
+    """A prediction that is out of range still pulls: its clamp is outside the gradient."""
+
+    class Loud(Foreign):
+        bounded = True
+
+        def unconditional(self, like):
+            return lambda x_t, t: 5 + x_t
+
+    seen = Observation.of(to_x0(digits[:1]), torch.zeros(1, 1, 28, 28, dtype=torch.bool))
+    task = Task(Loud(), seen, SampleNoise(0, [0], [0], (1, 28, 28)), [50, 0])
+    x0_hat, log_p, gradient = task.likelihood_gradient(torch.zeros(1, 1, 28, 28), 25, 1.0)
+    assert (x0_hat == 1).all()
+    torch.testing.assert_close(gradient, seen.pixels - 1)
+    assert torch.isfinite(log_p).all()
+
+
+def test_the_likelihood_counts_values_and_not_pixels():
+    """Three channels, one pixel known: three numbers were observed."""
+    seen = Observation.of(torch.zeros(1, 3, 2, 2), torch.tensor([[[[False, True], [True, True]]]]))
+    assert seen.known.sum() == 3
+    _, log_p, _ = likelihood_gradient(lambda x_t, t: x_t, torch.zeros(1, 3, 2, 2), 5, seen, 1.0)
+    assert float(log_p) == pytest.approx(-3 / 2 * np.log(2 * np.pi))
+
+
+def test_images_of_another_kind_are_noticed(digits):
+    model = Model(tiny_model().net, Recipe(black=0.8, floor=4))
+    nothing = np.zeros((4, 28, 28), bool)
+    assert unlike(model, digits[:4], nothing) == []
+    (reason,) = unlike(model, np.full((1, 28, 28), 90, np.uint8), nothing[:1])
+    assert "0%" in reason
+    (reason,) = unlike(model, np.zeros((1, 32, 28), np.uint8) + digits[0, 0, 0], np.ones((1, 32, 28), bool))
+    assert "28x28 images, these are 32x28" in reason
+    old = Model(tiny_model().net, Recipe(floor=4))  # of version 0.1, which measured no share of black
+    assert unlike(old, digits[:4], nothing) == []
+    assert unlike(old, np.full((1, 28, 28), 90, np.uint8), nothing[:1])
+    assert unlike(Foreign(), digits[:4], nothing) == []

@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from inkfill import masks
+from inkfill.data import masks
 from inkfill.errors import InputError
 from inkfill.rng import stream
 
@@ -124,3 +124,27 @@ def test_many_masks_are_drawn_part_by_part():
     parts = [spec.draw(len(part), 8, 8, rng, part) for part in (images[:cut], images[cut:])]
     assert (whole == np.concatenate(parts)).all()
     assert most < 20 * whole.nbytes
+
+
+def test_weights_of_any_size_are_shares():
+    """A sum of weights that overflows once made every mask the last."""
+    drawn = masks.parse("all@1e308,none@1e308").draw(400, 4, 4, stream(0))
+    assert 140 < drawn.all((1, 2)).sum() < 260
+
+
+def test_a_spec_for_each_image():
+    images = np.zeros((3, 28, 28), np.uint8)
+    each = masks.fit_each(["half:left", "strokes", "pixels:0.5"], images, seed=5)
+    for i, spec in enumerate(["half:left", "strokes", "pixels:0.5"]):
+        np.testing.assert_array_equal(each[i], masks.fit(spec, images[i : i + 1], 5 + i)[0])
+    with pytest.raises(ValueError, match="shorter"):
+        masks.fit_each(["all"], images)
+
+
+def test_the_random_box_reaches_every_edge():
+    """Of 2,000 boxes of 26 in 28, all nine places come up, near and far edges alike."""
+    drawn = masks.parse("box:26:random").draw(2000, 28, 28, stream(0))
+    tops, lefts = drawn.any(2).argmax(1), drawn.any(1).argmax(1)
+    counts = np.bincount(3 * tops + lefts, minlength=9)
+    assert counts.sum() == 2000
+    assert (np.abs(counts - 2000 / 9) < 5 * (2000 / 9) ** 0.5).all()

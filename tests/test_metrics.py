@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from inkfill import metrics
-from inkfill.evaluate import Cell, Completed, score
+from inkfill.evaluation import metrics
+from inkfill.evaluation.cells import Cell, Completed
+from inkfill.evaluation.scores import score
 
 
 def case(n=3, k=4, seed=0):
@@ -234,3 +235,9 @@ def test_the_bootstrap_knows_the_error_of_a_mean():
     found = metrics.bootstrap_error(lambda i: float(values[i].mean()), 400, np.random.default_rng(1), 500)
     assert found == pytest.approx(metrics.standard_error(values), rel=0.15)
     assert np.isnan(metrics.bootstrap_error(lambda i: 0.0, 1, np.random.default_rng(1)))
+
+
+def test_the_standard_error_is_unbiased_for_few_values():
+    """Of two values it is half their distance: the sample's variance has one degree of freedom less."""
+    assert metrics.standard_error(np.array([1.0, 3.0, np.nan])) == pytest.approx(1.0)
+    assert np.isnan(metrics.standard_error(np.array([1.0])))

@@ -6,7 +6,7 @@ import torch
 
 from inkfill.denoiser import Observation
 from inkfill.errors import InputError
-from inkfill.oracle import EmpiricalPrior, GaussianMixture, Oracle
+from inkfill.evaluation.oracle import EmpiricalPrior, GaussianMixture, Oracle
 from inkfill.rng import stream
 from inkfill.schedule import Schedule
 

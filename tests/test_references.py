@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from inkfill.data.masks import parse
 from inkfill.errors import InputError
-from inkfill.evaluate import Cell, complete
+from inkfill.evaluation.cells import Cell, complete
+from inkfill.evaluation.references import REFERENCES, empirical, mean_image, nearest, regress
 from inkfill.inpainting import inpaint
-from inkfill.masks import parse
-from inkfill.references import REFERENCES, empirical, mean_image, nearest, regress
 from inkfill.rng import stream
-from inkfill.train import TrainConfig, train
+from inkfill.training.config import TrainConfig
+from inkfill.training.run import train
 
 
 def test_every_reference_returns_known_pixels_and_reads_no_others(digits):
@@ -41,9 +42,9 @@ def test_what_the_references_answer(digits):
 
 def test_regression_trains_and_answers_once(tmp_path, model, digits):
     from conftest import TINY
-    from inkfill.denoiser import load
+    from inkfill.model import load
 
-    config = TrainConfig(data="rendered", objective="regression", steps=40, batch_size=16, unet=TINY, bfloat16=False)
+    config = TrainConfig(data="rendered", objective="regression", steps=40, batch_size=16, unet=TINY, dtype="float32")
     train(config, tmp_path, quiet=True)
     network = load(tmp_path / "model.safetensors", dtype=torch.float32)
     mask = parse("box:10").draw(2, 28, 28, stream(0))
@@ -55,5 +56,5 @@ def test_regression_trains_and_answers_once(tmp_path, model, digits):
     assert done.evaluations == 1
     with pytest.raises(InputError, match="objective regression"):
         inpaint(network, digits[:2], mask)
-    with pytest.raises(InputError, match="objective noise"):
+    with pytest.raises(InputError, match="objective v"):
         regress(model, digits[:2], mask)

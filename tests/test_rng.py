@@ -1,9 +1,11 @@
 """Streams belong to their key."""
 
 import numpy as np
+import pytest
 import torch
 
-from inkfill.rng import SampleNoise, stream
+from inkfill.errors import InputError
+from inkfill.rng import SampleNoise, _words, seeded, stream
 
 
 def test_streams_repeat_and_differ():
@@ -31,3 +33,42 @@ def test_noise_is_standard_normal():
     assert abs(noise.var() - 1) < 5 * (2 / n) ** 0.5
     correlation = (noise[:-1] * noise[1:]).mean()
     assert abs(correlation) < 5 / n**0.5
+
+
+def test_no_two_keys_are_the_same_stream():
+    """Texts and numbers that once met: "a" and 97, a large number and its halves, texts that run together."""
+    keys = [
+        ("a",), (97,), ("97",), (2**32 + 5,), (5, 1), (5,), ("mask",), (0x6B73616D,), ("mask", 5), ("mas", "k", 5),
+        ("maskrank",), ("mask", "rank"), ("train", 5), ("trai", 110, 5), ("trai", "n", 5), ("",), (), ("", ""), ("\0",),
+        ("a\0",), ("a\0\0\0",), ("\x80",), (-1,), (2**64 - 1,), (2**24,), (2**24 - 1,), ("16777216",), (0,), (0, 0),
+        ("abcd",), ("abcde",), ("abcdefgh",), ("abcd", "efgh"), ("é",), ("\udce9",),
+    ]  # fmt: skip
+    assert len({tuple(_words(key)) for key in keys}) == len(keys)
+    assert len({stream(0, *key).integers(2**62) for key in keys}) == len(keys)
+
+
+def test_streams_that_figures_were_made_with_stay():
+    """Noise of image 3, sample 5, and masks: the first numbers, as they were in version 0.1."""
+    noise = np.random.Generator(np.random.Philox(np.random.SeedSequence(7, spawn_key=(3, 5))))
+    np.testing.assert_array_equal(stream(7, 3, 5).random(4), noise.random(4))
+    word = int.from_bytes(b"mask", "little")
+    masks = np.random.Generator(np.random.Philox(np.random.SeedSequence(7, spawn_key=(word,))))
+    np.testing.assert_array_equal(stream(7, "mask").random(4), masks.random(4))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "1", None, True])
+def test_a_seed_that_is_none_is_refused_in_one_line(seed):
+    with pytest.raises(InputError, match="seed"):
+        stream(seed)
+    with pytest.raises(InputError, match="seed"), seeded(seed):
+        pass
+    stream(2**64 - 1)
+
+
+def test_seeded_puts_the_global_state_back():
+    before = torch.get_rng_state()
+    with seeded(3):
+        first = torch.rand(2)
+    with seeded(3):
+        assert torch.equal(torch.rand(2), first)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -193,3 +193,42 @@ def test_dpmpp_2m_equals_diffusers(eta):
         expected = theirs.step(eps, t, expected, variance_noise=z if eta else None).prev_sample
     found = dpmpp_2m(denoise, x, schedule, levels, lambda: next(noises), eta)
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m"])
+def test_a_random_sampler_without_noise_is_refused(sampler):
+    """It would be a chain that is nearly deterministic and in no paper."""
+    from inkfill import samplers
+
+    schedule, x = Schedule.named("cosine"), torch.randn(2, 1, 4, 4)
+    run = getattr(samplers, sampler)
+    with pytest.raises(InputError, match="needs noise"):
+        run(lambda x_t, t: x_t * 0, x, schedule, [1000, 500, 0], eta=1.0)
+    assert run(lambda x_t, t: x_t * 0, x, schedule, [1000, 500, 0], eta=0.0).shape == x.shape
+    with pytest.raises(InputError, match="needs noise"):
+        schedule.reverse_step(x, x, torch.tensor([500, 400]), torch.tensor([300, 0]), 0.5, None)
+
+
+def test_samplers_have_their_names_in_one_place():
+    from inkfill import defaults, samplers
+
+    assert tuple(samplers.SAMPLERS) == defaults.SAMPLERS
+    with pytest.raises(InputError, match="ddim"):
+        samplers.find_sampler("euler")
+
+
+def test_coefficients_are_copied_to_a_device_once():
+    schedule, x = Schedule.named("cosine"), torch.zeros(2, 1, 2, 2)
+    t = torch.tensor([3, 700])
+    first = schedule.signal(t, x)
+    assert first.shape == (2, 1, 1, 1)
+    assert first.dtype == torch.float64
+    table = schedule._tables[x.device]
+    schedule.signal(t, x)
+    assert schedule._tables[x.device] is table
+    meta = torch.zeros(2, 1, 2, 2, device="meta")
+    schedule.signal(t, meta)
+    moved = schedule._tables[meta.device]
+    schedule.signal(t, meta)
+    assert schedule._tables[meta.device] is moved
+    assert schedule.signal(3, meta).device.type == "cpu"  # a number: nothing is copied

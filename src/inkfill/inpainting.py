@@ -1,6 +1,7 @@
 """The driver: images and a mask in, completions out. It knows no method by name, and counts what they evaluate."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from inkfill.data.images import BYTES, Images, as_images
 from inkfill.data.readers import read_images
 from inkfill.denoiser import ConditionalPrior, Observation, Prior
 from inkfill.errors import InputError
-from inkfill.methods import Task, find_method
+from inkfill.methods import Method, Task, find_method
 from inkfill.rng import SampleNoise, check_seed
 from inkfill.samplers import Watch, find_sampler, spaced_levels
 
@@ -55,44 +56,45 @@ def inpaint(
     part. ``progress`` is told how many completions were finished, ``count`` how many images a network evaluation had.
     Raises InputError for bad input.
     """
-    chosen = find_method(method, isinstance(prior, ConditionalPrior))
-    chosen_settings = chosen.settings(settings)
     if not isinstance(samples, (int, np.integer)) or samples < 1:
         raise InputError(f"samples must be a whole number of at least 1, not {samples!r}")
     if first and isinstance(mask, str):
         raise InputError("first needs a mask array: a spec is drawn for a whole set of images")
-    check_seed(seed)
-    sampler = getattr(prior, "sampler", defaults.SAMPLER) if sampler is None else sampler
-    find_sampler(sampler)
-    steps = getattr(prior, "steps", defaults.STEPS) if steps is None else steps
-    levels = spaced_levels(prior.schedule.T, steps)
+    chosen, sampler, levels = _resolved(prior, method, steps, sampler)
+    chosen_settings, seed = chosen.settings(settings), check_seed(seed)
     pictures = read_images(Path(images)) if isinstance(images, (str, Path)) else as_images(images)
     hidden = masks.fit(mask, pictures, seed)
-    n, h, w = pictures.shape
-    size = rows or max(1, ROWS * 28 * 28 // (h * w * chosen.particles(settings)))
+
+    def run(observation: Observation, image: Rows, sample: Rows) -> Tensor:
+        noise = SampleNoise(seed, first + image, sample, tuple(observation.pixels.shape[1:]), observation.pixels.device)
+        return chosen.run(Task(prior, observation, noise, levels, sampler, watch, count), **chosen_settings)
 
     out = np.repeat(pictures[:, None], samples, axis=1)
-    flat = out.reshape(n * samples, h, w)
-    holes = np.flatnonzero(hidden.any((1, 2)))  # an image with nothing missing needs no network
-    todo = (holes[:, None] * samples + np.arange(samples)).ravel()
+    flat = out.reshape(-1, *pictures.shape[1:])
+    missing = np.flatnonzero(hidden.any((1, 2)))  # an image with nothing missing needs no network
+    todo = (missing[:, None] * samples + np.arange(samples)).ravel()
     if progress and len(todo) < len(flat):
         progress(len(flat) - len(todo))
+    size = rows or max(1, ROWS * 28 * 28 // (pictures[0].size * chosen.particles(settings)))
     for start in range(0, len(todo), size):
         chunk = todo[start : start + size]
         image, sample = chunk // samples, chunk % samples
-
-        def run(observation: Observation, image: Rows = image, sample: Rows = sample) -> Tensor:
-            noise = SampleNoise(
-                seed, first + image, sample, tuple(observation.pixels.shape[1:]), observation.pixels.device
-            )
-            task = Task(prior, observation, noise, levels, sampler, watch, count)
-            return chosen.run(task, **chosen_settings)
-
-        found = _completed(prior, pictures[image], hidden[image], run)
+        found = _completed(prior, pictures[image], hidden[image], partial(run, image=image, sample=sample))
         flat[chunk] = np.where(hidden[image], found, pictures[image])
         if progress:
             progress(len(chunk))
     return torch.from_numpy(out) if isinstance(images, Tensor) else out
+
+
+def _resolved(
+    prior: Prior, method: str | Callable[..., Tensor], steps: int | None, sampler: str | None
+) -> tuple[Method, str, list[int]]:
+    """Method, sampler and levels, where none were given those that suit the prior. Raises InputError."""
+    chosen = find_method(method, isinstance(prior, ConditionalPrior))
+    sampler = getattr(prior, "sampler", defaults.SAMPLER) if sampler is None else sampler
+    find_sampler(sampler)
+    steps = getattr(prior, "steps", defaults.STEPS) if steps is None else steps
+    return chosen, sampler, spaced_levels(prior.schedule.T, steps)
 
 
 def _completed(prior: Prior, images: Images, mask: NDArray[np.bool_], run: Callable[[Observation], Tensor]) -> Images:

@@ -1,10 +1,12 @@
 """The command line: parses, calls, prints. Bad input is one line on stderr and a non-zero exit status."""
 
 import errno
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,40 @@ from inkfill import defaults
 from inkfill.errors import InputError, shown
 
 if TYPE_CHECKING:  # torch takes a second to import; a command imports it when it runs
+    from inkfill.evaluation.protocol import Evaluation
     from inkfill.model import Model
 
 option = click.option
 PATH = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True)
+class Network:
+    """What --checkpoint, --device and --dtype chose; loaded when it is needed."""
+
+    checkpoint: Path | None
+    device: str | None
+    dtype: str | None
+
+    def load(self) -> "Model":
+        """Raises InputError."""
+        from inkfill.model import load
+
+        return load(self.checkpoint, self.device, self.dtype)
+
+
+def network_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that choose a network, given to a command as one ``network``."""
+
+    @functools.wraps(command)
+    def called(checkpoint: Path | None, device: str | None, dtype: str | None, **other: Any) -> None:
+        command(network=Network(checkpoint, device, dtype), **other)
+
+    for add in (dtype_option, device_option, checkpoint_option):
+        called = add(called)
+    return called
+
+
 SEED = click.IntRange(0, 2**64 - 1)
 checkpoint_option = option("--checkpoint", type=PATH, help="Weights to use [default: shipped].")
 seed_option = option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")
@@ -69,13 +101,9 @@ def cli(context: click.Context) -> None:
 @option("--out", type=PATH, default="inkfill-demo", show_default=True, help="Folder to write.")
 @data_option
 @seed_option
-@checkpoint_option
-@device_option
-@dtype_option
+@network_options
 @overwrite_option
-def demo(
-    out: Path, data: str, seed: int, checkpoint: Path | None, device: str | None, dtype: str | None, overwrite: bool
-) -> None:
+def demo(out: Path, data: str, seed: int, network: Network, overwrite: bool) -> None:
     """Complete digits that nobody trained on, and show how it is done.
 
     Writes pictures, an animation and a page that shows them together. Takes under two minutes on two cores. An
@@ -86,7 +114,7 @@ def demo(
     from inkfill.data import load
 
     check_folder(out, overwrite or is_demo(out))
-    page = write_demo(_model(checkpoint, device, dtype), load(data), out, seed, _bar)
+    page = write_demo(network.load(), load(data), out, seed, _bar)
     _echo(f"open {page}")
 
 
@@ -155,9 +183,7 @@ def train(out: Path, resume: bool, overwrite: bool, save_seconds: float, validat
 @set_option
 @steps_option
 @sampler_option
-@checkpoint_option
-@device_option
-@dtype_option
+@network_options
 @overwrite_option
 @option("--sheet", type=PATH, help="Write one .png of all: masked, completions, mean and spread.")
 @option("--report", type=PATH, help="Folder for a page on every image: see below.")
@@ -171,9 +197,7 @@ def inpaint(
     settings: tuple[str, ...],
     steps: int | None,
     sampler: str | None,
-    checkpoint: Path | None,
-    device: str | None,
-    dtype: str | None,
+    network: Network,
     overwrite: bool,
     sheet: Path | None,
     report: Path | None,
@@ -198,14 +222,7 @@ def inpaint(
     from inkfill.app.report import write_inpainting
     from inkfill.data import masks
 
-    if not (out or sheet or report):
-        raise InputError("say where the completions should go: give --out, --sheet or --report")
-    if out:
-        files.check_pictures(out, overwrite)
-    if sheet:
-        files.check_file(sheet, overwrite, (".png",))
-    if report:
-        files.check_folder(report, overwrite)
+    files.check_outputs(out, sheet, report, overwrite)
     pictures, names = files.read_inputs(images)
     if samples is None:
         one = out is not None and out.suffix.lower() == ".png" and len(pictures) == 1 and not sheet
@@ -213,22 +230,18 @@ def inpaint(
     for picture in filter(None, (out, sheet)):
         files.check_sheet(picture, len(pictures))
     hidden = masks.fit(files.read_mask(mask), pictures, seed)
-    model = _model(checkpoint, device, dtype)
+    model = network.load()
     _warn_if_unlike(model, pictures, hidden)
     with _bar(len(pictures) * samples, "inpaint") as progress:
         filled = inpainting.inpaint(
             model, pictures, hidden, samples, method, steps, seed, sampler, _numbers(settings), progress=progress
         )
-    said = []
-    if out:
-        said.append(files.write_completions(out, pictures, hidden, filled, names))
+    written = [files.write_completions(out, pictures, hidden, filled, names)] if out else []
     if sheet:
-        files.write_sheet(sheet, pictures, hidden, filled)
-        said.append(f"{sheet}: a sheet of {len(pictures)} x {samples} completions")
+        written.append(files.write_sheet(sheet, pictures, hidden, filled))
     if report:
-        titles = names or [f"image {i}" for i in range(len(pictures))]
-        said.append(str(write_inpainting(report, pictures, hidden, filled, titles, model)))
-    for text in said:
+        written.append(str(write_inpainting(report, pictures, hidden, filled, names, model)))
+    for text in written:
         _echo(f"wrote {text}")
 
 
@@ -239,9 +252,7 @@ def inpaint(
 @seed_option
 @steps_option
 @sampler_option
-@checkpoint_option
-@device_option
-@dtype_option
+@network_options
 @overwrite_option
 def sample(
     out: Path,
@@ -250,9 +261,7 @@ def sample(
     seed: int,
     steps: int | None,
     sampler: str | None,
-    checkpoint: Path | None,
-    device: str | None,
-    dtype: str | None,
+    network: Network,
     overwrite: bool,
 ) -> None:
     """Draw new images from nothing.
@@ -266,7 +275,7 @@ def sample(
 
     files.check_pictures(out, overwrite)
     files.check_sheet(out, count, files.SAMPLES_SHEET)
-    model = _model(checkpoint, device, dtype)
+    model = network.load()
     with _bar(count, "sample") as progress:
         drawn = inpainting.sample(model, count, (size, size) if size else None, steps, seed, sampler, progress)
     _echo(f"wrote {files.write_samples(out, drawn)} of {drawn.shape[1]}x{drawn.shape[2]}")
@@ -302,10 +311,8 @@ def sample(
 )
 @sampler_option
 @seed_option
-@checkpoint_option
+@network_options
 @option("--regression", type=PATH, help="Checkpoint trained with --objective regression.")
-@device_option
-@dtype_option
 @option("--out", type=PATH, help="Folder for results.json and report.html.")
 @overwrite_option
 def evaluate(
@@ -319,10 +326,8 @@ def evaluate(
     counts: tuple[int, ...],
     sampler: str | None,
     seed: int,
-    checkpoint: Path | None,
+    network: Network,
     regression: Path | None,
-    device: str | None,
-    dtype: str | None,
     out: Path | None,
     overwrite: bool,
 ) -> None:
@@ -342,12 +347,8 @@ def evaluate(
     evaluations per completion. bbox:N is placed from the digit itself, which a real mask cannot be.
     """
     from inkfill.app.files import check_folder
-    from inkfill.app.report import write_evaluation
-    from inkfill.checkpoint import SHIPPED
     from inkfill.data import load
     from inkfill.evaluation import protocol
-    from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS
-    from inkfill.evaluation.tables import table
     from inkfill.model import find_device
     from inkfill.training.processes import processes
 
@@ -355,22 +356,24 @@ def evaluate(
         check_folder(out, overwrite or (out / "cells").is_dir())
     if "regression" in names and regression is None:
         raise InputError("the method regression needs --regression FILE (inkfill train --objective regression)")
-    protocol.plan(specs, names, [1], settings=_numbers(settings))  # says what is wrong before anything is loaded
-    with processes(find_device(device) if device else None) as group:
-        at = device or str(group.device)
-        networks = protocol.Networks(
-            _model(checkpoint, at, dtype),
-            checkpoint or SHIPPED,
-            _model(regression, at, dtype) if regression else None,
-            regression,
-        )
-        model = networks.model
-        cells = protocol.plan(
-            specs, names, counts or [model.steps], samples, seed, sampler or model.sampler, _numbers(settings)
-        )
+    given = _numbers(settings)
+    protocol.plan(specs, names, [1], settings=given)  # says what is wrong before anything is loaded
+    with processes(find_device(network.device) if network.device else None) as group:
+        at = replace(network, device=network.device or str(group.device))
+        networks = protocol.Networks.load(at.checkpoint, regression, at.device, at.dtype)
+        steps, sampler = counts or [networks.model.steps], sampler or networks.model.sampler
+        cells = protocol.plan(specs, names, steps, samples, seed, sampler, given)
         found = protocol.run(networks, load(data), split, count, cells, out, overwrite, group, _bar)
-    if found is None:
-        return
+    if found is not None:
+        _tell(found, out)
+
+
+def _tell(found: "Evaluation", out: Path | None) -> None:
+    """Write an evaluation, and only then print it: whoever reads along may have gone."""
+    from inkfill.app.report import write_evaluation
+    from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS
+    from inkfill.evaluation.tables import table
+
     if out:
         found.write(out / "results.json")
         page = write_evaluation(out, found)
@@ -443,12 +446,6 @@ def methods() -> None:
 
 
 # ---- shared by the commands ------------------------------------------------------------------------------------------
-
-
-def _model(checkpoint: Path | None, device: str | None, dtype: str | None) -> "Model":
-    from inkfill.model import load
-
-    return load(checkpoint, device, dtype)
 
 
 def _numbers(settings: tuple[str, ...]) -> dict[str, float]:

@@ -108,6 +108,18 @@ def check_folder(out: Path, overwrite: bool) -> None:
     check_writable(out / "x")
 
 
+def check_outputs(out: Path | None, sheet: Path | None, report: Path | None, overwrite: bool) -> None:
+    """Refuse now whatever of a command's outputs could not be written, or that there is none. Raises InputError."""
+    if not (out or sheet or report):
+        raise InputError("say where the completions should go: give --out, --sheet or --report")
+    if out:
+        check_pictures(out, overwrite)
+    if sheet:
+        check_file(sheet, overwrite, (".png",))
+    if report:
+        check_folder(report, overwrite)
+
+
 def check_pictures(out: Path, overwrite: bool) -> None:
     """Refuse now an array, a picture or a folder of pictures that could not be written. Raises InputError.
 
@@ -143,8 +155,7 @@ def write_completions(
         figures.save_picture(filled[0, 0], out)
         return f"{out}: the picture, filled"
     if out.suffix.lower() == ".png":
-        write_sheet(out, images, mask, filled)
-        return f"{out}: a sheet of {n} x {k} completions"
+        return write_sheet(out, images, mask, filled)
     names = names or [f"{i:05d}" for i in range(n)]
     with folder_written_whole(out.resolve()) as folder:
         for name, completions in zip(names, filled, strict=True):
@@ -153,9 +164,10 @@ def write_completions(
     return f"the folder {out}: {n} x {k} pictures"
 
 
-def write_sheet(out: Path, images: Images, mask: NDArray[np.bool_], filled: Images) -> None:
-    """Write one picture of all: masked images, their completions (16 at most), mean and spread."""
+def write_sheet(out: Path, images: Images, mask: NDArray[np.bool_], filled: Images) -> str:
+    """Write one picture of all (masked images, their completions, 16 at most, mean and spread); says what it wrote."""
     figures.save_picture(figures.gallery(images, mask, filled, show=16, original=False), out)
+    return f"{out}: a sheet of {filled.shape[0]} x {filled.shape[1]} completions"
 
 
 def write_samples(out: Path, drawn: Images) -> str:

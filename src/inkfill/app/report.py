@@ -135,7 +135,7 @@ def label_words(probabilities: NDArray[np.floating]) -> str:
 
 
 def write_inpainting(
-    out: Path, images: Images, mask: NDArray[np.bool_], filled: Images, names: Sequence[str], model: Model
+    out: Path, images: Images, mask: NDArray[np.bool_], filled: Images, names: Sequence[str] | None, model: Model
 ) -> Path:
     """Write ``report.html`` into ``out``: each image's completions, mean, per-pixel spread and what they are read as.
 
@@ -155,7 +155,7 @@ def write_inpainting(
         found = judge(load_classifier(WHOLE), filled.reshape(-1, *filled.shape[2:]))[0]
         found = found.reshape(*filled.shape[:2], -1)
         arrays["labels.npy"] = metrics.vote(found).astype(np.float32)
-    for i, name in enumerate(names):
+    for i, name in enumerate(names or [f"image {i}" for i in range(len(images))]):
         hole = mask[i]
         width = f"mean spread {spread[i][hole].mean():.3f} over {hole.sum()} missing pixels" if hole.any() else "whole"
         page.heading(name)

@@ -75,9 +75,9 @@ def as_images(given: Any, name: str = "images") -> Images:
     """
     if isinstance(given, Tensor):
         given = given.detach().cpu().numpy()
-    if isinstance(given, (list, tuple)):
-        if not given:
-            raise InputError(f"{name}: an empty list")
+    if isinstance(given, (list, tuple)) and not given:
+        raise InputError(f"{name}: an empty list")
+    if isinstance(given, (list, tuple)) and not isinstance(given[0], (list, tuple, int, float)):
         parts = [as_images(item, f"{name}[{i}]") for i, item in enumerate(given)]
         for i, part in enumerate(parts):
             if part.shape[1:] != parts[0].shape[1:]:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from inkfill import defaults
-from inkfill.checkpoint import file_hash, write_json
+from inkfill.checkpoint import SHIPPED, file_hash, write_json
 from inkfill.data import Dataset, Images
 from inkfill.data.images import array_hash
 from inkfill.errors import InputError
 from inkfill.evaluation.cells import Cell, Completed, complete, kept, machine
 from inkfill.evaluation.references import REFERENCES
 from inkfill.evaluation.scores import Judges, score
-from inkfill.model import Model
+from inkfill.model import Model, load
 from inkfill.training.processes import ALONE, Processes
 
 Progress = Callable[[int], object]
@@ -68,6 +68,18 @@ class Networks:
     checkpoint: Path
     regression: Model | None = None
     regression_checkpoint: Path | None = None
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: Path | None,
+        regression: Path | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+    ) -> "Networks":
+        """From files (default: the shipped weights). Raises InputError."""
+        other = load(regression, device, dtype) if regression else None
+        return cls(load(checkpoint, device, dtype), checkpoint or SHIPPED, other, regression)
 
     def about(self, cell: Cell, dataset: Dataset) -> dict[str, str]:
         """What the completions of a cell are made from, besides the images."""
