@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --no-build-isolation --no-deps --editable .
 
-.PHONY: demo test lint notebook clean
+.PHONY: demo test lint shape notebook clean
 
 demo: .venv/installed
 	.venv/bin/inkfill demo --out inkfill-demo
@@ -15,6 +15,9 @@ lint: .venv/installed-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+shape: .venv/installed-dev
+	.venv/bin/python tests/test_house.py
 
 notebook: .venv/installed-dev
 	$(PIP) install --quiet jupyterlab

@@ -1,4 +1,4 @@
-"""What the benchmarks share: where pages go, the command line, the one timer, a network in training, and pages."""
+"""What the benchmarks share: the command line, the one timer, a network in training, and pages from templates."""
 
 import argparse
 import re
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from inkfill.checkpoint import SHIPPED, file_hash, read_json, written_whole
+from inkfill.checkpoint import SHIPPED, file_hash, read_json, write_json, written_whole
 from inkfill.data import Images, masks
 from inkfill.evaluation.metrics import standard_error
 from inkfill.model import find_dtype
@@ -33,10 +33,21 @@ Work = Callable[[], object]
 Row = dict[str, Any]
 T = TypeVar("T")
 
+# ---- in and out ------------------------------------------------------------------------------------------------------
 
-def command_line(text: str | None) -> argparse.ArgumentParser:
-    """A command line whose help is the docstring of its module."""
-    return argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+def command_line(text: str | None, out: str = "") -> argparse.ArgumentParser:
+    """A command line whose help is the docstring of its module; with ``out``, the option of that name and its help."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if out:
+        parser.add_argument("--out", type=Path, help=out)
+    return parser
+
+
+def save(found: Any, out: Path | None) -> None:
+    """Write what was found as JSON, where that was asked for."""
+    if out:
+        write_json(out, found)
 
 
 def show(row: Mapping[str, Any]) -> None:
@@ -55,21 +66,6 @@ def bar(total: int, title: str) -> Iterator[Callable[[int], object]]:
 # ---- time ------------------------------------------------------------------------------------------------------------
 
 
-def alternate(works: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every work in every round.
-
-    Works follow one another and rounds too, so that a machine that changes speed does so for all of them. One round
-    more comes first, to warm up, and is not counted.
-    """
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for turn in tqdm(range(rounds + 1), unit="round", leave=False, dynamic_ncols=True):
-        for name, work in works.items():
-            _, took = timed(work)
-            if turn > 0:
-                times[name].append(took)
-    return times
-
-
 def timed(work: Callable[[], T]) -> tuple[T, float]:
     """What a work gives, and the seconds that it took."""
     began = time.perf_counter()
@@ -77,14 +73,18 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
     return found, time.perf_counter() - began
 
 
+def alternate(works: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every work in every round; one round more comes first, to warm up, and is not counted.
+
+    Works follow one another and rounds too, so that a machine that changes speed does so for all of them.
+    """
+    times = [{name: timed(work)[1] for name, work in works.items()} for _ in tqdm(range(rounds + 1), leave=False)]
+    return {name: [turn[name] for turn in times[1:]] for name in works}
+
+
 def repeated(work: Work, times: int) -> Work:
     """A work so many times in a row, for what is too short to be timed alone."""
-
-    def run() -> None:
-        for _ in range(times):
-            work()
-
-    return run
+    return lambda: [work() for _ in range(times)]
 
 
 # ---- networks in training --------------------------------------------------------------------------------------------
@@ -94,11 +94,8 @@ def new_trainer(config: TrainConfig, images: Images) -> Trainer:
     """A new network, its optimisers and its batches, as ``inkfill train`` has them, without a folder or a clock."""
     dtype = find_dtype(config.dtype or None, CPU)
     config = replace(config, dtype=str(dtype).removeprefix("torch."))
-    net, schedule, spec = (
-        UNet(config.unet, config.seed),
-        Schedule.named(config.schedule, config.T),
-        masks.parse(config.masks),
-    )
+    net, spec = UNet(config.unet, config.seed), masks.parse(config.masks)
+    schedule = Schedule.named(config.schedule, config.T)
 
     def draw(step: int) -> Batch:
         return draw_batch(config, schedule, images, spec, stream(config.seed, "train", step))
@@ -111,7 +108,7 @@ def parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-# ---- figures and pages -----------------------------------------------------------------------------------------------
+# ---- tables and pages ------------------------------------------------------------------------------------------------
 
 
 def with_error(values: Sequence[float], form: str = ".2f") -> str:
@@ -120,14 +117,14 @@ def with_error(values: Sequence[float], form: str = ".2f") -> str:
     return f"{each.mean():{form}} ± {standard_error(each):{form}}" if len(each) else ""
 
 
-def without_ranks(rows: Iterable[Row]) -> list[Row]:
-    """Rows of scores without their rank histograms, which a page shows as a picture."""
-    return [{key: value for key, value in row.items() if key != "ranks"} for row in rows]
-
-
 def distinct(rows: Iterable[Row], key: str) -> list[Any]:
     """The values of a column, each once, in their order."""
     return list(dict.fromkeys(row[key] for row in rows))
+
+
+def without_ranks(rows: Iterable[Row]) -> list[Row]:
+    """Rows of scores without their rank histograms, which a page shows as a picture."""
+    return [{key: value for key, value in row.items() if key != "ranks"} for row in rows]
 
 
 def from_files(folder: Path, builders: Mapping[str, Callable[[Any], Row]]) -> dict[str, Row]:
@@ -148,9 +145,9 @@ def write_page(path: Path, values: Mapping[str, Row]) -> None:
     A part of a template begins with a mark such as ``<!-- tune -->``, and is left out where it has no values. What
     stands before the first mark is on every page.
     """
-    head, *parts = re.split(r"^<!-- (\w+) -->\n", (PAGES / path.name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    page, *parts = re.split(r"^<!-- (\w+) -->\n", (PAGES / path.name).read_text(encoding="utf-8"), flags=re.MULTILINE)
     for name, text in zip(parts[::2], parts[1::2], strict=True):
         if name in values:
-            head += text.format(**values[name]) + OUTDATED * values[name].get("outdated", False)
+            page += text.format(**values[name]) + OUTDATED * values[name].get("outdated", False)
     with written_whole(path) as temporary:
-        temporary.write_text(re.sub(r"\n{3,}", "\n\n", head).rstrip() + "\n", encoding="utf-8")
+        temporary.write_text(re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n", encoding="utf-8")

@@ -9,16 +9,14 @@ for all. Compiling needs a C++ compiler; its seconds are counted apart.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 import torch
 from torch import nn
 
 import inkfill
-from common import Row, Work, alternate, command_line, new_trainer, repeated, show, timed
+from common import Row, Work, alternate, command_line, new_trainer, repeated, save, show, timed
 from inkfill import data
-from inkfill.checkpoint import write_json
 from inkfill.inpainting import ROWS
 from inkfill.training.config import TrainConfig
 
@@ -106,9 +104,8 @@ def compare(kind: str, build: Callable[[Way], Work], repeats: int, ways: dict[st
 
 
 def main() -> None:
-    parser = command_line(__doc__)
+    parser = command_line(__doc__, "write the figures here too, as JSON")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, help="write the figures here too, as JSON")
     arguments = parser.parse_args()
     # Training always has float32 weights: autocast is how it gets bfloat16.
     trained = {name: way for name, way in WAYS.items() if not way.autocast}
@@ -117,8 +114,7 @@ def main() -> None:
         *compare("1 evaluated", lambda way: evaluation(way, 1), 50, WAYS, arguments.rounds),
         *compare("64 trained", passes, 3, trained, arguments.rounds),
     ]
-    if arguments.out:
-        write_json(arguments.out, found)
+    save(found, arguments.out)
 
 
 if __name__ == "__main__":

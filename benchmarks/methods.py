@@ -11,7 +11,7 @@
 Each part writes JSON (or pictures) into docs/methods/.
 """
 
-import argparse
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from statistics import median
@@ -31,8 +31,7 @@ from inkfill.denoiser import Observation
 from inkfill.evaluation.cells import Cell
 from inkfill.evaluation.oracle import EmpiricalPrior, GaussianMixture, Oracle
 from inkfill.evaluation.scores import evaluate
-from inkfill.evaluation.tables import markdown, table
-from inkfill.inpainting import inpaint
+from inkfill.evaluation.tables import Columns, markdown, table
 from inkfill.methods import METHODS, Task
 from inkfill.model import Model
 from inkfill.rng import SampleNoise, stream
@@ -46,13 +45,8 @@ Settings = Mapping[str, Mapping[str, float]]  # of methods, by name; what is not
 
 def closed_form(particles: int = 32, prior_variance: float = 1.0) -> Settings:
     """Settings for closed-form targets."""
-    spread = {"prior_variance": prior_variance}
-    return {
-        "mcgdiff": {"particles": particles},
-        "tds": {"particles": particles, **spread},
-        "dps": {"strength": 1.0},
-        "pigdm": spread,
-    }
+    filters, spread = {"particles": particles}, {"prior_variance": prior_variance}
+    return {"dps": {"strength": 1.0}, "pigdm": spread, "mcgdiff": filters, "tds": filters | spread}
 
 
 def task(prior: GaussianMixture, known: Tensor, y: Tensor, n: int, steps: int, seed: int) -> Task:
@@ -93,7 +87,7 @@ def save(name: str, rows: list[Row], **about: object) -> None:
 # ---- closed forms ----------------------------------------------------------------------------------------------------
 
 
-def mixture() -> None:
+def mixture(given: Namespace) -> None:
     """Moments and modes in two dimensions, 100 steps, 4,000 draws."""
     n, steps, rows = 4000, 100, []
     gaussian = torch.ones(1), torch.tensor([[0.2, -0.1]]), torch.tensor([[[1.0, 0.6], [0.6, 0.8]]])
@@ -149,19 +143,18 @@ def mcgdiff_rows(d_x: int, d_y: int, seed: int) -> Iterator[Row]:
         yield row
 
 
-def mcgdiff(seeds: int) -> None:
+def mcgdiff(given: Namespace) -> None:
     """Sliced Wasserstein distance to exact posterior draws, 100 steps; written after every size."""
     rows: list[Row] = []
-    for d_x in MCGDIFF_SIZES:
-        for d_y in (1, 2, 4):
-            for seed in range(seeds):
-                rows += mcgdiff_rows(d_x, d_y, seed)
-            save("mcgdiff", rows, seeds=seeds, steps=100)
+    for d_x, d_y in ((d_x, d_y) for d_x in MCGDIFF_SIZES for d_y in (1, 2, 4)):
+        for seed in range(given.seeds):
+            rows += mcgdiff_rows(d_x, d_y, seed)
+        save("mcgdiff", rows, seeds=given.seeds, steps=100)
 
 
-def empirical(digits: int, steps: int, k: int = 16) -> None:
+def empirical(given: Namespace) -> None:
     """Methods with the exact denoiser of a prior on 5,000 training digits, against exact posterior draws."""
-    mnist = data.load("mnist")
+    mnist, digits, steps, k = data.load("mnist"), given.digits or 16, given.steps, 16
     prior, labels = EmpiricalPrior(data.to_x0(mnist.train[:5000]), 0.1), mnist.labels["train"][:5000]
     truth, rows = mnist.validation[:digits], []
     for spec in ("half:left", "box:10", "quadrants:3"):
@@ -200,9 +193,10 @@ CANDIDATES = {
 }
 
 
-def tune(digits: int) -> None:
+def tune(given: Namespace) -> None:
     """CRPS on validation digits for settings of the methods that have any, trained network, about 50 evaluations."""
-    model, truth, rows = inkfill.load(), data.load("mnist").validation[:digits], []
+    model, digits, rows = inkfill.load(), given.digits or 32, []
+    truth = data.load("mnist").validation[:digits]
     for name, settings in ((name, each) for name, several in CANDIDATES.items() for each in several):
         steps = METHODS[name].steps_for(50, settings)
         cells = [Cell(mask, name, steps, 4, 0, "ancestral", settings) for mask in ("half:left", "box:10")]
@@ -228,9 +222,10 @@ def passes(model: Model, x: Tensor, gradient: bool) -> Work:
     return work
 
 
-def cost(steps: int = 50, n: int = 128) -> None:
+def cost(given: Namespace) -> None:
     """Seconds of a method over seconds of as many passes through the network, alternating: before it and after it."""
-    model, digits, rows = inkfill.load(), data.load("auto").validation[:n], []
+    model, steps, n, rows = inkfill.load(), 50, 128, []
+    digits = data.load("auto").validation[:n]
     seen = Observation.of(data.to_x0(digits), torch.from_numpy(masks.fit("half:left", digits)[:, None]))
     noise = SampleNoise(0, np.arange(n), np.zeros(n, int), (1, 28, 28))
     job = Task(model, seen, noise, spaced_levels(1000, steps))
@@ -245,7 +240,7 @@ def cost(steps: int = 50, n: int = 128) -> None:
     save("cost", rows, steps=steps, checkpoint=file_hash(SHIPPED))
 
 
-def pictures(evaluations: int = 100) -> None:
+def pictures(given: Namespace) -> None:
     """The trained network: masked digits by methods at equal cost, and the reverse process of each."""
     model, digits = inkfill.load(), data.load("auto").validation[:8]
     mask = masks.fit_each(["half:left", "half:bottom", "box:14", "quadrants:3"] * 2, digits)
@@ -256,8 +251,8 @@ def pictures(evaluations: int = 100) -> None:
         def watch(t: int, x_t: Tensor, x0_hat: Tensor, beliefs: list[figures.RGB] = beliefs) -> None:
             beliefs.append(figures.grey(data.to_uint8(x0_hat[:1])[0]))
 
-        steps = method.steps_for(evaluations)
-        filled = inpaint(model, digits, mask, 1, name, steps, sampler="ancestral", rows=len(digits), watch=watch)[:, 0]
+        run = partial(inkfill.inpaint, model, digits, mask, 1, name, method.steps_for(100), sampler="ancestral")
+        filled = run(rows=len(digits), watch=watch)[:, 0]
         columns.append(figures.grey(filled))
         shown = np.linspace(0, len(beliefs) - 1, 9).round().astype(int)
         reverse.append([*(beliefs[i] for i in shown), columns[-1][0]])
@@ -268,21 +263,7 @@ def pictures(evaluations: int = 100) -> None:
 
 # ---- the page --------------------------------------------------------------------------------------------------------
 
-PUBLISHED = {  # (d_y, method): largest sliced distance at d_x = 8
-    (1, "dps"): 27.2,
-    (2, "dps"): 18.7,
-    (4, "dps"): 12.4,
-    (1, "mcgdiff"): 5.2,
-    (2, "mcgdiff"): 4.3,
-    (4, "mcgdiff"): 0.18,
-}
-
-
-def mixture_table(found: Any) -> Row:
-    """Two pixels."""
-    columns = {"target": ("target", "{}"), "method": ("method", "{}"), "mean_error": ("error of the mean", "{:+.3f}")}
-    columns |= {"std_ratio": ("standard deviation, ratio", "{:.3f}"), "wasserstein": ("W1", "{:.3f}")}
-    return {"table": table(found["rows"], columns)}
+PUBLISHED = {"dps": {1: 27.2, 2: 18.7, 4: 12.4}, "mcgdiff": {1: 5.2, 2: 4.3, 4: 0.18}}  # at d_x = 8, by d_y
 
 
 def mcgdiff_table(found: Any) -> Row:
@@ -294,9 +275,8 @@ def mcgdiff_table(found: Any) -> Row:
         return with_error([r[key] for r in rows if (r["d_x"], r["d_y"], r["method"]) == (d_x, d_y, name)], form)
 
     ours = [[*size, *(cell(*size, name, "sliced", ".2f") for name in names)] for size in sizes]
-    beside = [
-        [8, d_y, name, cell(8, d_y, name, "max_sliced", ".1f"), figure] for (d_y, name), figure in PUBLISHED.items()
-    ]
+    published = ((name, d_y, figure) for name, figures in PUBLISHED.items() for d_y, figure in figures.items())
+    beside = [[8, d_y, name, cell(8, d_y, name, "max_sliced", ".1f"), figure] for name, d_y, figure in published]
     return {
         "seeds": len(distinct(rows, "seed")),
         "table": markdown(["d_x", "d_y", *names], ours, left=0),
@@ -304,36 +284,37 @@ def mcgdiff_table(found: Any) -> Row:
     }
 
 
-def empirical_table(found: Any) -> Row:
-    """The empirical prior."""
-    rows = [{**r, "energy": f"{r['energy']:.2f} ± {r['energy_se']:.2f}"} for r in found["rows"]]
-    columns = {"mask": ("mask", "{}"), "method": ("method", "{}"), "energy": ("energy distance", "{:>}")}
-    columns |= {"labels": ("labels, total variation", "{:.3f}")}
-    return {**found["about"], "table": table(rows, columns)}
+def part(columns: Columns, written: Callable[[Row], Row] = lambda row: {}) -> Callable[[Any], Row]:
+    """A part of the page that is one table; ``written`` gives those cells of a row that are no plain figures."""
+    return lambda found: {**found["about"], "table": table([row | written(row) for row in found["rows"]], columns)}
 
 
-def tune_table(found: Any) -> Row:
-    """Settings of the methods, and what they are worth."""
-    rows = []
-    for r in found["rows"]:
-        settings = {name: value for name, value in r.items() if name not in ("method", "steps", "crps", "energy")}
-        rows.append({**r, "settings": ", ".join(f"{name} {value}" for name, value in settings.items())})
-    columns = {"method": ("method", "{}"), "settings": ("settings", "{}"), "steps": ("steps", "{:d}")}
-    columns |= {"crps": ("CRPS", "{:.4f}"), "energy": ("energy score", "{:.4f}")}
-    return {**found["about"], "table": table(rows, columns)}
+def settings_of(row: Row) -> Row:
+    """What a row of ``tune`` holds besides its scores."""
+    named = {name: value for name, value in row.items() if name not in ("method", "steps", "crps", "energy")}
+    return {"settings": ", ".join(f"{name} {value}" for name, value in named.items())}
 
 
-def cost_table(found: Any) -> Row:
-    """Bookkeeping."""
-    rows = [{**r, "gradient": "yes" if r["gradient"] else "no"} for r in found["rows"]]
-    columns = {"method": ("method", "{}"), "gradient": ("backward pass", "{}")}
-    return {"table": table(rows, columns | {"ratio": ("time over that of its passes", "{:.2f}")})}
+METHOD = {"method": ("method", "{}")}
+MOMENTS = {"mean_error": ("error of the mean", "{:+.3f}"), "std_ratio": ("standard deviation, ratio", "{:.3f}")}
+DISTANCES = {"energy": ("energy distance", "{:>}"), "labels": ("labels, total variation", "{:.3f}")}
+SCORES = {"steps": ("steps", "{:d}"), "crps": ("CRPS", "{:.4f}"), "energy": ("energy score", "{:.4f}")}
+RATIO = {"gradient": ("backward pass", "{}"), "ratio": ("time over that of its passes", "{:.2f}")}
+TABLES = {
+    "mixture": part({"target": ("target", "{}"), **METHOD, **MOMENTS, "wasserstein": ("W1", "{:.3f}")}),
+    "mcgdiff": mcgdiff_table,
+    "empirical": part(
+        {"mask": ("mask", "{}"), **METHOD, **DISTANCES},
+        lambda row: {"energy": f"{row['energy']:.2f} ± {row['energy_se']:.2f}"},
+    ),
+    "tune": part({**METHOD, "settings": ("settings", "{}"), **SCORES}, settings_of),
+    "cost": part({**METHOD, **RATIO}, lambda row: {"gradient": "yes" if row["gradient"] else "no"}),
+}
 
 
-def page() -> None:
+def page(given: Namespace) -> None:
     """docs/methods.md, from what the parts wrote; a part whose file is not there is left out."""
-    builders = {"mixture": mixture_table, "mcgdiff": mcgdiff_table, "empirical": empirical_table}
-    values = from_files(FOLDER, {**builders, "tune": tune_table, "cost": cost_table})
+    values = from_files(FOLDER, TABLES)
     if (FOLDER / "methods.png").exists():
         values["pictures"] = {}
     if (DOCS / "mutations.md").exists():
@@ -342,15 +323,7 @@ def page() -> None:
 
 
 def main() -> None:
-    parts: dict[str, Callable[[argparse.Namespace], object]] = {
-        "mixture": lambda given: mixture(),
-        "mcgdiff": lambda given: mcgdiff(given.seeds),
-        "empirical": lambda given: empirical(given.digits or 16, given.steps),
-        "tune": lambda given: tune(given.digits or 32),
-        "cost": lambda given: cost(),
-        "pictures": lambda given: pictures(),
-        "page": lambda given: page(),
-    }
+    parts = {each.__name__: each for each in (mixture, mcgdiff, empirical, tune, cost, pictures, page)}
     parser = command_line(__doc__)
     parser.add_argument("part", choices=parts)
     parser.add_argument("--seeds", type=int, default=10, help="of the mcgdiff table")

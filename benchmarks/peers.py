@@ -9,18 +9,15 @@ prediction), at about inkfill's number of parameters. Methods: every library get
 that the method and its bookkeeping are compared and not the network; settings are each library's defaults.
 """
 
-import argparse
 import contextlib
-import functools
 import io
-import itertools
-import json
-import statistics
-import time
+import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
@@ -37,115 +34,106 @@ with contextlib.suppress(RuntimeError):
 import deepinv  # noqa: E402
 import denoising_diffusion_pytorch as lucidrains  # noqa: E402
 import smalldiffusion  # noqa: E402
-from deepinv.optim.data_fidelity import L2  # noqa: E402
 from denoising_diffusion_pytorch.repaint import GaussianDiffusion as RePaintDiffusion  # noqa: E402
 from diffusers import DDPMScheduler, RePaintPipeline, RePaintScheduler, UNet2DModel  # noqa: E402
-from inkfill.metrics import crps  # noqa: E402
 
 import inkfill  # noqa: E402
 import original  # noqa: E402
-import speed  # noqa: E402
+from common import Row, alternate, command_line, new_trainer, parameters, repeated, show, timed  # noqa: E402
 from inkfill import data, defaults  # noqa: E402
-from inkfill.checkpoint import SHIPPED, file_hash, written_whole  # noqa: E402
-from inkfill.denoiser import Model  # noqa: E402
-from inkfill.inpainting import METHODS, fit_mask, inpaint, repaint  # noqa: E402
+from inkfill.checkpoint import SHIPPED, file_hash, write_json  # noqa: E402
+from inkfill.data import masks  # noqa: E402
+from inkfill.denoiser import Denoiser  # noqa: E402
+from inkfill.evaluation.metrics import crps, standard_error  # noqa: E402
+from inkfill.inpainting import inpaint  # noqa: E402
+from inkfill.model import Model  # noqa: E402
 from inkfill.rng import stream  # noqa: E402
 from inkfill.schedule import Schedule  # noqa: E402
+from inkfill.training.config import TrainConfig  # noqa: E402
+from inkfill.training.trainer import Trainer  # noqa: E402
 
 LIBRARIES = ("diffusers", "denoising-diffusion-pytorch", "smalldiffusion", "deepinv")
 MASKS = ("half:left", "box:10")
 BATCH = 64
 
-
-def parameters(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
-
-
 # ---- networks in training --------------------------------------------------------------------------------------------
 
 
-def training_steps(images: data.Images) -> dict[str, tuple[int, Callable[[], None]]]:
-    """Name: parameters, and a function that makes one step on 64 images."""
-    rng = stream(0, "peers")
+@dataclass(frozen=True)
+class Padded:
+    """Digits at 32x32, which the other libraries need; their objectives give a mean already."""
 
-    def batch() -> Tensor:
-        return F.pad(data.to_x0(images[rng.integers(len(images), size=BATCH)]), (2, 2, 2, 2), value=-1.0)
+    x0: Tensor
+    count: float = 1.0
 
-    def step(net: nn.Module, loss: Callable[[Tensor], Tensor], bfloat16: bool) -> Callable[[], None]:
-        adam = torch.optim.Adam(net.parameters(), 1e-4)
 
-        def once() -> None:
-            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-                value = loss(batch())
-            adam.zero_grad()
-            value.float().backward()
-            adam.step()
+def diffusers_network() -> tuple[nn.Module, Callable[[nn.Module, Padded], Tensor]]:
+    """Its U-Net, and the error of the noise."""
+    net = UNet2DModel(
+        sample_size=32,
+        in_channels=1,
+        out_channels=1,
+        layers_per_block=1,
+        block_out_channels=(24, 48, 96),
+        norm_num_groups=8,
+        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    )
+    scheduler = DDPMScheduler()
 
-        return once
+    def loss(net: nn.Module, batch: Padded) -> Tensor:
+        eps, t = torch.randn_like(batch.x0), torch.randint(1000, (len(batch.x0),))
+        return F.mse_loss(net(scheduler.add_noise(batch.x0, eps, t), t).sample.float(), eps)
 
-    def diffusers(bfloat16: bool) -> tuple[int, Callable[[], None]]:
-        net = UNet2DModel(
-            sample_size=32,
-            in_channels=1,
-            out_channels=1,
-            layers_per_block=1,
-            block_out_channels=(24, 48, 96),
-            norm_num_groups=8,
-            down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
-            up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-        )
-        scheduler = DDPMScheduler()
+    return net, loss
 
-        def loss(x0: Tensor) -> Tensor:
-            eps, t = torch.randn_like(x0), torch.randint(1000, (len(x0),))
-            return F.mse_loss(net(scheduler.add_noise(x0, eps, t), t).sample.float(), eps)
 
-        return parameters(net), step(net, loss, bfloat16)
+def lucidrains_network() -> tuple[nn.Module, Callable[[nn.Module, Padded], Tensor]]:
+    """Its U-Net in its diffusion, which is a module that gives its loss."""
+    net = lucidrains.Unet(dim=24, dim_mults=(1, 2, 4), channels=1)
+    return lucidrains.GaussianDiffusion(net, image_size=32), lambda net, batch: net((batch.x0 + 1) / 2).float()
 
-    def lucid(bfloat16: bool) -> tuple[int, Callable[[], None]]:
-        net = lucidrains.Unet(dim=24, dim_mults=(1, 2, 4), channels=1)
-        diffusion = lucidrains.GaussianDiffusion(net, image_size=32)
-        return parameters(net), step(net, lambda x0: diffusion((x0 + 1) / 2), bfloat16)
 
-    def small(bfloat16: bool) -> tuple[int, Callable[[], None]]:
-        net = smalldiffusion.Unet(32, 1, 1, ch=32, ch_mult=(1, 2, 3), num_res_blocks=1, attn_resolutions=(8,))
-        schedule = smalldiffusion.ScheduleLogLinear(1000)
+def smalldiffusion_network() -> tuple[nn.Module, Callable[[nn.Module, Padded], Tensor]]:
+    """Its U-Net and its loss."""
+    net = smalldiffusion.Unet(32, 1, 1, ch=32, ch_mult=(1, 2, 3), num_res_blocks=1, attn_resolutions=(8,))
+    schedule = smalldiffusion.ScheduleLogLinear(1000)
 
-        def loss(x0: Tensor) -> Tensor:
-            return net.get_loss(*smalldiffusion.generate_train_sample(x0, schedule)[:3])
+    def loss(net: nn.Module, batch: Padded) -> Tensor:
+        return net.get_loss(*smalldiffusion.generate_train_sample(batch.x0, schedule)[:3]).float()
 
-        return parameters(net), step(net, loss, bfloat16)
+    return net, loss
 
-    def first(bfloat16: bool) -> tuple[int, Callable[[], None]]:
-        net, schedule = original.new_network(), Schedule.named("cosine", original.LEVELS)
-        adam = torch.optim.Adam(net.parameters(), original.RATE)
 
-        return parameters(net), lambda: original.advance(net, adam, images, schedule, 0, bfloat16)
+def trainers(images: data.Images) -> dict[str, Trainer]:
+    """Every network by its name and precision."""
 
-    ours, steps = speed.TrainingStep(images), itertools.count()
-    made = {"inkfill": (parameters(ours.net), lambda: ours(next(steps)))}
-    peers = {"diffusers": diffusers, "denoising-diffusion-pytorch": lucid, "smalldiffusion": small, "original": first}
-    for name, peer in peers.items():
-        for bfloat16 in (False, True):
-            made[f"{name}, {'bfloat16' if bfloat16 else 'float32'}"] = peer(bfloat16)
+    def draw(step: int) -> Padded:
+        chosen = stream(0, "peers", step).integers(len(images), size=BATCH)
+        return Padded(F.pad(data.to_x0(images[chosen]), (2, 2, 2, 2), value=-1.0))
+
+    made = {"inkfill": new_trainer(TrainConfig(batch_size=BATCH), images)}
+    networks = {"diffusers": diffusers_network, "denoising-diffusion-pytorch": lucidrains_network}
+    for name, build in {**networks, "smalldiffusion": smalldiffusion_network}.items():
+        for dtype in (torch.float32, torch.bfloat16):
+            net, loss = build()
+            adam = torch.optim.Adam(net.parameters(), 1e-4)
+            key = f"{name}, {str(dtype).removeprefix('torch.')}"
+            made[key] = Trainer(net, [adam], draw, loss, clip=math.inf, ema=0.0, dtype=dtype)
+    made["original, float32"] = original.new_trainer(images, bfloat16=False)
+    made["original, bfloat16"] = original.new_trainer(images, bfloat16=True)
     return made
 
 
-def time_training(images: data.Images, rounds: int) -> list[dict]:
-    steps = training_steps(images)
-    speeds: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(rounds + 1):
-        for name, (_, once) in steps.items():
-            size = original.BATCH if name.startswith("original") else BATCH
-            began = time.perf_counter()
-            for _ in range(2):
-                once()
-            if turn > 0:  # the first warms up
-                speeds[name].append(2 * size / (time.perf_counter() - began))
-    rows = []
-    for name, (count, _) in steps.items():
-        rows.append({"network": name, "parameters": count, "images_per_s": statistics.median(speeds[name])})
-        print(rows[-1], flush=True)
+def time_training(images: data.Images, rounds: int) -> list[Row]:
+    """Images a second of every network, two steps in each round."""
+    made, rows = trainers(images), []
+    times = alternate({name: repeated(partial(trainer.step, 1.0), 2) for name, trainer in made.items()}, rounds)
+    for name, trainer in made.items():
+        size = original.BATCH if name.startswith("original") else BATCH
+        speed = 2 * size / median(times[name])
+        rows.append({"network": name, "parameters": parameters(trainer.net), "images_per_s": speed})
+        show(rows[-1])
     return rows
 
 
@@ -153,19 +141,17 @@ def time_training(images: data.Images, rounds: int) -> list[dict]:
 
 
 class AsNoisePredictor(nn.Module):
-    """Diffusers' interface: ``net(x, t).sample`` is the noise in x; t from 0. Counts its evaluations."""
+    """Diffusers' interface: ``net(x, t).sample`` is the noise in x; t from 0."""
 
     device, dtype = torch.device("cpu"), torch.float32
 
-    def __init__(self, model: Model):
+    def __init__(self, denoise: Denoiser, schedule: Schedule):
         super().__init__()
-        self.model = model
+        self.denoise, self.schedule = denoise, schedule
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor) -> "AsNoisePredictor":
         level = int(t) + 1
-        a = float(self.model.schedule.alpha_bar[level])
-        x0 = self.model.unconditional(x)(x, level)
-        self.sample = (x - a**0.5 * x0) / (1 - a) ** 0.5
+        self.sample = self.schedule.eps_from_x0(x, level, self.denoise(x, level))
         return self
 
 
@@ -175,130 +161,122 @@ class AsCleanPredictor(nn.Module):
     channels = out_dim = 1
     self_condition = random_or_learned_sinusoidal_cond = False
 
-    def __init__(self, model: Model):
+    def __init__(self, denoise: Denoiser):
         super().__init__()
-        self.model = model
+        self.denoise = denoise
 
     def forward(self, x: Tensor, t: Tensor, _: Tensor | None = None) -> Tensor:
-        return self.model.unconditional(x)(x, int(t[0]) + 1)
+        return self.denoise(x, int(t[0]) + 1)
 
 
 class AsDenoiser(deepinv.models.Denoiser):
     """Deepinv's interface: an image in [0, 1] with noise sigma on it in, the clean one out."""
 
-    def __init__(self, model: Model):
+    def __init__(self, denoise: Denoiser, schedule: Schedule):
         super().__init__()
-        self.model = model
-        a = model.schedule.alpha_bar.double()
-        self.sigmas = ((1 - a) / a).sqrt() / 2  # of level t, on the scale of [0, 1]
+        self.denoise, self.alpha_bar = denoise, schedule.alpha_bar
+        self.sigmas = ((1 - self.alpha_bar) / self.alpha_bar).sqrt() / 2  # of level t, on the scale of [0, 1]
 
     def forward(self, x: Tensor, sigma: Tensor | float, **_: object) -> Tensor:
         wanted = torch.as_tensor(sigma, dtype=torch.float64).flatten()[0].clamp(min=1e-6)
         t = 1 + int((self.sigmas[1:].log() - wanted.log()).abs().argmin())
-        a = float(self.model.schedule.alpha_bar[t])
-        noisy = (a**0.5 * (2 * x - 1)).float()
-        return ((self.model.unconditional(noisy)(noisy, t) + 1) / 2).to(x.dtype)
+        noisy = (float(self.alpha_bar[t]) ** 0.5 * (2 * x - 1)).float()
+        return ((self.denoise(noisy, t) + 1) / 2).to(x.dtype)
 
 
-Fill = Callable[
-    [Tensor, Tensor], Tensor
-]  # clean images in [0, 1] and mask (True = missing), [B, 1, H, W], to completions
+Peer = Callable[[Denoiser, Schedule, Tensor, Tensor], Tensor]  # fills images in [0, 1] where the mask is True (missing)
 
 
-def peer_methods(model: Model) -> dict[str, Fill]:
-    alpha_bar = model.schedule.alpha_bar.double()
-    betas = (1 - alpha_bar[1:] / alpha_bar[:-1]).float().numpy()
+def diffusers_repaint(denoise: Denoiser, schedule: Schedule, images: Tensor, mask: Tensor) -> Tensor:
+    """RePaint with diffusers' defaults."""
+    betas = (1 - schedule.alpha_bar[1:] / schedule.alpha_bar[:-1]).float().numpy()
+    pipeline = RePaintPipeline(AsNoisePredictor(denoise, schedule), RePaintScheduler(trained_betas=betas))
+    pipeline.set_progress_bar_config(disable=True)
+    filled = pipeline(2 * images - 1, (~mask).float(), generator=torch.manual_seed(0), output_type="np").images
+    return torch.from_numpy(filled).permute(0, 3, 1, 2)
 
-    def diffusers_repaint(images: Tensor, mask: Tensor) -> Tensor:
-        pipeline = RePaintPipeline(AsNoisePredictor(model), RePaintScheduler(trained_betas=betas))
-        pipeline.set_progress_bar_config(disable=True)
-        filled = pipeline(2 * images - 1, (~mask).float(), generator=torch.manual_seed(0), output_type="np").images
-        return torch.from_numpy(filled).permute(0, 3, 1, 2)
 
-    def lucid_repaint(images: Tensor, mask: Tensor) -> Tensor:
-        diffusion = RePaintDiffusion(
-            AsCleanPredictor(model), image_size=28, timesteps=1000, objective="pred_x0", beta_schedule="cosine"
-        )
-        torch.manual_seed(0)
-        return diffusion.sample(gt=images, mask=(~mask).float())
+def lucidrains_repaint(denoise: Denoiser, schedule: Schedule, images: Tensor, mask: Tensor) -> Tensor:
+    """RePaint as denoising-diffusion-pytorch has it."""
+    settings = {"image_size": 28, "timesteps": 1000, "objective": "pred_x0", "beta_schedule": "cosine"}
+    diffusion = RePaintDiffusion(AsCleanPredictor(denoise), **settings)
+    torch.manual_seed(0)
+    return diffusion.sample(gt=images, mask=(~mask).float())
 
-    def physics(images: Tensor, mask: Tensor) -> tuple[Tensor, deepinv.physics.Inpainting]:
+
+def deepinv_peer(sampler: Callable[[AsDenoiser], Callable[..., Tensor]]) -> Peer:
+    """One of deepinv's methods; it takes one mask for all images."""
+
+    def fill(denoise: Denoiser, schedule: Schedule, images: Tensor, mask: Tensor) -> Tensor:
         hole = deepinv.physics.Inpainting((1, 28, 28), mask=(~mask[:1]).float())
-        return hole(images), hole
+        return sampler(AsDenoiser(denoise, schedule))(hole(images), hole, seed=1)
 
-    def dps(images: Tensor, mask: Tensor) -> Tensor:
-        return deepinv.sampling.DPS(AsDenoiser(model))(*physics(images, mask), seed=1)
-
-    def diffpir(images: Tensor, mask: Tensor) -> Tensor:
-        return deepinv.sampling.DiffPIR(AsDenoiser(model), L2())(*physics(images, mask), seed=1)
-
-    def ddrm(images: Tensor, mask: Tensor) -> Tensor:
-        return deepinv.sampling.DDRM(AsDenoiser(model))(*physics(images, mask), seed=1)
-
-    return {
-        "diffusers: RePaint": diffusers_repaint,
-        "denoising-diffusion-pytorch: RePaint": lucid_repaint,
-        "deepinv: DPS": dps,
-        "deepinv: DiffPIR": diffpir,
-        "deepinv: DDRM": ddrm,
-    }
+    return fill
 
 
-def completions(
-    model: Model, images: data.Images, spec: str, samples: int, net: original.Original | None
-) -> dict[str, Callable[[], np.ndarray]]:
-    """Every method by name: what fills the images, uint8 [N, K, 28, 28]."""
-    mask = fit_mask(spec, images, 0)
+PEERS: dict[str, Peer] = {
+    "diffusers: RePaint": diffusers_repaint,
+    "denoising-diffusion-pytorch: RePaint": lucidrains_repaint,
+    "deepinv: DPS": deepinv_peer(deepinv.sampling.DPS),
+    "deepinv: DiffPIR": deepinv_peer(lambda net: deepinv.sampling.DiffPIR(net, deepinv.optim.data_fidelity.L2())),
+    "deepinv: DDRM": deepinv_peer(deepinv.sampling.DDRM),
+}
+Count = Callable[[int], object]  # is told how many images a network evaluation had
+OWN = {f"inkfill: {name}": (name, 50, {}) for name in ("replacement", "repaint", "ddnm", "dps", "pigdm")}
+OWN = {"inkfill: conditional": ("conditional", defaults.STEPS, {}), **OWN}
+OWN["inkfill: repaint as in the paper"] = ("repaint", 250, {"jump": 10, "repeats": 10})
+
+
+def run_own(model: Model, images: data.Images, mask: np.ndarray, samples: int, name: str, count: Count) -> np.ndarray:
+    """Completions by one of inkfill's methods, uint8 [N, K, 28, 28]."""
+    method, steps, settings = OWN[name]
+    return inpaint(model, images, mask, samples, method, steps, settings=settings, count=count)
+
+
+def run_peer(model: Model, images: data.Images, mask: np.ndarray, samples: int, name: str, count: Count) -> np.ndarray:
+    """Completions by one of the others, all as one batch, in inkfill's range of values."""
     clean, hole = (torch.from_numpy(np.repeat(x, samples, 0)[:, None]) for x in (images, mask))
     clean = clean.float() / 255
 
-    def peer(fill: Fill) -> np.ndarray:
-        with contextlib.redirect_stderr(io.StringIO()):  # their progress bars
-            x = fill(clean, hole).detach()
-        x = torch.where(hole, x, clean.to(x.dtype)).clamp(0, 1)  # not all of them keep what is known
-        values = (x * 255).round().byte().numpy()
-        values[values <= model.recipe.get("floor", 0)] = 0  # as inkfill does, so that backgrounds are alike
-        return values.reshape(len(images), samples, 28, 28)
+    def denoise(x_t: Tensor, t: int) -> Tensor:
+        count(len(x_t))
+        return model.unconditional(x_t)(x_t, t)
 
-    METHODS["250/10/10"] = replace(METHODS["repaint"], run=functools.partial(repaint, jump=10, repeats=10))
-    own = {"inkfill: conditional": ("conditional", defaults.STEPS)}
-    own |= {f"inkfill: {name}": (name, 50) for name in ("replacement", "repaint", "ddnm", "dps", "pigdm")}
-    own["inkfill: repaint as in the paper"] = ("250/10/10", 250)
-    made: dict[str, Callable[[], np.ndarray]] = {
-        name: functools.partial(inpaint, model, images, mask, samples, *setting) for name, setting in own.items()
-    }
-    made |= {name: functools.partial(peer, fill) for name, fill in peer_methods(model).items()}
-    if net is not None and spec == original.MASK:
-        made["original"] = lambda: original.complete(net, images, samples).filled
-    return made
+    with contextlib.redirect_stderr(io.StringIO()):  # their progress bars
+        x = PEERS[name](denoise, model.schedule, clean, hole).detach()
+    x = torch.where(hole, x, clean.to(x.dtype))  # not all of them keep what is known
+    return model.value_range.to_images(2 * x - 1).reshape(len(images), samples, 28, 28)
 
 
-def compare_methods(digits: int, samples: int, first: Path | None) -> list[dict]:
-    model, images = inkfill.load(), data.load("mnist").validation[:digits]
-    net, rows = original.load(first)[0] if first else None, []
-    for spec in MASKS:  # a turn each
-        for name, fill in completions(model, images, spec, samples, net).items():
-            model.evaluations, began = 0, time.perf_counter()
-            filled = fill()
-            row: dict[str, float | str] = {"mask": spec, "method": name}
-            row["seconds"] = (time.perf_counter() - began) / (digits * samples)
-            row["evaluations"] = model.evaluations / (digits * samples) or original.LEVELS
-            found = crps(images, filled, fit_mask(spec, images, 0))
-            row |= {"crps": float(found.mean()), "crps_se": float(found.std(ddof=1) / digits**0.5)}
-            rows.append(row)
-            print(row, flush=True)
+def compare_methods(digits: int, samples: int, first: Path | None) -> list[Row]:
+    """Seconds, evaluations and CRPS of every method, a mask at a time."""
+    model, images, rows = inkfill.load(), data.load("mnist").validation[:digits], []
+    for spec in MASKS:
+        mask = masks.fit(spec, images)
+        runs = {name: partial(run_own, model, images, mask, samples, name) for name in OWN}
+        runs |= {name: partial(run_peer, model, images, mask, samples, name) for name in PEERS}
+        if first and spec == original.MASK:
+            runs["original"] = partial(original.fill, original.OriginalPrior(first), images, samples)
+        for name, run in runs.items():
+            spent: list[int] = []
+            filled, took = timed(partial(run, spent.append))
+            row = {"mask": spec, "method": name, "seconds": took / (digits * samples)}
+            row["evaluations"] = sum(spent) / (digits * samples)
+            found = crps(images, filled, mask)
+            rows.append({**row, "crps": float(found.mean()), "crps_se": standard_error(found)})
+            show(rows[-1])
     return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="alternations in training")
     parser.add_argument("--digits", type=int, default=16, help="validation digits")
     parser.add_argument("--samples", type=int, default=4, help="completions a digit; all go through as one batch")
     parser.add_argument("--original", type=Path, help="checkpoint of benchmarks/original.py")
     parser.add_argument("--out", type=Path, help="write the tables here, as JSON")
     arguments = parser.parse_args()
-    result = {
+    found = {
         "versions": {name: version(name) for name in LIBRARIES},
         "checkpoint": file_hash(SHIPPED),
         "digits": arguments.digits,
@@ -307,8 +285,7 @@ def main() -> None:
         "methods": compare_methods(arguments.digits, arguments.samples, arguments.original),
     }
     if arguments.out:
-        with written_whole(arguments.out) as temporary:
-            temporary.write_text(json.dumps(result, indent=1))
+        write_json(arguments.out, found)
 
 
 if __name__ == "__main__":

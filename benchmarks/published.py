@@ -9,20 +9,17 @@ nats a digit. The prediction here is the network's own mean at level T, eight ev
 each with one part in K + 1 of the mean training digit mixed in: K completions cannot say that a pixel is never white.
 """
 
-import argparse
-import json
-from pathlib import Path
-
 import numpy as np
 import torch
-from inkfill.masks import parse
 from numpy.typing import NDArray
 
 import inkfill
+from common import Row, command_line, save, show
 from inkfill import data
-from inkfill.checkpoint import SHIPPED, file_hash, written_whole
+from inkfill.checkpoint import SHIPPED, file_hash
+from inkfill.data import masks
 from inkfill.denoiser import Observation
-from inkfill.inpainting import inpaint
+from inkfill.model import Model
 from inkfill.rng import SampleNoise, stream
 
 SIDE, PAD = 32, 2
@@ -33,52 +30,40 @@ def acflow_masks(n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Each pixel missing with 0.5 (weight 2), four halves (1 each), a 16x16 square (2), a rectangle of 30 to 100 %
     (2)."""
     specs = ["pixels:0.5"] * 2 + [f"half:{side}" for side in HALVES] + ["box:16:random"] * 2 + [""] * 2
-    chosen = rng.integers(len(specs), size=n)
     mask = np.zeros((n, SIDE, SIDE), bool)
-    for i, which in enumerate(chosen):
+    for one, which in zip(mask, rng.integers(len(specs), size=n), strict=True):
         if specs[which]:
-            mask[i] = parse(specs[which]).draw(1, SIDE, SIDE, rng)[0]
-            continue
-        while True:  # a rectangle, uniform among those of enough area
+            one[:] = masks.parse(specs[which]).draw(1, SIDE, SIDE, rng)[0]
+        while not one.any():  # a rectangle, uniform among those of enough area
             y, x = np.sort(rng.integers(SIDE + 1, size=(2, 2)), axis=1)
-            if (y[1] - y[0]) * (x[1] - x[0]) >= 0.3 * SIDE**2:
-                mask[i, y[0] : y[1], x[0] : x[1]] = True
-                break
+            one[y[0] : y[1], x[0] : x[1]] = (y[1] - y[0]) * (x[1] - x[0]) >= 0.3 * SIDE**2
     return mask
 
 
-def canvas_psnr(truth: data.Images, guess: NDArray) -> NDArray[np.float64]:
-    """PSNR of each image over the padded canvas; the padding is right. Infinite where nothing is wrong."""
+def canvas_psnr(truth: data.Images, guess: NDArray) -> float:
+    """Mean PSNR of images over the padded canvas, where the padding is right; those with nothing wrong are dropped."""
     square = ((truth / 255.0 - guess / 255.0) ** 2).sum((-2, -1)) / SIDE**2
-    with np.errstate(divide="ignore"):
-        return -10 * np.log10(square)
+    return float(np.mean(-10 * np.log10(square[square > 0])))
 
 
-def acflow(model: inkfill.denoiser.Model, images: data.Images) -> dict[str, float]:
-    mask = acflow_masks(len(images), stream(0, "acflow"))[:, PAD:-PAD, PAD:-PAD]
-    filled = inpaint(model, images, mask, 10)
-    each = canvas_psnr(images[:, None], filled)
-    mean = canvas_psnr(images, filled.mean(1))
-    direct = canvas_psnr(images, (network_mean(model, images, mask) * 255).round())
-    finite = [x[np.isfinite(x)] for x in (each, mean, direct)]
-    names = ("sample", "mean", "direct")
-    return {name: float(x.mean()) for name, x in zip(names, finite, strict=True)}
-
-
-def network_mean(
-    model: inkfill.denoiser.Model, images: data.Images, mask: NDArray[np.bool_], draws: int = 8
-) -> NDArray:
+def network_mean(model: Model, images: data.Images, mask: NDArray[np.bool_], draws: int = 8) -> NDArray:
     """E[x0 given the known pixels] as the network has it at level T, over a few draws of the noise there; in [0, 1]."""
-    total = np.zeros(images.shape)
+    means = []
     with torch.no_grad():
-        for start in range(0, len(images), 250):
-            rows = slice(start, start + 250)
-            seen = Observation.of(data.to_x0(images[rows]), torch.from_numpy(mask[rows, None].copy()))
-            denoise = model.conditional(seen)
-            noise = SampleNoise(0, np.arange(len(images))[rows], np.zeros(len(images[rows]), int), (1, 28, 28))
-            for _ in range(draws):
-                total[rows] += (denoise(noise(), model.schedule.T)[:, 0].double().numpy() + 1) / 2 / draws
-    return np.where(mask, total, images / 255)
+        for rows in np.array_split(np.arange(len(images)), -(-len(images) // 250)):
+            seen = Observation.of(data.to_x0(images[rows]), torch.from_numpy(mask[rows, None]))
+            denoise, noise = model.conditional(seen), SampleNoise(0, rows, np.zeros_like(rows), (1, 28, 28))
+            drawn = torch.stack([denoise(noise(), model.schedule.T) for _ in range(draws)])
+            means.append((drawn.double().mean(0)[:, 0] + 1) / 2)
+    return np.where(mask, torch.cat(means), images / 255)
+
+
+def acflow(model: Model, images: data.Images) -> dict[str, float]:
+    """PSNR of a completion, of the mean of ten, and of the network's own mean."""
+    mask = acflow_masks(len(images), stream(0, "acflow"))[:, PAD:-PAD, PAD:-PAD]
+    filled, direct = inkfill.inpaint(model, images, mask, 10), (network_mean(model, images, mask) * 255).round()
+    guesses = {"sample": filled.swapaxes(0, 1), "mean": filled.mean(1), "direct": direct}
+    return {name: canvas_psnr(images, guess) for name, guess in guesses.items()}
 
 
 def bernoulli(truth: data.Images, mean: NDArray, mask: NDArray[np.bool_], prior: NDArray, k: int) -> float:
@@ -95,50 +80,34 @@ def entropy(truth: data.Images, mask: NDArray[np.bool_]) -> float:
     return float(np.where(mask, sum(parts), 0).sum((1, 2)).mean())
 
 
-def cvae(
-    model: inkfill.denoiser.Model, images: data.Images, prior: NDArray, samples: int
-) -> list[dict[str, float | str]]:
-    left, low = np.arange(28) < 14, np.arange(28)[:, None] >= 14
-    masks = {
-        "lower-left quadrant": ~(low & left),
-        "left half": np.broadcast_to(~left, (28, 28)),
-        "all but the lower right": low & ~left,
-    }
-    rows: list[dict[str, float | str]] = []
-    for seen, one in masks.items():
-        mask = np.broadcast_to(one, images.shape)
-        filled = inpaint(model, images, mask, samples)
-        direct = network_mean(model, images, mask)
+def cvae(model: Model, images: data.Images, prior: NDArray, samples: int) -> list[Row]:
+    """Bernoulli losses for the tutorial's three masks."""
+    left, low, rows = np.arange(28) < 14, np.arange(28)[:, None] >= 14, []
+    holes = {"lower-left quadrant": ~(low & left), "left half": ~left, "all but the lower right": low & ~left}
+    for seen, hole in holes.items():
+        mask = np.broadcast_to(hole, images.shape)
+        filled, direct = inkfill.inpaint(model, images, mask, samples), network_mean(model, images, mask)
         parts = (filled, filled[:, ::2], filled[:, 1::2])
         full, *halves = (bernoulli(images, x.mean(1) / 255, mask, prior, x.shape[1]) for x in parts)
-        rows.append(
-            {
-                "seen": seen,
-                "direct": bernoulli(images, direct, mask, prior, samples),
-                "mean": full,
-                "limit": 2 * full - sum(halves) / 2,  # what a mean of K draws costs over the mean falls as 1 / K
-                "floor": entropy(images, mask),
-            }
-        )
-        print(rows[-1], flush=True)
+        row = {"seen": seen, "direct": bernoulli(images, direct, mask, prior, samples), "mean": full}
+        # What a mean of K draws costs over the mean falls as 1 / K.
+        rows.append({**row, "limit": 2 * full - sum(halves) / 2, "floor": entropy(images, mask)})
+        show(rows[-1])
     return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, "write the figures here, as JSON")
     parser.add_argument("--count", type=int, default=300, help="test digits")
     parser.add_argument("--samples", type=int, default=16, help="completions a digit, for the Bernoulli loss")
-    parser.add_argument("--out", type=Path, help="write the figures here, as JSON")
     arguments = parser.parse_args()
     model, mnist = inkfill.load(), data.load("mnist")
     images = mnist.test[: arguments.count]
-    result = {"checkpoint": file_hash(SHIPPED), "count": len(images), "samples": arguments.samples}
-    result["acflow"] = acflow(model, images)
-    print(result["acflow"], flush=True)
-    result["cvae"] = cvae(model, images, mnist.train.mean(0) / 255, arguments.samples)
-    if arguments.out:
-        with written_whole(arguments.out) as temporary:
-            temporary.write_text(json.dumps(result, indent=1))
+    found = {"checkpoint": file_hash(SHIPPED), "count": len(images), "samples": arguments.samples}
+    found["acflow"] = acflow(model, images)
+    show(found["acflow"])
+    found["cvae"] = cvae(model, images, mnist.train.mean(0) / 255, arguments.samples)
+    save(found, arguments.out)
 
 
 if __name__ == "__main__":

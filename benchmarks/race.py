@@ -21,9 +21,8 @@ import torch
 
 import inkfill
 import original
-from common import CPU, Row, alternate, command_line, show, timed
+from common import CPU, Row, alternate, command_line, save, show, timed
 from inkfill import data
-from inkfill.checkpoint import write_json
 from inkfill.data import masks
 from inkfill.evaluation.cells import Cell
 from inkfill.evaluation.scores import evaluate, score
@@ -143,7 +142,7 @@ def variants(names: list[str], minutes: float, rounds: int) -> list[Row]:
 
 
 def main() -> None:
-    parser = command_line(__doc__)
+    parser = command_line(__doc__, "write the rows here, as JSON")
     parser.add_argument("part", choices=["line", "variants"])
     parser.add_argument("--original", type=Path, help="checkpoint of benchmarks/original.py, for the first line")
     seconds = [15, 20, 30, 45, 60, 90, 180, 300]
@@ -152,14 +151,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1.0, help="of each variant")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--out", type=Path, help="write the rows here, as JSON")
     arguments = parser.parse_args()
-    if arguments.part == "line":
-        found = line(arguments.original, arguments.seconds, arguments.broad)
-    else:
-        found = variants(arguments.variants, arguments.minutes, arguments.rounds)
-    if arguments.out:
-        write_json(arguments.out, found)
+    tried = arguments.variants, arguments.minutes, arguments.rounds
+    line_of = arguments.original, arguments.seconds, arguments.broad
+    found = line(*line_of) if arguments.part == "line" else variants(*tried)
+    save(found, arguments.out)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import inkfill
-from common import Row, alternate, command_line, new_trainer, parameters, repeated
+from common import Row, alternate, command_line, new_trainer, parameters, repeated, save
 from inkfill import data
 from inkfill.app.figures import save_picture
-from inkfill.checkpoint import read_json, write_json
+from inkfill.checkpoint import read_json
 from inkfill.defaults import STEPS
-from inkfill.inpainting import inpaint
 from inkfill.training.config import TrainConfig
 from inkfill.training.trainer import Trainer
 from inkfill.unet import UNet
@@ -64,8 +63,8 @@ def measure(trainer: Trainer, batch_size: int, digits: data.Images, rounds: int)
         "peak": repeated(lambda: matrix @ matrix, 8),
         "steps": repeated(lambda: trainer.step(1.0), 5),
         "passes": repeated(lambda: trainer.differentiate(batch), 5),
-        "inpaint": lambda: inpaint(model, digits, "half:left", 1),
-        "float32": lambda: inpaint(exact, digits, "half:left", 1),
+        "inpaint": lambda: inkfill.inpaint(model, digits, "half:left", 1),
+        "float32": lambda: inkfill.inpaint(exact, digits, "half:left", 1),
         "picture": lambda: inpaint_by_command(digits[0]),
     }
     took = {name: median(times) for name, times in alternate(works, rounds).items()}
@@ -102,11 +101,10 @@ def profile(trainer: Trainer, steps: int = 10) -> None:
 
 
 def main() -> None:
-    parser = command_line(__doc__)
+    parser = command_line(__doc__, "write the figures here, as JSON, beside those of other processors")
     parser.add_argument("--rounds", type=int, default=5, help="alternations of peak and training")
     parser.add_argument("--digits", type=int, default=500, help="digits to inpaint, one completion each")
     parser.add_argument("--profile", action="store_true", help="only show where the time of a training step goes")
-    parser.add_argument("--out", type=Path, help="write the figures here, as JSON, beside those of other processors")
     arguments = parser.parse_args()
     config, digits = TrainConfig(), data.load("auto")
     trainer = new_trainer(config, digits.train)
@@ -116,9 +114,8 @@ def main() -> None:
     images, kind = np.resize(digits.test, (arguments.digits, *digits.test.shape[1:])), instructions()
     found = measure(trainer, config.batch_size, images, arguments.rounds)
     print(f"two cores with {kind}", *(f"{name:24s} {value:12,.4g}" for name, value in found.items()), sep="\n")
-    if arguments.out:
-        others = read_json(arguments.out) if arguments.out.exists() else {}
-        write_json(arguments.out, {**others, kind: found})
+    others = read_json(arguments.out) if arguments.out and arguments.out.exists() else {}
+    save({**others, kind: found}, arguments.out)
 
 
 if __name__ == "__main__":

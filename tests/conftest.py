@@ -11,7 +11,7 @@ from inkfill import data
 from inkfill.model import Model, Recipe
 from inkfill.unet import UNet, UNetConfig
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # the suite runs on as many processes as there are cores
 TINY = UNetConfig(widths=(16, 32), blocks=(1, 1), head_width=16, time_width=32)
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from conftest import tiny_model
 from inkfill.app import cli
 from inkfill.app.demo import is_demo
+from inkfill.app.report import label_words
 from inkfill.checkpoint import save_network
 from inkfill.data import datasets
 from inkfill.model import Recipe
@@ -80,13 +81,13 @@ def test_inpaint_writes_pictures(checkpoint, images, tmp_path, digits):
     mask = np.zeros((28, 28), np.uint8)
     mask[5:12, 5:12] = 255
     Image.fromarray(mask).save(tmp_path / "hole.png")
-    one = [tmp_path / "one.png", "--mask", tmp_path / "hole.png", "--out", tmp_path / "filled.png", "--samples", 1]
+    one = [tmp_path / "one.png", "--mask", tmp_path / "hole.png", "--out", tmp_path / "filled.png"]
     assert run("inpaint", *one, *tail) == 0
     filled = np.asarray(Image.open(tmp_path / "filled.png"))
     np.testing.assert_array_equal(filled[mask == 0], digits[0][mask == 0])
     assert (filled[mask == 255] != digits[0][mask == 255]).any()
 
-    assert run("inpaint", images, "--mask", "strokes", "--out", tmp_path / "sheet.png", *tail) == 0
+    assert run("inpaint", images, "--mask", "strokes", "--sheet", tmp_path / "sheet.png", *tail) == 0
     assert Image.open(tmp_path / "sheet.png").size[0] > 10 * 28 * 3
 
     folder = tmp_path / "scans"
@@ -113,11 +114,18 @@ def test_masks_in_files_mean_the_same_as_in_specs(checkpoint, images, tmp_path):
         np.testing.assert_array_equal(other, results[0])
 
 
-def test_another_size_is_filled_with_a_note(checkpoint, tmp_path, capsys):
+def test_images_of_another_kind_are_filled_with_a_warning(checkpoint, tmp_path, capsys):
     np.save(tmp_path / "big.npy", np.zeros((1, 64, 32), np.uint8))
-    tail = ["--out", tmp_path / "o.npy", "--samples", 1, "--steps", 1, "--checkpoint", checkpoint]
-    assert run("inpaint", tmp_path / "big.npy", "--mask", "half:left", *tail) == 0
-    assert "trained on 28x28" in capsys.readouterr().err
+    tail = ["--out", tmp_path / "o.npy", "--samples", 1, "--steps", 1]
+    assert run("inpaint", tmp_path / "big.npy", "--mask", "half:left", *tail, "--checkpoint", checkpoint) == 0
+    said = capsys.readouterr().err
+    assert "warning" in said
+    assert "28x28 images, these are 64x32" in said
+    assert "will mean little" in said
+    np.save(tmp_path / "photo.npy", np.random.default_rng(0).integers(50, 200, (1, 28, 28), dtype=np.uint8))
+    assert run("inpaint", tmp_path / "photo.npy", "--mask", "half:left", *tail, "--overwrite") == 0
+    said = capsys.readouterr().err
+    assert "warning: these weights were trained on mnist and on images that are 80% black, these are 0%" in said
 
 
 def test_sample_masks_and_evaluate(checkpoint, images, tmp_path, capsys):
@@ -148,7 +156,7 @@ def test_demo_writes_a_page_and_what_it_shows(checkpoint, tmp_path, capsys):
         assert name in page
         with Image.open(out / name) as picture:
             picture.verify()
-    assert "not MNIST" in page
+    assert "this is not MNIST" in page
     assert str(out / "index.html") in capsys.readouterr().out
     assert Image.open(out / "denoising.gif").n_frames > 20
 
@@ -159,7 +167,7 @@ def test_demo_leaves_a_folder_of_other_things_alone(checkpoint, tmp_path, capsys
     (out / "index.html").write_text("my own page")
     refused(capsys, "demo", "--data", "rendered", "--out", out, "--checkpoint", checkpoint, says=["--overwrite"])
     assert [p.name for p in out.iterdir()] == ["index.html"]
-    (out / "index.html").write_text("<title>inkfill demo</title>")
+    (out / "index.html").write_text("<title>inkfill demo: x</title>")
     assert is_demo(out)
 
 
@@ -175,6 +183,57 @@ def test_help_is_quick():
     code += "try: main()\nfinally: print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.splitlines()[-1] == "False"
+
+
+def test_several_pictures_and_where_they_go(checkpoint, tmp_path, digits, capsys):
+    paths = [tmp_path / f"{name}.png" for name in "ab"]
+    for path, digit in zip(paths, digits, strict=False):
+        Image.fromarray(digit).save(path)
+    tail = ["--mask", "half:left", "--samples", 2, "--steps", 1, "--checkpoint", checkpoint]
+    assert run("inpaint", *paths, "--out", tmp_path / "filled", *tail) == 0
+    assert "the folder" in capsys.readouterr().out
+    assert sorted(p.name for p in (tmp_path / "filled").iterdir()) == ["a_00.png", "a_01.png", "b_00.png", "b_01.png"]
+    # An --overwrite leaves nothing of what was there before, and touches no folder of somebody else's.
+    assert run("inpaint", paths[0], "--out", tmp_path / "filled", *tail, "--overwrite") == 0
+    assert sorted(p.name for p in (tmp_path / "filled").iterdir()) == ["a_00.png", "a_01.png"]
+    (tmp_path / "filled" / "notes.txt").write_text("mine")
+    capsys.readouterr()
+    refused(capsys, "inpaint", paths[0], "--out", tmp_path / "filled", *tail, "--overwrite", says=["notes.txt"])
+    refused(capsys, "inpaint", *paths, tmp_path / "c.npy", "--out", tmp_path / "x", *tail, says=["c.npy", "pictures"])
+    refused(capsys, "inpaint", paths[0], "--out", "-", *tail, says=["--out -"])
+    refused(capsys, "inpaint", paths[0], *tail, says=["--out", "--sheet", "--report"])
+    assert not (tmp_path / "-").exists()
+    assert not list(tmp_path.glob(".unfinished*"))
+
+
+def test_settings_of_a_method(checkpoint, images, tmp_path, capsys):
+    def filled(*words):
+        out = tmp_path / "o.npy"
+        tail = ["--samples", 1, "--steps", 3, "--checkpoint", checkpoint, "--overwrite", "--method", "dps"]
+        assert run("inpaint", images, "--mask", "half:left", "--out", out, *tail, *words) == 0
+        return np.load(out)
+
+    np.testing.assert_array_equal(filled(), filled("--set", "strength=4"))
+    assert (filled() != filled("--set", "strength=0.5")).any()
+    bad = ["inpaint", images, "--mask", "half:left", "--out", tmp_path / "p.npy", "--checkpoint", checkpoint]
+    capsys.readouterr()
+    refused(capsys, *bad, "--set", "strength=2", says=["strength", "none"])
+    refused(capsys, *bad, "--method", "dps", "--set", "strength=big", says=["NAME=NUMBER"])
+    refused(capsys, *bad, "--method", "dps", "--set", "power=1", says=["power", "strength"])
+
+
+def test_precision_can_be_chosen_and_is_said(checkpoint, images, tmp_path):
+    tail = ["--mask", "half:left", "--samples", 2, "--steps", 1, "--checkpoint", checkpoint]
+    for dtype in ("float32", "bfloat16"):
+        assert run("inpaint", images, *tail, "--report", tmp_path / dtype, "--dtype", dtype) == 0
+        assert dtype in (tmp_path / dtype / "report.html").read_text()
+
+
+def test_a_bare_command_prints_its_help(capsys):
+    assert run() == 0
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) > 15
+    assert "inpaint" in said
 
 
 # ---- what does not ---------------------------------------------------------------------------------------------------
@@ -383,3 +442,100 @@ def test_a_report_on_completions(checkpoint, images, tmp_path, capsys):
     assert (out / "image-2.png").exists()
     assert not (out / "labels.npy").exists()  # the classifier knows MNIST, and these weights were trained on nothing
     refused(capsys, "inpaint", images, *tail, "--out", tmp_path / "other.npy", says=["--overwrite"])
+
+
+# ---- finished work is not lost ---------------------------------------------------------------------------------------
+
+
+def process(*words, before=(), **named) -> subprocess.CompletedProcess:
+    command = [*before, sys.executable, "-m", "inkfill", *map(str, words)]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120, **named)
+
+
+def test_results_are_written_before_they_are_told(checkpoint, tmp_path):
+    """Standard output closed, or read by somebody who has gone: the files are there all the same."""
+    words = ["evaluate", "--data", "rendered", "--count", 2, "--samples", 2, "--steps", 1, "--mask", "half:left"]
+    tail = ["--checkpoint", checkpoint, "--out"]
+    closed = process(*words, *tail, tmp_path / "a", before=["sh", "-c", 'exec "$@" >&-', "sh"])
+    assert "Traceback" not in closed.stderr
+    reader, writer = os.pipe()
+    os.close(reader)
+    gone = process(*words, *tail, tmp_path / "b", stdout=writer)
+    os.close(writer)
+    assert "Traceback" not in gone.stderr
+    for name in "ab":
+        assert json.loads((tmp_path / name / "results.json").read_text())["rows"]
+        assert (tmp_path / name / "report.html").exists()
+
+
+def test_names_that_are_no_utf_8(checkpoint, tmp_path, digits):
+    path = os.path.join(os.fsencode(tmp_path), b"caf\xe9\n\x1b[31m<script>.png")
+    try:
+        with open(path, "wb") as file:
+            Image.fromarray(digits[0]).save(file, "png")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    tail = ["--mask", "half:left", "--samples", 2, "--steps", 1, "--checkpoint", checkpoint]
+    words = ["inpaint", os.fsdecode(path), *tail, "--out", tmp_path / "filled", "--report", tmp_path / "page"]
+    found = process(*words, stdout=subprocess.PIPE)
+    assert found.returncode == 0, found.stderr
+    assert "\x1b" not in found.stdout + found.stderr
+    assert len(list((tmp_path / "filled").iterdir())) == 2
+    page = (tmp_path / "page" / "report.html").read_bytes().decode("utf-8")
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_what_cannot_be_written_is_said_first(checkpoint, images, tmp_path, capsys):
+    """Before the work, not after minutes of it: the checkpoint is not even looked at."""
+    (tmp_path / "file").write_text("")
+    tail = ["--mask", "half:left", "--checkpoint", tmp_path / "none.safetensors"]
+    for out in (tmp_path / "file" / "x.npy", tmp_path / "file" / "folder" / "more"):
+        refused(capsys, "inpaint", images, *tail, "--out", out, says=["cannot be written"])
+        refused(capsys, "inpaint", images, *tail, "--report", out, says=["cannot be written"])
+    refused(
+        capsys,
+        "evaluate",
+        "--out",
+        tmp_path / "file" / "x",
+        "--checkpoint",
+        tmp_path / "none",
+        says=["cannot be written"],
+    )
+
+
+def test_a_recipe_cannot_bring_a_script_onto_a_page(tmp_path, images, digits):
+    path, net = tmp_path / "evil.safetensors", tiny_model().net
+    evil = Recipe(trained_on="<script>alert(1)</script>", black=float((digits == 0).mean()))
+    save_network(path, net, net.state_dict(), evil.to_json())
+    assert run("demo", "--data", "rendered", "--out", tmp_path / "demo", "--checkpoint", path) == 0
+    tail = ["--mask", "half:left", "--samples", 2, "--steps", 1, "--checkpoint", path]
+    assert run("inpaint", images, *tail, "--report", tmp_path / "page") == 0
+    for page in (tmp_path / "demo" / "index.html", tmp_path / "page" / "report.html"):
+        assert "<script" not in page.read_text()
+        assert "&lt;script&gt;" in page.read_text()
+
+
+def test_votes_are_said_as_counts():
+    """Of four completions that are all sevens: "7: 4 of 4", whatever the smoothing of a posterior would make of it."""
+    sure = np.full((4, 10), 0.01)
+    sure[:, 7] = 0.91
+    assert label_words(sure) == "7: 4 of 4"
+    sure[1] = np.roll(sure[1], 1)
+    assert label_words(sure) == "7: 3 of 4, 8: 1 of 4"
+
+
+def test_out_of_memory_is_one_line(checkpoint, images, tmp_path, capsys, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:128] DefaultCPUAllocator: not enough memory")
+
+    monkeypatch.setattr("inkfill.inpainting.inpaint", full)
+    tail = ["--mask", "half:left", "--checkpoint", checkpoint, "--out", tmp_path / "o.npy"]
+    refused(capsys, "inpaint", images, *tail, says=["not enough memory"])
+
+
+def test_an_old_model_is_not_replaced_by_a_training(tmp_path, images, capsys):
+    (tmp_path / "model.safetensors").write_text("precious")
+    refused(capsys, "train", "--data", "rendered", "--steps", 1, "--out", tmp_path, says=["--overwrite"])
+    refused(capsys, "train", "--resume", "--minutes", 1, "--out", tmp_path, says=["--out alone"])
+    assert (tmp_path / "model.safetensors").read_text() == "precious"

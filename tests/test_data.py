@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from inkfill import data
-from inkfill.app.files import read_mask
 from inkfill.data import datasets, readers
+from inkfill.data.masks import read_mask
 from inkfill.errors import InputError
 
 HAVE_MNIST = bool(os.environ.get("INKFILL_DATA")) and Path(os.environ["INKFILL_DATA"]).is_dir()

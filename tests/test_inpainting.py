@@ -180,9 +180,8 @@ def test_a_black_background_comes_out_black(model, digits):
 
 def test_images_in_many_forms(digits, model, tmp_path):
     array = inpaint(model, digits[:2], "half:left", 2, steps=2)
-    tensor = inpaint(
-        model, torch.from_numpy(digits[:2]), torch.from_numpy(parse("half:left").draw(2, 28, 28, stream(0))), 2, steps=2
-    )
+    mask = torch.from_numpy(parse("half:left").draw(2, 28, 28, stream(0)))
+    tensor = inpaint(model, torch.from_numpy(digits[:2]), mask, 2, steps=2)
     assert isinstance(tensor, torch.Tensor)
     assert tensor.dtype == torch.uint8
     np.testing.assert_array_equal(tensor.numpy(), array)
@@ -196,6 +195,11 @@ def test_images_in_many_forms(digits, model, tmp_path):
     np.testing.assert_array_equal(inpaint(model, tmp_path / "one.png", "half:left", 2, steps=2), array[:1])
     with pytest.raises(InputError, match="no such file"):
         inpaint(model, "nowhere.npy", "half:left", 2, steps=2)
+    np.save(tmp_path / "left.npy", mask[0].numpy())
+    for path in (tmp_path / "left.npy", str(tmp_path / "left.npy")):
+        np.testing.assert_array_equal(inpaint(model, digits[:2], path, 2, steps=2), array)
+    with pytest.raises(InputError, match="no such mask file"):
+        inpaint(model, digits[:2], tmp_path / "nowhere.png", 2, steps=2)
 
 
 def test_samples_have_the_size_of_the_model():
@@ -254,10 +258,13 @@ def test_a_method_may_be_a_function_of_a_task(digits, model):
     assert (filled[..., :14] == 255).all()
     np.testing.assert_array_equal(filled[..., 14:], np.repeat(digits[:2, None, :, 14:], 3, 1))
     assert len(seen) == 1
-    with pytest.raises(InputError, match="unknown setting 'colour'.*brightness"):
+    with pytest.raises(InputError, match=r"unknown setting 'colour'.*brightness"):
         inpaint(model, digits[:1], "half:left", 1, mine, settings={"colour": 1.0})
     with pytest.raises(InputError, match="not finite"):
-        inpaint(model, digits[:1], "half:left", 1, mine, settings={"brightness": 1e39})
+        inpaint(model, digits[:1], "half:left", 1, lambda task: task.observation.pixels / 0)
+    for wrong in (None, np.zeros((1, 1, 28, 28)), torch.zeros(1, 28, 28)):
+        with pytest.raises(InputError, match="method"):
+            inpaint(model, digits[:1], "half:left", 1, lambda task, wrong=wrong: wrong)
 
 
 def test_settings_reach_the_method(digits, model):

@@ -6,26 +6,29 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from conftest import TINY
-from inkfill import data
-from inkfill.checkpoint import load_network, load_state
+from inkfill import data, defaults
+from inkfill.checkpoint import load_network, load_state, locked
 from inkfill.data import masks
 from inkfill.errors import InputError
 from inkfill.rng import stream
-from inkfill.schedule import Schedule
+from inkfill.schedule import SCHEDULES, Schedule
+from inkfill.training import run as run_module
 from inkfill.training.config import TrainConfig
 from inkfill.training.objectives import OBJECTIVES, draw_batch, eps_errors, v_errors
 from inkfill.training.run import train, validation_losses
-from inkfill.training.trainer import optimisers
+from inkfill.training.trainer import Trainer, optimisers
 from inkfill.unet import UNet, UNetConfig
 
 SCHEDULE = Schedule.named("cosine")
@@ -192,6 +195,136 @@ def test_a_loss_that_is_not_finite_is_never_saved(tmp_path, images_file, monkeyp
     assert (tmp_path / "run" / "model.safetensors").read_bytes() != before  # the first three steps were saved
 
 
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, images_file, monkeypatch):
+    """The loss is of before the update: it can be fine where the weights are not."""
+    config = replace(SMALL, data=str(images_file), steps=10)
+    train(config, tmp_path / "run", quiet=True)
+    before = [(tmp_path / "run" / name).read_bytes() for name in ("model.safetensors", "state.pt")]
+    update = Trainer.update
+
+    def breaks(self, rate):
+        update(self, rate)
+        if self.done == 3:
+            next(self.net.parameters()).data[0] = float("inf")
+
+    monkeypatch.setattr(Trainer, "update", breaks)
+    with pytest.raises(InputError, match="not finite at step 3"):
+        train(replace(config, steps=3), tmp_path / "other", quiet=True)
+    assert not (tmp_path / "other" / "model.safetensors").exists()
+    monkeypatch.setattr(run_module.Run, "prepare", lambda self, fresh: None)
+    with pytest.raises(InputError, match="not finite"):
+        train(replace(config, steps=3), tmp_path / "run", overwrite=True, quiet=True)
+    assert [(tmp_path / "run" / name).read_bytes() for name in ("model.safetensors", "state.pt")] == before
+
+
+def test_the_gradient_is_clipped(digits):
+    """A step of plain descent at rate 1 moves the weights by the gradient, which is no longer than ``clip``."""
+    net = UNet(TINY)
+    before = torch.cat([p.detach().flatten().clone() for p in net.parameters()])
+
+    def draw(step):
+        return draw_batch(SMALL, SCHEDULE, digits, masks.parse("all"), stream(0, step))
+
+    def loud(net, batch):
+        return 1e4 * v_errors(net, batch)
+
+    trainer = Trainer(net, [torch.optim.SGD(net.parameters(), 1.0)], draw, loud, clip=0.5)
+    trainer.step(1.0)
+    after = torch.cat([p.detach().flatten() for p in net.parameters()])
+    assert float((after - before).norm()) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_a_trainer_goes_on_from_its_state(digits):
+    """Two steps, and one step twice with the state put into another trainer between: the same weights."""
+
+    def trainer():
+        net = UNet(TINY)
+        draws = [draw_batch(SMALL, SCHEDULE, digits, masks.parse("training"), stream(0, i)) for i in range(2)]
+        return Trainer(net, optimisers(replace(SMALL, dtype="float32"), net), draws.__getitem__, v_errors)
+
+    whole, first, second = trainer(), trainer(), trainer()
+    for _ in range(2):
+        whole.step(0.5)
+    first.step(0.5)
+    second.restore(first.state())
+    second.step(0.5)
+    assert second.done == 2
+    for a, b in ((whole.net, second.net), (whole.ema, second.ema)):
+        assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+    assert any(not torch.equal(x, y) for x, y in zip(whole.net.parameters(), whole.ema.parameters(), strict=True))
+
+
+def test_objectives_have_their_names_in_one_place():
+    assert tuple(OBJECTIVES) == defaults.OBJECTIVES
+    assert tuple(SCHEDULES) == defaults.SCHEDULES
+
+
+# ---- folders and clocks ----------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_not_replaced_without_a_word(tmp_path, images_file):
+    (tmp_path / "model.safetensors").write_text("precious")
+    with pytest.raises(InputError, match=r"holds model\.safetensors"):
+        train(replace(SMALL, data=str(images_file)), tmp_path, quiet=True)
+    assert (tmp_path / "model.safetensors").read_text() == "precious"
+
+
+def test_two_trainings_in_one_folder(tmp_path, images_file):
+    with locked(tmp_path, "train"), pytest.raises(InputError, match="another inkfill train"):
+        train(replace(SMALL, data=str(images_file), steps=1), tmp_path, quiet=True)
+    assert train(replace(SMALL, data=str(images_file), steps=1), tmp_path, quiet=True)
+
+
+def test_training_off_the_main_thread(tmp_path, images_file):
+    found = []
+    config = replace(SMALL, data=str(images_file), steps=2)
+    thread = threading.Thread(target=lambda: found.append(train(config, tmp_path / "run", quiet=True)))
+    thread.start()
+    thread.join()
+    assert found == [True]
+
+
+def test_the_clock_decides(tmp_path, images_file, capsys):
+    """0.05 minutes are three seconds, however slow a step is; the rate falls to zero over them."""
+    config = replace(SMALL, data=str(images_file), steps=1, minutes=0.05, warmup=0)
+    slow, draw = [], run_module.draw_batch
+
+    def drawn(*arguments, **named):
+        time.sleep(0.3 if len(slow) > 2 else 0.0)  # a machine that has become busy after the first steps
+        slow.append(1)
+        return draw(*arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "draw_batch", drawn)
+        patch.setattr(run_module, "LOG_EVERY", 1)
+        began = time.monotonic()
+        assert train(config, tmp_path / "run", validate_every=10**9)
+    assert time.monotonic() - began < 30  # loose: data, validation and saving are not of the three seconds
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rates, seconds = ([row[key] for row in rows if key in row] for key in ("rate", "seconds"))
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.2
+    assert 3 <= seconds[-1] < 10
+    said = capsys.readouterr().out
+    assert said.startswith("training for 0.05 minutes by the clock")
+    assert "too few to be of use" in said
+
+
+def test_a_run_by_the_clock_goes_on_where_it_was(tmp_path, images_file, monkeypatch):
+    """Stopped at once and resumed, it trains for the rest of its time; the pause does not count."""
+    config = replace(SMALL, data=str(images_file), minutes=0.05)
+    monkeypatch.setattr(run_module.StopRequest, "asked", lambda self: True)
+    assert not train(config, tmp_path / "run", quiet=True)
+    first = load_state(tmp_path / "run" / "state.pt")
+    assert 0 < first["seconds"] < 3
+    time.sleep(1.0)
+    monkeypatch.undo()
+    assert train(config, tmp_path / "run", resume=True, quiet=True)
+    second = load_state(tmp_path / "run" / "state.pt")
+    assert 3 <= second["seconds"] < 10
+    assert second["step"] > first["step"]
+
+
 # ---- runs in processes of their own, killed --------------------------------------------------------------------------
 
 
@@ -209,6 +342,11 @@ def wait_for(condition, process, seconds=60):
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < limit, "nothing happened"
         time.sleep(0.0002)
+
+
+def hear_ctrl_c() -> None:
+    """A shell that runs the tests in the background has told its children to ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def saved(out: Path) -> float:
@@ -269,6 +407,46 @@ def test_ctrl_c_saves_and_exits_cleanly(tmp_path, images_file):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_can_be_stopped_while_its_data_load(tmp_path, number):
+    """A reader that takes a minute: a named pipe that nobody writes to."""
+    os.mkfifo(tmp_path / "slow.gz")
+    process = subprocess.Popen(
+        command(tmp_path / "run", "--data", str(tmp_path / "slow.gz")),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c,
+    )  # fmt: skip
+    assert "training 14,000 steps" in process.stdout.readline()
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode in (130, -signal.SIGTERM)
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.slow
+def test_a_run_can_be_stopped_while_another_process_hangs(tmp_path, images_file):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29672"]
+    settings = ["--data", str(images_file), "--steps", "100000", "--batch-size", "4", "--save-seconds", "0"]
+    code = "import inkfill.training.processes as p; p.GRACE = 2.0; from inkfill.app.cli import main; main()"
+    (tmp_path / "short.py").write_text(code)
+    words = [*torchrun, str(tmp_path / "short.py"), "train", "--out", str(tmp_path / "run"), *settings]
+    launcher = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    wait_for(lambda: saved(tmp_path / "run") > 0, launcher, 120)
+    workers = psutil.Process(launcher.pid).children()
+    hung, other = workers
+    hung.suspend()
+    other.send_signal(signal.SIGINT)
+    try:
+        assert psutil.wait_procs([other], timeout=30)[0] == [other]
+    finally:
+        hung.kill()
+        launcher.communicate(timeout=60)
+    load_state(tmp_path / "run" / "state.pt")  # what is there is whole
+
+
+@pytest.mark.slow
 def test_two_processes_reach_the_weights_of_one(tmp_path, images_file):
     """gloo, float32: the same global batches, so the difference is rounding, far under what ten steps changed."""
     settings = ["--data", str(images_file), "--steps", "10", "--batch-size", "8", "--dtype", "float32"]
@@ -299,5 +477,11 @@ def test_fine_tuning_starts_from_the_weights_and_the_shape_of_a_checkpoint(tmp_p
     assert recipe["training"]["start"] == str(given)
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
+    other = replace(SMALL, schedule="linear", T=200, steps=1)
+    train(other, tmp_path / "linear", quiet=True)
+    begun = replace(SMALL, steps=1, start=str(tmp_path / "linear" / "model.safetensors"))
+    train(begun, tmp_path / "begun", quiet=True)
+    _, recipe = load_network(tmp_path / "begun" / "model.safetensors")
+    assert (recipe["schedule"], recipe["T"]) == ("linear", 200)  # the noise levels come with the weights
     with pytest.raises(InputError, match="no such checkpoint"):
         train(replace(SMALL, start=str(tmp_path / "nothing")), tmp_path / "third", quiet=True)

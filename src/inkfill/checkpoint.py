@@ -194,8 +194,8 @@ def _about(path: Path, text: str | None, kind: str) -> dict[str, Any]:
 def _compare(path: Path, found: Shapes, expected: Shapes) -> None:
     wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
     if wrong:
-        told = f"{wrong[0]} is {found.get(wrong[0])}, not {expected.get(wrong[0])}"
-        raise InputError(f"{path}: weights of another architecture ({shown(told)})")
+        difference = f"{wrong[0]} is {found.get(wrong[0])}, not {expected.get(wrong[0])}"
+        raise InputError(f"{path}: weights of another architecture ({shown(difference)})")
 
 
 def shapes_of(build: Callable[[], torch.nn.Module]) -> Shapes:

@@ -8,5 +8,6 @@ STEPS = 8  # network evaluations per completion: the fewest within 2 % of the be
 SAMPLES = 8  # completions per image
 METHOD = "conditional"
 OBJECTIVES = ("v", "eps", "regression")
+SCHEDULES = ("linear", "cosine")
 DTYPES = ("float32", "bfloat16")
 EVALUATION_MASKS = ("half:left", "box:10", "quadrants:3", "pixels:0.9", "bbox:8")

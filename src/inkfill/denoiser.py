@@ -94,8 +94,8 @@ def likelihood_gradient(
     and one backward pass). Each row has its own: nothing is summed over the batch. Raises InputError for a denoiser
     that lets no gradient through.
     """
-    with torch.inference_mode(False), torch.enable_grad():
-        x = x_t.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        x = x_t.detach().requires_grad_()
         x0_hat = denoise(x, t)
         if not x0_hat.requires_grad:
             raise InputError("this denoiser lets no gradient through (torch.no_grad inside?): use a method without one")

@@ -46,9 +46,9 @@ def inpaint(
 
     ``prior`` is a trained model, a closed form or any other :class:`~inkfill.denoiser.Prior`. ``images`` is uint8
     ``[N, H, W]``, or a torch tensor (which gives a tensor back), a list, a Pillow picture or the path of a file.
-    ``mask`` is bool, True = missing, ``[N, H, W]`` or ``[H, W]``, or a spec such as ``"half:left"``. ``method`` is a
-    name or a function of a :class:`~inkfill.methods.Task`, ``settings`` its keyword arguments. ``steps`` and
-    ``sampler`` default to what suits the prior.
+    ``mask`` is bool, True = missing, ``[N, H, W]`` or ``[H, W]``, a spec such as ``"half:left"``, or a file.
+    ``method`` is a name or a function of a :class:`~inkfill.methods.Task`, ``settings`` its keyword arguments.
+    ``steps`` and ``sampler`` default to what suits the prior.
 
     Known pixels come back bit for bit. The noise of image i, sample k depends on ``(seed, i, k)`` alone, so ``rows``
     (how many completions go through the network together) is a matter of speed and memory. ``first`` is the number of
@@ -101,8 +101,10 @@ def _completed(prior: Prior, images: Images, mask: NDArray[np.bool_], run: Calla
     """One completion of each row, known pixels and all. Raises InputError for what is not finite."""
     device = torch.device(getattr(prior, "device", "cpu"))
     values = getattr(prior, "value_range", BYTES)
-    with torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():  # whatever the caller's mode: some methods need gradients
         x0 = run(Observation.of(values.to_x0(images).to(device), torch.from_numpy(mask[:, None]).to(device)))
+    if not isinstance(x0, Tensor) or x0.shape != (len(images), prior.channels, *images.shape[1:3]):
+        raise InputError("the method did not give x0: a tensor of the shape of task.observation.pixels is needed")
     if not bool(x0.isfinite().all()):
         raise InputError("the completions are not finite: use other settings or more steps")
     return values.to_images(x0)

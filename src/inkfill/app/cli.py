@@ -137,7 +137,7 @@ def demo(out: Path, data: str, seed: int, network: Network, overwrite: bool) -> 
 )
 @option("--batch-size", type=click.IntRange(1), help="Images per step [default: 64].")
 @option("--learning-rate", type=float, help="AdamW's, at the top of its curve [default: 0.003].")
-@option("--schedule", type=click.Choice(["cosine", "linear"]), help="Noise schedule [default: cosine].")
+@option("--schedule", type=click.Choice(defaults.SCHEDULES), help="Noise schedule [default: cosine].")
 @dtype_option
 @option("--save-seconds", type=click.FloatRange(0), default=60.0, show_default=True, help="Between two saves.")
 @option("--validate-every", type=click.IntRange(1), default=1000, show_default=True, help="Steps between validations.")
@@ -221,15 +221,17 @@ def inpaint(
     from inkfill.app import files
     from inkfill.app.report import write_inpainting
     from inkfill.data import masks
+    from inkfill.data.images import check_size
 
     files.check_outputs(out, sheet, report, overwrite)
     pictures, names = files.read_inputs(images)
+    check_size(pictures, str(images[0]))
     if samples is None:
         one = out is not None and out.suffix.lower() == ".png" and len(pictures) == 1 and not sheet
         samples = 1 if one else defaults.SAMPLES
     for picture in filter(None, (out, sheet)):
         files.check_sheet(picture, len(pictures))
-    hidden = masks.fit(files.read_mask(mask), pictures, seed)
+    hidden = masks.fit(mask, pictures, seed)
     model = network.load()
     _warn_if_unlike(model, pictures, hidden)
     with _bar(len(pictures) * samples, "inpaint") as progress:
@@ -377,7 +379,7 @@ def _tell(found: "Evaluation", out: Path | None) -> None:
     if out:
         found.write(out / "results.json")
         page = write_evaluation(out, found)
-    _echo(found.said)
+    _echo(found.summary)
     _echo(table(found.rows, COLUMNS))
     if found.labelled:
         _echo(table(found.rows, LABEL_COLUMNS))
@@ -514,4 +516,6 @@ def main() -> None:
 
 def _fail(message: str, status: int) -> None:
     click.echo(f"inkfill: {shown(' '.join(message.split()))}", err=True)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # torch's own exit would wait for a process that hangs
+        os._exit(status)
     sys.exit(status)

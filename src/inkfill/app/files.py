@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 
 from inkfill.app import figures
 from inkfill.checkpoint import check_writable, folder_written_whole, written_whole
-from inkfill.data import Images, masks
+from inkfill.data import Images
 from inkfill.data.readers import (
     PICTURES,
     check_names,
     picture_files,
-    read_array,
     read_images,
-    read_picture,
     read_pictures,
 )
 from inkfill.errors import InputError
@@ -42,43 +40,6 @@ def read_inputs(paths: Sequence[Path]) -> tuple[Images, list[str] | None]:
             raise InputError(f"{file}: several files must all be pictures: give one array, or pictures alone")
     check_names(files)
     return read_pictures(files), [file.stem for file in files]
-
-
-def read_mask(text: str) -> NDArray[np.bool_] | str:
-    """A mask from a file (bool ``[H, W]`` or ``[N, H, W]``, True = missing), or the checked spec as it is.
-
-    ``.npy`` holds bool, or numbers of 0 and 1, or of 0 and 255; a picture, or a folder of pictures with one for
-    each image, is black and white, white = fill. Raises InputError.
-    """
-    path = Path(text)
-    if not _exists(path):
-        if path.suffix.lower() in PICTURES | {".npy", ".npz"}:
-            raise InputError(f"{path}: no such mask file")
-        masks.parse(text)
-        return text
-    if path.is_dir():
-        values: NDArray = read_images(path)
-    elif path.suffix.lower() in PICTURES:
-        values = read_picture(path)
-    else:
-        values = np.asarray(read_array(path))
-    if values.size == 0:
-        raise InputError(f"{path}: the mask is empty, its shape is {list(values.shape)}")
-    if values.dtype != np.bool_:
-        levels = set(np.unique(values).tolist()) if np.issubdtype(values.dtype, np.number) else {"none"}
-        if len(levels) > 2 or not levels <= {0, 1, 255}:
-            raise InputError(f"{path}: the mask is not binary: use black (0, keep) and white (255, fill) alone")
-        values = values != 0
-    if not values.any():
-        raise InputError(f"{path}: the mask marks nothing to fill (white or True = fill)")
-    return values
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a spec can be longer than any name, or hold what no name can
-        return False
 
 
 # ---- out -------------------------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def write_evaluation(out: Path, found: Evaluation) -> Path:
     page = Page(out, "inkfill: evaluation")
     made = "; ".join(dict.fromkeys(result.done.machine for result in found.results))
     weights = f"Weights {found.about['checkpoint']} ({found.about['checkpoint_hash']})"
-    page.text(f"{found.said}. {weights}. Completions made on: {made}.")
+    page.text(f"{found.summary}. {weights}. Completions made on: {made}.")
     page.table(table(found.rows, COLUMNS))
     page.text(
         "Pixels: missing ones only, intensities in [0, 1]. CRPS and energy score: lower is better, they reward "

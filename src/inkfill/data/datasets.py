@@ -145,6 +145,12 @@ def _idx_folder(folder: Path) -> Dataset | None:
     return Dataset(folder.name, images[:cut], images[cut:], held_out, labels)
 
 
+def check_name(name: str) -> None:
+    """Raise InputError for data that there are not, without reading any."""
+    if name not in ("auto", "mnist", "rendered") and not Path(name).exists():
+        raise InputError(f"unknown data {name!r}: give auto, mnist, rendered, or the path of a file or folder")
+
+
 def load(name: str = "auto") -> Dataset:
     """A data set by name: ``auto`` (MNIST, else ``rendered`` with a notice), ``mnist``, ``rendered``, or a path.
 
@@ -161,9 +167,8 @@ def load(name: str = "auto") -> Dataset:
         return mnist()
     if name == "rendered":
         return rendered()
+    check_name(name)
     path = Path(name)
-    if not path.exists():
-        raise InputError(f"unknown data {name!r}: give auto, mnist, rendered, or the path of a file or folder")
     dataset = _idx_folder(path) if path.is_dir() else None
     if dataset is None:
         images = read_images(path)

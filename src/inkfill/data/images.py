@@ -114,7 +114,7 @@ def _grey(array: NDArray[np.generic], name: str) -> Images:
 
 def _check_values(array: NDArray[np.generic], name: str) -> None:
     """Raise InputError for values that are no uint8 in another type."""
-    if not np.issubdtype(array.dtype, np.number) or np.issubdtype(array.dtype, np.complexfloating):
+    if array.dtype.kind not in "biuf":
         raise InputError(f"{name}: {array.dtype} values; images are uint8 from 0 to 255")
     if not np.isfinite(array).all():
         raise InputError(f"{name}: holds NaN or infinite values; images are uint8 from 0 to 255")

@@ -8,12 +8,14 @@ Sizes are pixels, or a share of the side when below 1; where a range is allowed 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inkfill.data.readers import PICTURES, read_array, read_images, read_picture
 from inkfill.errors import InputError, shown
 from inkfill.rng import stream
 
@@ -312,11 +314,49 @@ def parse(text: str) -> MaskSpec:
 # ---- the mask for these images ---------------------------------------------------------------------------------------
 
 
+def read_mask(given: str | Path) -> Mask | str:
+    """A mask from a file (bool ``[H, W]`` or ``[N, H, W]``, True = missing), or the checked spec as it is.
+
+    ``.npy`` holds bool, or numbers of 0 and 1, or of 0 and 255; a picture, or a folder of pictures with one for
+    each image, is black and white, white = fill. Raises InputError.
+    """
+    path = Path(given)
+    if not _exists(path):
+        if isinstance(given, Path) or path.suffix.lower() in PICTURES | {".npy", ".npz"}:
+            raise InputError(f"{path}: no such mask file")
+        parse(given)
+        return given
+    if path.is_dir():
+        values: NDArray = read_images(path)
+    elif path.suffix.lower() in PICTURES:
+        values = read_picture(path)
+    else:
+        values = np.asarray(read_array(path))
+    if values.size == 0:
+        raise InputError(f"{path}: the mask is empty, its shape is {list(values.shape)}")
+    if values.dtype != np.bool_:
+        levels = set(np.unique(values).tolist()) if values.dtype.kind in "iuf" else {"none"}
+        if len(levels) > 2 or not levels <= {0, 1, 255}:
+            raise InputError(f"{path}: the mask is not binary: use black (0, keep) and white (255, fill) alone")
+        values = values != 0
+    if not values.any():
+        raise InputError(f"{path}: the mask marks nothing to fill (white or True = fill)")
+    return values
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a spec can be longer than any name, or hold what no name can
+        return False
+
+
 def fit(mask: Any, images: NDArray[np.uint8], seed: int = 0) -> Mask:
-    """The mask for these images, bool ``[N, H, W]``: drawn from a spec, or an array (or tensor) that is checked.
+    """The mask for these images, bool ``[N, H, W]``: drawn from a spec, read from a file, or an array or tensor.
 
     Raises InputError.
     """
+    mask = read_mask(mask) if isinstance(mask, (str, Path)) else mask
     if isinstance(mask, str):
         n, height, width = images.shape
         return parse(mask).draw(n, height, width, stream(seed, "mask"), images)

@@ -98,8 +98,8 @@ def complete(
         cores *= group.world
     seconds = (time.perf_counter() - began) * cores / (len(images) * filled.shape[1])
     at = machine(model)
-    told = f"{at['device']}, {at['threads']} threads x {group.world}, {at['dtype']}, torch {at['torch']}"
-    return Completed(filled, mask, evaluations, seconds, told)
+    where = f"{at['device']}, {at['threads']} threads x {group.world}, {at['dtype']}, torch {at['torch']}"
+    return Completed(filled, mask, evaluations, seconds, where)
 
 
 def _shared(

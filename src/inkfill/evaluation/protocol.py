@@ -19,7 +19,7 @@ from inkfill.model import Model, load
 from inkfill.training.processes import ALONE, Processes
 
 Progress = Callable[[int], object]
-Bar = Callable[[int, str], AbstractContextManager[Progress]]  # of a total and a title: what is told of each part
+Bar = Callable[[int, str], AbstractContextManager[Progress]]  # of a total and a title; called with each part done
 
 
 def no_bar(total: int, title: str) -> AbstractContextManager[Progress]:
@@ -43,7 +43,7 @@ class Evaluation:
     images: Images
     results: list[Result]
     about: dict[str, Any]  # provenance, as results.json has it
-    said: str  # the same in a line
+    summary: str  # the same in a line
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -162,8 +162,8 @@ def _evaluation(networks: Networks, dataset: Dataset, split: str, images: Images
         "regression_hash": file_hash(networks.regression_checkpoint) if networks.regression_checkpoint else None,
         "machine": machine(networks.model),
     }
-    said = (
+    summary = (
         f"{dataset.name}, {split} split, {len(images)} images, K = {cell.samples}, seed {cell.seed}, "
         f"sampler {cell.sampler}"
     )
-    return Evaluation(images, results, about, said)
+    return Evaluation(images, results, about, summary)

@@ -156,9 +156,8 @@ class Tds:
         x, x0_hat, gradient = x[ancestors], self.x0_hat[ancestors], self.gradient[ancestors]
         a = float(self.schedule.alpha_bar[t])
         mean, variance = self.schedule.q_posterior(x0_hat, x, t, s)
-        guided = self.task.clip(
-            x0_hat + (1 - a) / a**0.5 * gradient
-        )  # any proposal will do, and this one is no worse for it
+        # Clipped: any proposal will do, since the weights pay for it, and this one is no worse for it.
+        guided = self.task.clip(x0_hat + (1 - a) / a**0.5 * gradient)
         twisted, _ = self.schedule.q_posterior(guided, x, t, s)
         moved = twisted + float(variance) ** 0.5 * z
         ratio = log_normal(moved, mean, variance) - log_normal(moved, twisted, variance)

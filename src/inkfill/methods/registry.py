@@ -32,7 +32,8 @@ class Method:
     def defaults(self) -> dict[str, float]:
         """The settings and their values where none are given."""
         parameters = list(inspect.signature(self.run).parameters.values())[1:]
-        return {p.name: p.default for p in parameters if isinstance(p.default, (int, float))}
+        numbers = (p for p in parameters if isinstance(p.default, (int, float)) and not isinstance(p.default, bool))
+        return {p.name: p.default for p in numbers}
 
     def settings(self, given: Settings | None = None) -> dict[str, float]:
         """All settings, of which some are given. Raises InputError for one that there is not, or that cannot be."""

@@ -42,11 +42,11 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step: Nesterov momentum, made orthogonal, with decoupled weight decay."""
         for group in self.param_groups:
-            alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for weight in group["params"]:
                 if weight.grad is not None:
-                    alike[weight.shape].append(weight)
-            for weights in alike.values():
+                    by_shape[weight.shape].append(weight)
+            for weights in by_shape.values():
                 self._step(weights, **{key: group[key] for key in ("lr", "weight_decay", "momentum")})
 
     def _step(self, weights: list[Tensor], lr: float, weight_decay: float, momentum: float) -> None:

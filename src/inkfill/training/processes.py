@@ -111,8 +111,6 @@ def processes(
     if world > 1:
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=2 * PATIENCE))
-    try:
-        yield Processes(rank, world, device, asked_to_stop)
-    finally:
-        if world > 1:
-            dist.destroy_process_group()
+    yield Processes(rank, world, device, asked_to_stop)
+    if world > 1:  # not after an error: taking leave of a process that hangs would take for ever
+        dist.destroy_process_group()

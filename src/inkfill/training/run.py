@@ -35,6 +35,7 @@ from inkfill.checkpoint import (
     written_whole,
 )
 from inkfill.data import masks
+from inkfill.data.datasets import check_name
 from inkfill.data.images import ValueRange
 from inkfill.errors import InputError
 from inkfill.model import DENOISING, Model, Recipe, find_dtype
@@ -220,6 +221,7 @@ def train(
             stack.enter_context(locked(out, "train"))
         config, state = _resumed(out) if resume else (config, None)
         config.check()
+        check_name(config.data)
         say(f"training {'for ' + _minutes(config) if config.minutes else f'{config.steps:,} steps'} into {out}")
         run = _prepared(config, out, group, state)
         count = sum(p.numel() for p in run.trainer.net.parameters())
