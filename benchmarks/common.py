@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from inkfill.checkpoint import SHIPPED, file_hash, read_json, write_json, written_whole
@@ -50,10 +49,11 @@ def save(found: Any, out: Path | None) -> None:
         write_json(out, found)
 
 
-def show(row: Mapping[str, Any]) -> None:
-    """Print a row of figures as soon as it is known."""
+def show(row: Row) -> Row:
+    """A row of figures, printed as soon as it is known."""
     cells = (f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items())
     print("  ".join(cells), flush=True)
+    return row
 
 
 @contextmanager
@@ -101,11 +101,6 @@ def new_trainer(config: TrainConfig, images: Images) -> Trainer:
         return draw_batch(config, schedule, images, spec, stream(config.seed, "train", step))
 
     return Trainer(net, optimisers(config, net), draw, OBJECTIVES[config.objective], config.clip, config.ema, dtype)
-
-
-def parameters(net: nn.Module) -> int:
-    """How many numbers a network learns."""
-    return sum(p.numel() for p in net.parameters())
 
 
 # ---- tables and pages ------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ for all. Compiling needs a C++ compiler; its seconds are counted apart.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import torch
@@ -38,18 +39,10 @@ class Way:
             for stem in (net.stem_noisy, net.stem_known):  # what the network makes channels-last before them
                 stem.register_forward_pre_hook(lambda layer, inputs: (inputs[0].contiguous(),))
 
-    def run(self, work: Work) -> Work:
+    def run(self, work: Work) -> None:
         """The work in this number of threads."""
-
-        def run() -> None:
-            before = torch.get_num_threads()
-            torch.set_num_threads(self.threads)
-            try:
-                work()
-            finally:
-                torch.set_num_threads(before)
-
-        return run
+        torch.set_num_threads(self.threads)
+        work()
 
 
 WAYS = {
@@ -63,14 +56,13 @@ WAYS = {
 }
 
 
-def evaluation(way: Way, rows: int) -> Work:
+def evaluation(rows: int, way: Way) -> Work:
     """One denoising of ``rows`` states."""
     model = inkfill.load(dtype=way.dtype)
     way.arrange(model.net)
     net = torch.compile(model.net) if way.compiled else model.net
-    pixels, known = torch.zeros(rows, 1, 28, 28, dtype=model.dtype), torch.ones(rows, 1, 28, 28, dtype=model.dtype)
-    x_t, level = torch.randn(rows, 1, 28, 28).to(model.dtype), torch.tensor([0.5])
-    embedded = model.net.embed(pixels, known)
+    pixels, known, x_t = (plane.to(model.dtype) for plane in torch.randn(3, rows, 1, 28, 28))
+    embedded, level = model.net.embed(pixels, known), torch.tensor([0.5])
 
     def work() -> None:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=way.autocast):
@@ -79,27 +71,27 @@ def evaluation(way: Way, rows: int) -> Work:
     return work
 
 
-def passes(way: Way) -> Work:
-    """Forward and backward of one batch."""
-    trainer = new_trainer(TrainConfig(dtype=way.dtype), data.rendered(1000, 1, 1).train)
+def passes(rows: int, way: Way) -> Work:
+    """Forward and backward of a batch of ``rows`` images."""
+    trainer = new_trainer(TrainConfig(batch_size=rows, dtype=way.dtype), data.rendered(1000, 1, 1).train)
     way.arrange(trainer.net)
-    batch = trainer.draw(0)
     if way.compiled:
         trainer.net.compile()
-    return lambda: trainer.differentiate(batch)
+    return partial(trainer.differentiate, trainer.draw(0))
 
 
-def compare(kind: str, build: Callable[[Way], Work], repeats: int, ways: dict[str, Way], rounds: int) -> list[Row]:
+def compare(kind: str, build: Callable[[Way], Work], repeats: int, rounds: int) -> list[Row]:
     """Seconds of each way, and over those of the way shipped; those of the first call, which compiles, apart."""
+    # Training always has float32 weights: autocast is how it gets bfloat16.
+    ways = {name: way for name, way in WAYS.items() if "trained" not in kind or not way.autocast}
     works = {name: build(way) for name, way in ways.items()}
-    first = {name: timed(ways[name].run(work))[1] for name, work in works.items()}
-    times = alternate({name: ways[name].run(repeated(work, repeats)) for name, work in works.items()}, rounds)
+    first = {name: timed(partial(ways[name].run, work))[1] for name, work in works.items()}
+    times = alternate({name: partial(ways[name].run, repeated(work, repeats)) for name, work in works.items()}, rounds)
     rows = []
     for name, each in times.items():
         ratio = median(a / b for a, b in zip(each, times["as shipped"], strict=True))
-        row = {"work": kind, "way": name, "seconds": median(each) / repeats}
-        rows.append({**row, "ratio": ratio, "first": first[name]})
-        show(rows[-1])
+        row = {"work": kind, "way": name, "seconds": median(each) / repeats, "ratio": ratio}
+        rows.append(show({**row, "first": first[name]}))
     return rows
 
 
@@ -107,13 +99,9 @@ def main() -> None:
     parser = command_line(__doc__, "write the figures here too, as JSON")
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
-    # Training always has float32 weights: autocast is how it gets bfloat16.
-    trained = {name: way for name, way in WAYS.items() if not way.autocast}
-    found = [
-        *compare(f"{ROWS} evaluated", lambda way: evaluation(way, ROWS), 5, WAYS, arguments.rounds),
-        *compare("1 evaluated", lambda way: evaluation(way, 1), 50, WAYS, arguments.rounds),
-        *compare("64 trained", passes, 3, trained, arguments.rounds),
-    ]
+    found = compare(f"{ROWS} evaluated", partial(evaluation, ROWS), 5, arguments.rounds)
+    found += compare("1 evaluated", partial(evaluation, 1), 50, arguments.rounds)
+    found += compare("64 trained", partial(passes, 64), 3, arguments.rounds)
     save(found, arguments.out)
 
 

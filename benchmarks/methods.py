@@ -104,8 +104,7 @@ def mixture(given: Namespace) -> None:
             row = {"target": target, "method": name, "mean_error": float(x[:, 1].mean() - posterior.mean()[1])}
             row["std_ratio"] = float(x[:, 1].std() / posterior.covariance()[1, 1].sqrt())
             row["wasserstein"] = sliced_wasserstein(x[:, 1:], exact[:, 1:], stream(3), 1)[0]
-            rows.append(row)
-            show(row)
+            rows.append(show(row))
     save("mixture", rows, draws=n, steps=steps)
 
 
@@ -139,8 +138,7 @@ def mcgdiff_rows(d_x: int, d_y: int, seed: int) -> Iterator[Row]:
         x, took = (again, 0.0) if name == "exact" else timed(partial(draw, name, job(), settings))
         row = {"d_x": d_x, "d_y": d_y, "seed": seed, "method": name, "seconds": took}
         row["sliced"], row["max_sliced"] = sliced_wasserstein(x, exact, stream(seed, 3))
-        show(row)
-        yield row
+        yield show(row)
 
 
 def mcgdiff(given: Namespace) -> None:
@@ -177,8 +175,7 @@ def empirical(given: Namespace) -> None:
             row = {"mask": spec, "method": name, "energy": float(np.mean(distance))}
             row["energy_se"] = float(np.std(distance, ddof=1) / digits**0.5)
             row |= {"labels": float(np.abs(counted - share).sum(1).mean() / 2), "seconds": took}
-            rows.append(row)
-            show(row)
+            rows.append(show(row))
     save("empirical", rows, digits=digits, steps=steps)
 
 
@@ -202,8 +199,7 @@ def tune(given: Namespace) -> None:
         cells = [Cell(mask, name, steps, 4, 0, "ancestral", settings) for mask in ("half:left", "box:10")]
         found = [evaluate(model, truth, cell) for cell in cells]
         crps, energy = (float(np.mean([row[key] for row in found])) for key in ("crps", "energy"))
-        rows.append({"method": name, **settings, "steps": steps, "crps": crps, "energy": energy})
-        show(rows[-1])
+        rows.append(show({"method": name, **settings, "steps": steps, "crps": crps, "energy": energy}))
     save("tune", rows, digits=digits, checkpoint=file_hash(SHIPPED))
 
 
@@ -235,8 +231,7 @@ def cost(given: Namespace) -> None:
         times = alternate({"before": beside, "method": partial(draw, name, job, {}), "after": beside}, 4)
         each = zip(times["method"], times["before"], times["after"], strict=True)
         ratio = median(took / (steps * (before + after) / 20) for took, before, after in each)
-        rows.append({"method": name, "gradient": gradient, "ratio": ratio})
-        show(rows[-1])
+        rows.append(show({"method": name, "gradient": gradient, "ratio": ratio}))
     save("cost", rows, steps=steps, checkpoint=file_hash(SHIPPED))
 
 

@@ -11,11 +11,11 @@ that the method and its bookkeeping are compared and not the network; settings a
 
 import contextlib
 import io
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from statistics import median
 
@@ -33,19 +33,18 @@ with contextlib.suppress(RuntimeError):
 
 import deepinv  # noqa: E402
 import denoising_diffusion_pytorch as lucidrains  # noqa: E402
+import diffusers  # noqa: E402
 import smalldiffusion  # noqa: E402
 from denoising_diffusion_pytorch.repaint import GaussianDiffusion as RePaintDiffusion  # noqa: E402
-from diffusers import DDPMScheduler, RePaintPipeline, RePaintScheduler, UNet2DModel  # noqa: E402
 
 import inkfill  # noqa: E402
 import original  # noqa: E402
-from common import Row, alternate, command_line, new_trainer, parameters, repeated, show, timed  # noqa: E402
+from common import Row, alternate, command_line, new_trainer, repeated, save, show, timed  # noqa: E402
 from inkfill import data, defaults  # noqa: E402
-from inkfill.checkpoint import SHIPPED, file_hash, write_json  # noqa: E402
+from inkfill.checkpoint import SHIPPED, file_hash  # noqa: E402
 from inkfill.data import masks  # noqa: E402
 from inkfill.denoiser import Denoiser  # noqa: E402
 from inkfill.evaluation.metrics import crps, standard_error  # noqa: E402
-from inkfill.inpainting import inpaint  # noqa: E402
 from inkfill.model import Model  # noqa: E402
 from inkfill.rng import stream  # noqa: E402
 from inkfill.schedule import Schedule  # noqa: E402
@@ -61,48 +60,40 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Padded:
-    """Digits at 32x32, which the other libraries need; their objectives give a mean already."""
+    """Digits at 32x32, which the other libraries need; what these minimise is a mean already."""
 
     x0: Tensor
     count: float = 1.0
 
 
-def diffusers_network() -> tuple[nn.Module, Callable[[nn.Module, Padded], Tensor]]:
+Network = tuple[nn.Module, Callable[[nn.Module, Padded], Tensor]]  # and what it minimises
+
+
+def diffusers_network() -> Network:
     """Its U-Net, and the error of the noise."""
-    net = UNet2DModel(
-        sample_size=32,
-        in_channels=1,
-        out_channels=1,
-        layers_per_block=1,
-        block_out_channels=(24, 48, 96),
-        norm_num_groups=8,
-        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-    )
-    scheduler = DDPMScheduler()
+    down, up = ("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"), ("AttnUpBlock2D", "UpBlock2D", "UpBlock2D")
+    shape = {"sample_size": 32, "in_channels": 1, "out_channels": 1, "layers_per_block": 1, "norm_num_groups": 8}
+    blocks = {"block_out_channels": (24, 48, 96), "down_block_types": down, "up_block_types": up}
+    scheduler = diffusers.DDPMScheduler()
 
     def loss(net: nn.Module, batch: Padded) -> Tensor:
         eps, t = torch.randn_like(batch.x0), torch.randint(1000, (len(batch.x0),))
         return F.mse_loss(net(scheduler.add_noise(batch.x0, eps, t), t).sample.float(), eps)
 
-    return net, loss
+    return diffusers.UNet2DModel(**shape, **blocks), loss
 
 
-def lucidrains_network() -> tuple[nn.Module, Callable[[nn.Module, Padded], Tensor]]:
+def lucidrains_network() -> Network:
     """Its U-Net in its diffusion, which is a module that gives its loss."""
     net = lucidrains.Unet(dim=24, dim_mults=(1, 2, 4), channels=1)
     return lucidrains.GaussianDiffusion(net, image_size=32), lambda net, batch: net((batch.x0 + 1) / 2).float()
 
 
-def smalldiffusion_network() -> tuple[nn.Module, Callable[[nn.Module, Padded], Tensor]]:
+def smalldiffusion_network() -> Network:
     """Its U-Net and its loss."""
     net = smalldiffusion.Unet(32, 1, 1, ch=32, ch_mult=(1, 2, 3), num_res_blocks=1, attn_resolutions=(8,))
-    schedule = smalldiffusion.ScheduleLogLinear(1000)
-
-    def loss(net: nn.Module, batch: Padded) -> Tensor:
-        return net.get_loss(*smalldiffusion.generate_train_sample(batch.x0, schedule)[:3]).float()
-
-    return net, loss
+    draw = partial(smalldiffusion.generate_train_sample, schedule=smalldiffusion.ScheduleLogLinear(1000))
+    return net, lambda net, batch: net.get_loss(*draw(batch.x0)[:3]).float()
 
 
 def trainers(images: data.Images) -> dict[str, Trainer]:
@@ -112,17 +103,17 @@ def trainers(images: data.Images) -> dict[str, Trainer]:
         chosen = stream(0, "peers", step).integers(len(images), size=BATCH)
         return Padded(F.pad(data.to_x0(images[chosen]), (2, 2, 2, 2), value=-1.0))
 
+    def peer(build: Callable[[], Network], dtype: torch.dtype) -> Trainer:
+        net, loss = build()
+        return Trainer(net, [torch.optim.Adam(net.parameters(), 1e-4)], draw, loss, clip=inf, ema=0.0, dtype=dtype)
+
     made = {"inkfill": new_trainer(TrainConfig(batch_size=BATCH), images)}
-    networks = {"diffusers": diffusers_network, "denoising-diffusion-pytorch": lucidrains_network}
-    for name, build in {**networks, "smalldiffusion": smalldiffusion_network}.items():
-        for dtype in (torch.float32, torch.bfloat16):
-            net, loss = build()
-            adam = torch.optim.Adam(net.parameters(), 1e-4)
-            key = f"{name}, {str(dtype).removeprefix('torch.')}"
-            made[key] = Trainer(net, [adam], draw, loss, clip=math.inf, ema=0.0, dtype=dtype)
-    made["original, float32"] = original.new_trainer(images, bfloat16=False)
-    made["original, bfloat16"] = original.new_trainer(images, bfloat16=True)
-    return made
+    builds = (diffusers_network, lucidrains_network, smalldiffusion_network)
+    for name, build in zip(LIBRARIES, builds, strict=False):
+        made |= {f"{name}, {str(dtype)[6:]}": peer(build, dtype) for dtype in (torch.float32, torch.bfloat16)}
+    return made | {
+        f"original, {name}": original.new_trainer(images, name == "bfloat16") for name in ("float32", "bfloat16")
+    }
 
 
 def time_training(images: data.Images, rounds: int) -> list[Row]:
@@ -131,9 +122,8 @@ def time_training(images: data.Images, rounds: int) -> list[Row]:
     times = alternate({name: repeated(partial(trainer.step, 1.0), 2) for name, trainer in made.items()}, rounds)
     for name, trainer in made.items():
         size = original.BATCH if name.startswith("original") else BATCH
-        speed = 2 * size / median(times[name])
-        rows.append({"network": name, "parameters": parameters(trainer.net), "images_per_s": speed})
-        show(rows[-1])
+        row = {"network": name, "parameters": sum(p.numel() for p in trainer.net.parameters())}
+        rows.append(show({**row, "images_per_s": 2 * size / median(times[name])}))
     return rows
 
 
@@ -190,8 +180,8 @@ Peer = Callable[[Denoiser, Schedule, Tensor, Tensor], Tensor]  # fills images in
 def diffusers_repaint(denoise: Denoiser, schedule: Schedule, images: Tensor, mask: Tensor) -> Tensor:
     """RePaint with diffusers' defaults."""
     betas = (1 - schedule.alpha_bar[1:] / schedule.alpha_bar[:-1]).float().numpy()
-    pipeline = RePaintPipeline(AsNoisePredictor(denoise, schedule), RePaintScheduler(trained_betas=betas))
-    pipeline.set_progress_bar_config(disable=True)
+    scheduler = diffusers.RePaintScheduler(trained_betas=betas)
+    pipeline = diffusers.RePaintPipeline(AsNoisePredictor(denoise, schedule), scheduler)
     filled = pipeline(2 * images - 1, (~mask).float(), generator=torch.manual_seed(0), output_type="np").images
     return torch.from_numpy(filled).permute(0, 3, 1, 2)
 
@@ -199,12 +189,11 @@ def diffusers_repaint(denoise: Denoiser, schedule: Schedule, images: Tensor, mas
 def lucidrains_repaint(denoise: Denoiser, schedule: Schedule, images: Tensor, mask: Tensor) -> Tensor:
     """RePaint as denoising-diffusion-pytorch has it."""
     settings = {"image_size": 28, "timesteps": 1000, "objective": "pred_x0", "beta_schedule": "cosine"}
-    diffusion = RePaintDiffusion(AsCleanPredictor(denoise), **settings)
     torch.manual_seed(0)
-    return diffusion.sample(gt=images, mask=(~mask).float())
+    return RePaintDiffusion(AsCleanPredictor(denoise), **settings).sample(gt=images, mask=(~mask).float())
 
 
-def deepinv_peer(sampler: Callable[[AsDenoiser], Callable[..., Tensor]]) -> Peer:
+def deepinv_peer(sampler: Callable[[nn.Module], Callable[..., Tensor]]) -> Peer:
     """One of deepinv's methods; it takes one mask for all images."""
 
     def fill(denoise: Denoiser, schedule: Schedule, images: Tensor, mask: Tensor) -> Tensor:
@@ -221,71 +210,71 @@ PEERS: dict[str, Peer] = {
     "deepinv: DiffPIR": deepinv_peer(lambda net: deepinv.sampling.DiffPIR(net, deepinv.optim.data_fidelity.L2())),
     "deepinv: DDRM": deepinv_peer(deepinv.sampling.DDRM),
 }
-Count = Callable[[int], object]  # is told how many images a network evaluation had
-OWN = {f"inkfill: {name}": (name, 50, {}) for name in ("replacement", "repaint", "ddnm", "dps", "pigdm")}
-OWN = {"inkfill: conditional": ("conditional", defaults.STEPS, {}), **OWN}
-OWN["inkfill: repaint as in the paper"] = ("repaint", 250, {"jump": 10, "repeats": 10})
+OWN = {  # method, steps, settings
+    "inkfill: conditional": ("conditional", defaults.STEPS, {}),
+    **{f"inkfill: {name}": (name, 50, {}) for name in ("replacement", "repaint", "ddnm", "dps", "pigdm")},
+    "inkfill: repaint as in the paper": ("repaint", 250, {"jump": 10, "repeats": 10}),
+}
+Run = Callable[[Callable[[int], object]], np.ndarray]  # told of every evaluation, in images; gives uint8 [N, K, 28, 28]
 
 
-def run_own(model: Model, images: data.Images, mask: np.ndarray, samples: int, name: str, count: Count) -> np.ndarray:
-    """Completions by one of inkfill's methods, uint8 [N, K, 28, 28]."""
-    method, steps, settings = OWN[name]
-    return inpaint(model, images, mask, samples, method, steps, settings=settings, count=count)
-
-
-def run_peer(model: Model, images: data.Images, mask: np.ndarray, samples: int, name: str, count: Count) -> np.ndarray:
-    """Completions by one of the others, all as one batch, in inkfill's range of values."""
+def peer_run(peer: Peer, model: Model, images: data.Images, mask: np.ndarray, samples: int) -> Run:
+    """Another library's completions, all as one batch, in inkfill's range of values."""
     clean, hole = (torch.from_numpy(np.repeat(x, samples, 0)[:, None]) for x in (images, mask))
     clean = clean.float() / 255
 
-    def denoise(x_t: Tensor, t: int) -> Tensor:
-        count(len(x_t))
-        return model.unconditional(x_t)(x_t, t)
+    def run(count: Callable[[int], object]) -> np.ndarray:
+        def denoise(x_t: Tensor, t: int) -> Tensor:
+            count(len(x_t))
+            return model.unconditional(x_t)(x_t, t)
 
-    with contextlib.redirect_stderr(io.StringIO()):  # their progress bars
-        x = PEERS[name](denoise, model.schedule, clean, hole).detach()
-    x = torch.where(hole, x, clean.to(x.dtype))  # not all of them keep what is known
-    return model.value_range.to_images(2 * x - 1).reshape(len(images), samples, 28, 28)
+        with contextlib.redirect_stderr(io.StringIO()):  # their progress bars
+            x = peer(denoise, model.schedule, clean, hole).detach()
+        x = torch.where(hole, x, clean.to(x.dtype))  # not all of them keep what is known
+        return model.value_range.to_images(2 * x - 1).reshape(len(images), samples, 28, 28)
+
+    return run
+
+
+def runs(model: Model, images: data.Images, spec: str, samples: int, first: Path | None) -> dict[str, Run]:
+    """Every method by its name."""
+    mask, made = masks.fit(spec, images), {}
+    for name, (method, steps, settings) in OWN.items():
+        run = partial(inkfill.inpaint, model, images, mask, samples, method, steps, settings=settings)
+        made[name] = lambda count, run=run: run(count=count)
+    made |= {name: peer_run(peer, model, images, mask, samples) for name, peer in PEERS.items()}
+    if first and spec == original.MASK:
+        cell, prior = replace(original.CELL, samples=samples), original.OriginalPrior(first)
+        made["original"] = lambda count: original.complete(prior, images, cell, count=count).filled
+    return made
 
 
 def compare_methods(digits: int, samples: int, first: Path | None) -> list[Row]:
     """Seconds, evaluations and CRPS of every method, a mask at a time."""
     model, images, rows = inkfill.load(), data.load("mnist").validation[:digits], []
     for spec in MASKS:
-        mask = masks.fit(spec, images)
-        runs = {name: partial(run_own, model, images, mask, samples, name) for name in OWN}
-        runs |= {name: partial(run_peer, model, images, mask, samples, name) for name in PEERS}
-        if first and spec == original.MASK:
-            runs["original"] = partial(original.fill, original.OriginalPrior(first), images, samples)
-        for name, run in runs.items():
+        for name, run in runs(model, images, spec, samples, first).items():
             spent: list[int] = []
             filled, took = timed(partial(run, spent.append))
-            row = {"mask": spec, "method": name, "seconds": took / (digits * samples)}
-            row["evaluations"] = sum(spent) / (digits * samples)
-            found = crps(images, filled, mask)
-            rows.append({**row, "crps": float(found.mean()), "crps_se": standard_error(found)})
-            show(rows[-1])
+            costs = {"seconds": took / (digits * samples), "evaluations": sum(spent) / (digits * samples)}
+            found = crps(images, filled, masks.fit(spec, images))
+            row = {"mask": spec, "method": name, **costs, "crps": float(found.mean())}
+            rows.append(show({**row, "crps_se": standard_error(found)}))
     return rows
 
 
 def main() -> None:
-    parser = command_line(__doc__)
+    parser = command_line(__doc__, "write the tables here, as JSON")
     parser.add_argument("--rounds", type=int, default=5, help="alternations in training")
     parser.add_argument("--digits", type=int, default=16, help="validation digits")
     parser.add_argument("--samples", type=int, default=4, help="completions a digit; all go through as one batch")
     parser.add_argument("--original", type=Path, help="checkpoint of benchmarks/original.py")
-    parser.add_argument("--out", type=Path, help="write the tables here, as JSON")
     arguments = parser.parse_args()
-    found = {
-        "versions": {name: version(name) for name in LIBRARIES},
-        "checkpoint": file_hash(SHIPPED),
-        "digits": arguments.digits,
-        "samples": arguments.samples,
-        "training": time_training(data.load("mnist").train, arguments.rounds),
-        "methods": compare_methods(arguments.digits, arguments.samples, arguments.original),
-    }
-    if arguments.out:
-        write_json(arguments.out, found)
+    found = {"versions": {name: version(name) for name in LIBRARIES}, "checkpoint": file_hash(SHIPPED)}
+    found |= {"digits": arguments.digits, "samples": arguments.samples}
+    found["training"] = time_training(data.load("mnist").train, arguments.rounds)
+    found["methods"] = compare_methods(arguments.digits, arguments.samples, arguments.original)
+    save(found, arguments.out)
 
 
 if __name__ == "__main__":

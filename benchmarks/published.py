@@ -91,8 +91,7 @@ def cvae(model: Model, images: data.Images, prior: NDArray, samples: int) -> lis
         full, *halves = (bernoulli(images, x.mean(1) / 255, mask, prior, x.shape[1]) for x in parts)
         row = {"seen": seen, "direct": bernoulli(images, direct, mask, prior, samples), "mean": full}
         # What a mean of K draws costs over the mean falls as 1 / K.
-        rows.append({**row, "limit": 2 * full - sum(halves) / 2, "floor": entropy(images, mask)})
-        show(rows[-1])
+        rows.append(show({**row, "limit": 2 * full - sum(halves) / 2, "floor": entropy(images, mask)}))
     return rows
 
 
@@ -104,8 +103,7 @@ def main() -> None:
     model, mnist = inkfill.load(), data.load("mnist")
     images = mnist.test[: arguments.count]
     found = {"checkpoint": file_hash(SHIPPED), "count": len(images), "samples": arguments.samples}
-    found["acflow"] = acflow(model, images)
-    show(found["acflow"])
+    found["acflow"] = show(acflow(model, images))
     found["cvae"] = cvae(model, images, mnist.train.mean(0) / 255, arguments.samples)
     save(found, arguments.out)
 

@@ -79,9 +79,7 @@ def goals(images: data.Images, first: Path | None) -> list[Row]:
         prior = original.OriginalPrior(first)
         crps = score(images, original.complete(prior, images), original.CELL)["crps"]
         found.append({"whose": f"original, {prior.epochs:.0f} epochs", "masks": ONE, "crps": crps})
-    for goal in found:
-        show(goal)
-    return found
+    return [show(goal) for goal in found]
 
 
 def original_seconds(images: data.Images, steps: int = 6) -> float:
@@ -96,9 +94,7 @@ def trial(config: TrainConfig, seconds: float, specs: tuple[str, ...], mnist: da
     slow = original_seconds(mnist.train)
     model, took = trained(replace(config, minutes=seconds / 60))
     row = {"seconds": took, "steps": model.recipe.step, "crps": mean_crps(model, mnist.validation[:COUNT], specs)}
-    row |= {"masks": specs, "only": config.masks != BASE.masks, "original_seconds": slow}
-    show(row)
-    return row
+    return show({**row, "masks": specs, "only": config.masks != BASE.masks, "original_seconds": slow})
 
 
 def line(first: Path | None, budgets: list[float], broad: float) -> dict[str, list[Row]]:
@@ -136,8 +132,7 @@ def variants(names: list[str], minutes: float, rounds: int) -> list[Row]:
         for name in names:
             model, _ = trained(replace(VARIANTS[name], minutes=minutes), "float32")
             found = losses(model, VARIANTS[name], images)
-            rows.append({"variant": name, "round": turn, "minutes": minutes, **found})
-            show(rows[-1])
+            rows.append(show({"variant": name, "round": turn, "minutes": minutes, **found}))
     return rows
 
 

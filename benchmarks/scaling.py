@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import inkfill
-from common import DOCS, Row, command_line, show, timed
-from inkfill.checkpoint import write_json
+from common import Row, command_line, save, show, timed
 
 SIZES = [(28, 128), (32, 128), (64, 32), (128, 8)]  # side, images
 ROWS = [1, 4, 16, 64, 128, 256]
@@ -48,9 +47,7 @@ def measure(side: int = 28, images: int = 128, samples: int = 1, steps: int = 10
     """One measurement, in a process of its own."""
     asked = {"side": side, "images": images, "samples": samples, "steps": steps, "rows": rows}
     words = [sys.executable, __file__, "--point", json.dumps(asked)]
-    row = asked | json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-    show(row)
-    return row
+    return show(asked | json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout))
 
 
 def training(processes: int, steps: int = 150) -> Row:
@@ -63,14 +60,11 @@ def training(processes: int, steps: int = 150) -> Row:
         subprocess.run([sys.executable, "-m", *words], check=True, capture_output=True, env=environment)
         lines = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
     speed = [line["images_per_s"] for line in lines if "images_per_s" in line][-1]
-    row = {"processes": processes, "threads": threads, "images_per_s": speed}
-    show(row)
-    return row
+    return show({"processes": processes, "threads": threads, "images_per_s": speed})
 
 
 def main() -> None:
-    parser = command_line(__doc__)
-    parser.add_argument("--out", type=Path, default=DOCS / "speed" / "scaling.json")
+    parser = command_line(__doc__, "write the figures here, as JSON")
     parser.add_argument("--point", type=json.loads, help="one measurement, as JSON: what each process is asked for")
     arguments = parser.parse_args()
     if arguments.point:
@@ -83,7 +77,7 @@ def main() -> None:
         "completions": [measure(images=20, samples=k, steps=1) for k in COMPLETIONS],
         "processes": [training(n) for n in PROCESSES],
     }
-    write_json(arguments.out, found)
+    save(found, arguments.out)
 
 
 if __name__ == "__main__":

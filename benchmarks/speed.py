@@ -20,7 +20,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import inkfill
-from common import Row, alternate, command_line, new_trainer, parameters, repeated, save
+from common import Row, alternate, command_line, new_trainer, repeated, save, show
 from inkfill import data
 from inkfill.app.figures import save_picture
 from inkfill.checkpoint import read_json
@@ -71,7 +71,7 @@ def measure(trainer: Trainer, batch_size: int, digits: data.Images, rounds: int)
     peak, flops, trained = 8 * 2 * SIDE**3 / took["peak"], forward_flops(trainer.ema), 5 * batch_size
     return {
         "peak_gflops": peak / 1e9,
-        "parameters": parameters(trainer.net),
+        "parameters": sum(p.numel() for p in trainer.net.parameters()),
         "forward_mflops": flops / 1e6,
         "training_images_per_s": trained / took["steps"],
         "training_share_of_peak": 3 * flops * trained / took["steps"] / peak,
@@ -91,13 +91,18 @@ def profile(trainer: Trainer, steps: int = 10) -> None:
     repeated(lambda: trainer.step(1.0), 5)()  # warm
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as found:
         repeated(lambda: trainer.step(1.0), steps)()
-    print("ms a step: itself, with all that it calls; calls a step")
     for by_shape in (False, True):
         rows = found.key_averages(group_by_input_shape=by_shape)
         for row in sorted(rows, key=lambda row: -row.self_cpu_time_total)[:25]:
             itself, whole = (spent / steps / 1000 for spent in (row.self_cpu_time_total, row.cpu_time_total))
-            shapes = str(row.input_shapes)[:90] if by_shape else ""
-            print(f"{itself:7.2f} {whole:7.2f} {row.count / steps:5.0f}  {row.key:36s} {shapes}")
+            show(
+                {
+                    "ms a step": itself,
+                    "with all that it calls": whole,
+                    "calls": row.count / steps,
+                    row.key: row.input_shapes,
+                }
+            )
 
 
 def main() -> None:

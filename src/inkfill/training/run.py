@@ -218,10 +218,11 @@ def train(
         say = _say if group.first and not quiet else lambda text: None
         if group.first:
             _check_folder(out, resume, overwrite)
-            stack.enter_context(locked(out, "train"))
         config, state = _resumed(out) if resume else (config, None)
         config.check()
         check_name(config.data)
+        if group.first:
+            stack.enter_context(locked(out, "train"))
         say(f"training {'for ' + _minutes(config) if config.minutes else f'{config.steps:,} steps'} into {out}")
         run = _prepared(config, out, group, state)
         count = sum(p.numel() for p in run.trainer.net.parameters())
