@@ -1,7 +1,9 @@
 """What the benchmarks share: the command line, the one timer, a network in training, and pages from templates."""
 
 import argparse
+import inspect
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,12 +17,12 @@ from tqdm import tqdm
 
 from inkfill.checkpoint import SHIPPED, file_hash, read_json, write_json, written_whole
 from inkfill.data import Images, masks
-from inkfill.evaluation.metrics import standard_error
+from inkfill.evaluation import metrics, tables
 from inkfill.model import find_dtype
 from inkfill.rng import stream
 from inkfill.schedule import Schedule
+from inkfill.training import objectives
 from inkfill.training.config import TrainConfig
-from inkfill.training.objectives import OBJECTIVES, Batch, draw_batch
 from inkfill.training.trainer import Trainer, optimisers
 from inkfill.unet import UNet
 
@@ -32,15 +34,28 @@ Work = Callable[[], object]
 Row = dict[str, Any]
 T = TypeVar("T")
 
-# ---- in and out ------------------------------------------------------------------------------------------------------
 
+def run(*commands: Callable[..., object]) -> None:
+    """Run what the command line asks for: a function's arguments are its options, its docstring is their help.
 
-def command_line(text: str | None, out: str = "") -> argparse.ArgumentParser:
-    """A command line whose help is the docstring of its module; with ``out``, the option of that name and its help."""
-    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-    if out:
-        parser.add_argument("--out", type=Path, help=out)
-    return parser
+    Several functions are told apart by their names. An option without a default is a path, and one whose default is a
+    tuple takes several values.
+    """
+    style = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__, formatter_class=style)
+    parts = parser.add_subparsers(required=True) if len(commands) > 1 else None
+    for command in commands:
+        told = {"description": command.__doc__, "formatter_class": style}
+        own = parts.add_parser(command.__name__, **told) if parts else parser
+        own.set_defaults(command=command)
+        for name, parameter in inspect.signature(command).parameters.items():
+            default = parameter.default
+            several = {"nargs": "+"} if isinstance(default, tuple) else {}
+            kind = Path if default is None else type(default[0] if several else default)
+            options = {"action": "store_true"} if kind is bool else {"type": kind, "default": default, **several}
+            own.add_argument(f"--{name}", **options, help=f"by default {default}")
+    given = vars(parser.parse_args())
+    given.pop("command")(**given)
 
 
 def save(found: Any, out: Path | None) -> None:
@@ -61,9 +76,6 @@ def bar(total: int, title: str) -> Iterator[Callable[[int], object]]:
     """A progress bar that is seen where it takes long enough; gives what is to be told of every part."""
     with tqdm(total=total, desc=title, delay=2, leave=False, dynamic_ncols=True) as shown:
         yield shown.update
-
-
-# ---- time ------------------------------------------------------------------------------------------------------------
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float]:
@@ -87,29 +99,24 @@ def repeated(work: Work, times: int) -> Work:
     return lambda: [work() for _ in range(times)]
 
 
-# ---- networks in training --------------------------------------------------------------------------------------------
-
-
 def new_trainer(config: TrainConfig, images: Images) -> Trainer:
     """A new network, its optimisers and its batches, as ``inkfill train`` has them, without a folder or a clock."""
     dtype = find_dtype(config.dtype or None, CPU)
     config = replace(config, dtype=str(dtype).removeprefix("torch."))
-    net, spec = UNet(config.unet, config.seed), masks.parse(config.masks)
-    schedule = Schedule.named(config.schedule, config.T)
+    net, schedule = UNet(config.unet, config.seed), Schedule.named(config.schedule, config.T)
+    spec, errors = masks.parse(config.masks), objectives.OBJECTIVES[config.objective]
 
-    def draw(step: int) -> Batch:
-        return draw_batch(config, schedule, images, spec, stream(config.seed, "train", step))
+    def draw(step: int) -> objectives.Batch:
+        return objectives.draw_batch(config, schedule, images, spec, stream(config.seed, "train", step))
 
-    return Trainer(net, optimisers(config, net), draw, OBJECTIVES[config.objective], config.clip, config.ema, dtype)
-
-
-# ---- tables and pages ------------------------------------------------------------------------------------------------
+    return Trainer(net, optimisers(config, net), draw, errors, config.clip, config.ema, dtype)
 
 
 def with_error(values: Sequence[float], form: str = ".2f") -> str:
     """The mean of values and its standard error, as a cell of a table; nothing for no values."""
     each = np.asarray(values, np.float64)
-    return f"{each.mean():{form}} ± {standard_error(each):{form}}" if len(each) else ""
+    error = metrics.standard_error(each)
+    return f"{each.mean():{form}} ± {error:{form.lstrip('+')}}" if len(each) else ""
 
 
 def distinct(rows: Iterable[Row], key: str) -> list[Any]:
@@ -122,6 +129,38 @@ def without_ranks(rows: Iterable[Row]) -> list[Row]:
     return [{key: value for key, value in row.items() if key != "ranks"} for row in rows]
 
 
+# A table of a template says what it has a row for, then its headings, and how the cells of a row are written.
+TABLE = re.compile(r"<!-- each (\w+) -->\n\| (.+?) *\|\n\|[-:|]+\|\n\| (.+) \|\n")
+CELL = re.compile(r"(.*)\{(\w+)(.*)\}(.*)")
+
+
+def filled(text: str, values: Row) -> str:
+    """A part of a template with its tables and its values."""
+
+    def written(found: re.Match[str]) -> str:
+        name, headings, forms = found.groups()
+        cells = (CELL.fullmatch(form.strip()).groups() for form in forms.split(" | "))
+        titled = zip(headings.format(**values).split("|"), cells, strict=True)
+        columns = {key: (heading.strip(), f"{a}{{{form}}}{b}") for heading, (a, key, form, b) in titled}
+        return tables.table(values[name], columns) + "\n"
+
+    return TABLE.sub(written, text).format(**values)
+
+
+def write_page(path: Path, values: Mapping[str, Row]) -> None:
+    """Write a page from the template of its name in pages/, whole or not at all.
+
+    A part of a template begins with a mark such as ``<!-- part tune -->``, and is left out where it has no values. What
+    stands before the first mark is on every page.
+    """
+    page, *parts = re.split(r"<!-- part (\w+) -->\n", (PAGES / path.name).read_text(encoding="utf-8"))
+    for name, text in zip(parts[::2], parts[1::2], strict=True):
+        if name in values:
+            page += filled(text, values[name]) + OUTDATED * values[name].get("outdated", False)
+    with written_whole(path) as temporary:
+        temporary.write_text(re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n", encoding="utf-8")
+
+
 def from_files(folder: Path, builders: Mapping[str, Callable[[Any], Row]]) -> dict[str, Row]:
     """Values for the parts of a page whose JSON is there: what a builder makes of the file of its name."""
     values, shipped = {}, file_hash(SHIPPED)
@@ -132,17 +171,3 @@ def from_files(folder: Path, builders: Mapping[str, Callable[[Any], Row]]) -> di
             about = found.get("about", found) if isinstance(found, dict) else {}
             values[name] = {**build(found), "outdated": about.get("checkpoint", shipped) != shipped}
     return values
-
-
-def write_page(path: Path, values: Mapping[str, Row]) -> None:
-    """Write a page from the template of its name in pages/, whole or not at all.
-
-    A part of a template begins with a mark such as ``<!-- tune -->``, and is left out where it has no values. What
-    stands before the first mark is on every page.
-    """
-    page, *parts = re.split(r"^<!-- (\w+) -->\n", (PAGES / path.name).read_text(encoding="utf-8"), flags=re.MULTILINE)
-    for name, text in zip(parts[::2], parts[1::2], strict=True):
-        if name in values:
-            page += text.format(**values[name]) + OUTDATED * values[name].get("outdated", False)
-    with written_whole(path) as temporary:
-        temporary.write_text(re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n", encoding="utf-8")

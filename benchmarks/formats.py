@@ -10,13 +10,14 @@ for all. Compiling needs a C++ compiler; its seconds are counted apart.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from statistics import median
 
 import torch
 from torch import nn
 
 import inkfill
-from common import Row, Work, alternate, command_line, new_trainer, repeated, save, show, timed
+from common import Row, Work, alternate, new_trainer, repeated, run, save, show, timed
 from inkfill import data
 from inkfill.inpainting import ROWS
 from inkfill.training.config import TrainConfig
@@ -61,7 +62,7 @@ def evaluation(rows: int, way: Way) -> Work:
     model = inkfill.load(dtype=way.dtype)
     way.arrange(model.net)
     net = torch.compile(model.net) if way.compiled else model.net
-    pixels, known, x_t = (plane.to(model.dtype) for plane in torch.randn(3, rows, 1, 28, 28))
+    pixels, known, x_t = torch.rand(3, rows, 1, 28, 28).round().to(model.dtype)
     embedded, level = model.net.embed(pixels, known), torch.tensor([0.5])
 
     def work() -> None:
@@ -95,15 +96,13 @@ def compare(kind: str, build: Callable[[Way], Work], repeats: int, rounds: int) 
     return rows
 
 
-def main() -> None:
-    parser = command_line(__doc__, "write the figures here too, as JSON")
-    parser.add_argument("--rounds", type=int, default=7)
-    arguments = parser.parse_args()
-    found = compare(f"{ROWS} evaluated", partial(evaluation, ROWS), 5, arguments.rounds)
-    found += compare("1 evaluated", partial(evaluation, 1), 50, arguments.rounds)
-    found += compare("64 trained", partial(passes, 64), 3, arguments.rounds)
-    save(found, arguments.out)
+def main(rounds: int = 7, out: Path | None = None) -> None:
+    """Compare the ways, on three kinds of work."""
+    found = compare(f"{ROWS} evaluated", partial(evaluation, ROWS), 5, rounds)
+    found += compare("1 evaluated", partial(evaluation, 1), 50, rounds)
+    found += compare("64 trained", partial(passes, 64), 3, rounds)
+    save(found, out)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

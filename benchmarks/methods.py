@@ -11,7 +11,6 @@
 Each part writes JSON (or pictures) into docs/methods/.
 """
 
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from statistics import median
@@ -22,18 +21,16 @@ import torch
 from torch import Tensor
 
 import inkfill
-from common import DOCS, Row, Work, alternate, command_line, distinct, from_files, show, timed, with_error, write_page
+from common import DOCS, Row, alternate, distinct, from_files, repeated, run, show, timed, with_error, write_page
 from inkfill import data
 from inkfill.app import figures
 from inkfill.checkpoint import SHIPPED, file_hash, write_json
 from inkfill.data import masks
-from inkfill.denoiser import Observation
+from inkfill.denoiser import Denoiser, Observation
+from inkfill.evaluation import scores, tables
 from inkfill.evaluation.cells import Cell
 from inkfill.evaluation.oracle import EmpiricalPrior, GaussianMixture, Oracle
-from inkfill.evaluation.scores import evaluate
-from inkfill.evaluation.tables import Columns, markdown, table
 from inkfill.methods import METHODS, Task
-from inkfill.model import Model
 from inkfill.rng import SampleNoise, stream
 from inkfill.samplers import spaced_levels
 from inkfill.schedule import Schedule
@@ -87,7 +84,7 @@ def save(name: str, rows: list[Row], **about: object) -> None:
 # ---- closed forms ----------------------------------------------------------------------------------------------------
 
 
-def mixture(given: Namespace) -> None:
+def mixture() -> None:
     """Moments and modes in two dimensions, 100 steps, 4,000 draws."""
     n, steps, rows = 4000, 100, []
     gaussian = torch.ones(1), torch.tensor([[0.2, -0.1]]), torch.tensor([[[1.0, 0.6], [0.6, 0.8]]])
@@ -141,18 +138,18 @@ def mcgdiff_rows(d_x: int, d_y: int, seed: int) -> Iterator[Row]:
         yield show(row)
 
 
-def mcgdiff(given: Namespace) -> None:
+def mcgdiff(seeds: int = 10) -> None:
     """Sliced Wasserstein distance to exact posterior draws, 100 steps; written after every size."""
     rows: list[Row] = []
     for d_x, d_y in ((d_x, d_y) for d_x in MCGDIFF_SIZES for d_y in (1, 2, 4)):
-        for seed in range(given.seeds):
+        for seed in range(seeds):
             rows += mcgdiff_rows(d_x, d_y, seed)
-        save("mcgdiff", rows, seeds=given.seeds, steps=100)
+        save("mcgdiff", rows, seeds=seeds, steps=100)
 
 
-def empirical(given: Namespace) -> None:
+def empirical(digits: int = 16, steps: int = 50) -> None:
     """Methods with the exact denoiser of a prior on 5,000 training digits, against exact posterior draws."""
-    mnist, digits, steps, k = data.load("mnist"), given.digits or 16, given.steps, 16
+    mnist, k = data.load("mnist"), 16
     prior, labels = EmpiricalPrior(data.to_x0(mnist.train[:5000]), 0.1), mnist.labels["train"][:5000]
     truth, rows = mnist.validation[:digits], []
     for spec in ("half:left", "box:10", "quadrants:3"):
@@ -190,52 +187,44 @@ CANDIDATES = {
 }
 
 
-def tune(given: Namespace) -> None:
+def tune(digits: int = 32) -> None:
     """CRPS on validation digits for settings of the methods that have any, trained network, about 50 evaluations."""
-    model, digits, rows = inkfill.load(), given.digits or 32, []
-    truth = data.load("mnist").validation[:digits]
+    model, truth, rows = inkfill.load(), data.load("mnist").validation[:digits], []
     for name, settings in ((name, each) for name, several in CANDIDATES.items() for each in several):
         steps = METHODS[name].steps_for(50, settings)
         cells = [Cell(mask, name, steps, 4, 0, "ancestral", settings) for mask in ("half:left", "box:10")]
-        found = [evaluate(model, truth, cell) for cell in cells]
+        found = [scores.evaluate(model, truth, cell) for cell in cells]
         crps, energy = (float(np.mean([row[key] for row in found])) for key in ("crps", "energy"))
         rows.append(show({"method": name, **settings, "steps": steps, "crps": crps, "energy": energy}))
     save("tune", rows, digits=digits, checkpoint=file_hash(SHIPPED))
 
 
-def passes(model: Model, x: Tensor, gradient: bool) -> Work:
-    """Ten passes through the network, forward, or forward and backward."""
-    denoise = model.unconditional(x)
-
-    def work() -> None:
-        for t in range(1, 11):
-            with torch.set_grad_enabled(gradient):
-                state = x.clone().requires_grad_(gradient)
-                x0_hat = denoise(state, 90 * t)
-            if gradient:
-                torch.autograd.grad(x0_hat.square().sum(), state)
-
-    return work
+def one_pass(denoise: Denoiser, x: Tensor, gradient: bool) -> None:
+    """One pass through the network, forward, or forward and backward."""
+    with torch.set_grad_enabled(gradient):
+        x0_hat = denoise(x.requires_grad_(gradient), 500)
+    if gradient:
+        torch.autograd.grad(x0_hat.square().sum(), x)
 
 
-def cost(given: Namespace) -> None:
+def cost(steps: int = 50) -> None:
     """Seconds of a method over seconds of as many passes through the network, alternating: before it and after it."""
-    model, steps, n, rows = inkfill.load(), 50, 128, []
+    model, n, rows = inkfill.load(), 128, []
     digits = data.load("auto").validation[:n]
     seen = Observation.of(data.to_x0(digits), torch.from_numpy(masks.fit("half:left", digits)[:, None]))
     noise = SampleNoise(0, np.arange(n), np.zeros(n, int), (1, 28, 28))
     job = Task(model, seen, noise, spaced_levels(1000, steps))
     for name in ("conditional", "replacement", "ddnm", "dps", "pigdm"):
         gradient = METHODS[name].gradient
-        beside = passes(model, noise(), gradient)
-        times = alternate({"before": beside, "method": partial(draw, name, job, {}), "after": beside}, 4)
+        passes = repeated(partial(one_pass, model.unconditional(noise()), noise(), gradient), 10)
+        times = alternate({"before": passes, "method": partial(draw, name, job, {}), "after": passes}, 4)
         each = zip(times["method"], times["before"], times["after"], strict=True)
         ratio = median(took / (steps * (before + after) / 20) for took, before, after in each)
         rows.append(show({"method": name, "gradient": gradient, "ratio": ratio}))
     save("cost", rows, steps=steps, checkpoint=file_hash(SHIPPED))
 
 
-def pictures(given: Namespace) -> None:
+def pictures() -> None:
     """The trained network: masked digits by methods at equal cost, and the reverse process of each."""
     model, digits = inkfill.load(), data.load("auto").validation[:8]
     mask = masks.fit_each(["half:left", "half:bottom", "box:14", "quadrants:3"] * 2, digits)
@@ -246,8 +235,8 @@ def pictures(given: Namespace) -> None:
         def watch(t: int, x_t: Tensor, x0_hat: Tensor, beliefs: list[figures.RGB] = beliefs) -> None:
             beliefs.append(figures.grey(data.to_uint8(x0_hat[:1])[0]))
 
-        run = partial(inkfill.inpaint, model, digits, mask, 1, name, method.steps_for(100), sampler="ancestral")
-        filled = run(rows=len(digits), watch=watch)[:, 0]
+        complete = partial(inkfill.inpaint, model, digits, mask, 1, name, method.steps_for(100), sampler="ancestral")
+        filled = complete(rows=len(digits), watch=watch)[:, 0]
         columns.append(figures.grey(filled))
         shown = np.linspace(0, len(beliefs) - 1, 9).round().astype(int)
         reverse.append([*(beliefs[i] for i in shown), columns[-1][0]])
@@ -258,58 +247,42 @@ def pictures(given: Namespace) -> None:
 
 # ---- the page --------------------------------------------------------------------------------------------------------
 
+SCORES = ("method", "steps", "crps", "energy")  # what a row of ``tune`` holds besides the settings
 PUBLISHED = {"dps": {1: 27.2, 2: 18.7, 4: 12.4}, "mcgdiff": {1: 5.2, 2: 4.3, 4: 0.18}}  # at d_x = 8, by d_y
 
 
-def mcgdiff_table(found: Any) -> Row:
+def mcgdiff_tables(found: Any) -> Row:
     """The 25-component mixture, and beside it the figures that were published for it."""
-    rows = found["rows"]
+    rows, published = found["rows"], []
     names, sizes = distinct(rows, "method"), list(dict.fromkeys((r["d_x"], r["d_y"]) for r in rows))
 
     def cell(d_x: int, d_y: int, name: str, key: str, form: str) -> str:
         return with_error([r[key] for r in rows if (r["d_x"], r["d_y"], r["method"]) == (d_x, d_y, name)], form)
 
-    ours = [[*size, *(cell(*size, name, "sliced", ".2f") for name in names)] for size in sizes]
-    published = ((name, d_y, figure) for name, figures in PUBLISHED.items() for d_y, figure in figures.items())
-    beside = [[8, d_y, name, cell(8, d_y, name, "max_sliced", ".1f"), figure] for name, d_y, figure in published]
-    return {
-        "seeds": len(distinct(rows, "seed")),
-        "table": markdown(["d_x", "d_y", *names], ours, left=0),
-        "published": markdown(["d_x", "d_y", "method", "here", "published"], beside, left=3),
-    }
+    for name, figures_of in PUBLISHED.items():
+        for d_y, figure in figures_of.items():
+            here = cell(8, d_y, name, "max_sliced", ".1f")
+            published.append({"method": name, "d_x": 8, "d_y": d_y, "here": here, "figure": figure})
+    lines = [[*size, *(cell(*size, name, "sliced", ".2f") for name in names)] for size in sizes]
+    shown = tables.markdown(["d_x", "d_y", *names], lines, left=0)
+    return {"seeds": len(distinct(rows, "seed")), "table": shown, "published": published}
 
 
-def part(columns: Columns, written: Callable[[Row], Row] = lambda row: {}) -> Callable[[Any], Row]:
-    """A part of the page that is one table; ``written`` gives those cells of a row that are no plain figures."""
-    return lambda found: {**found["about"], "table": table([row | written(row) for row in found["rows"]], columns)}
+def rows_with(written: Callable[[Row], Row]) -> Callable[[Any], Row]:
+    """What fills in a table of rows, each with what ``written`` makes of its figures."""
+    return lambda found: {**found["about"], "row": [row | written(row) for row in found["rows"]]}
 
 
-def settings_of(row: Row) -> Row:
-    """What a row of ``tune`` holds besides its scores."""
-    named = {name: value for name, value in row.items() if name not in ("method", "steps", "crps", "energy")}
-    return {"settings": ", ".join(f"{name} {value}" for name, value in named.items())}
-
-
-METHOD = {"method": ("method", "{}")}
-MOMENTS = {"mean_error": ("error of the mean", "{:+.3f}"), "std_ratio": ("standard deviation, ratio", "{:.3f}")}
-DISTANCES = {"energy": ("energy distance", "{:>}"), "labels": ("labels, total variation", "{:.3f}")}
-SCORES = {"steps": ("steps", "{:d}"), "crps": ("CRPS", "{:.4f}"), "energy": ("energy score", "{:.4f}")}
-RATIO = {"gradient": ("backward pass", "{}"), "ratio": ("time over that of its passes", "{:.2f}")}
-TABLES = {
-    "mixture": part({"target": ("target", "{}"), **METHOD, **MOMENTS, "wasserstein": ("W1", "{:.3f}")}),
-    "mcgdiff": mcgdiff_table,
-    "empirical": part(
-        {"mask": ("mask", "{}"), **METHOD, **DISTANCES},
-        lambda row: {"energy": f"{row['energy']:.2f} ± {row['energy_se']:.2f}"},
-    ),
-    "tune": part({**METHOD, "settings": ("settings", "{}"), **SCORES}, settings_of),
-    "cost": part({**METHOD, **RATIO}, lambda row: {"gradient": "yes" if row["gradient"] else "no"}),
-}
-
-
-def page(given: Namespace) -> None:
+def page() -> None:
     """docs/methods.md, from what the parts wrote; a part whose file is not there is left out."""
-    values = from_files(FOLDER, TABLES)
+    builders = {
+        "mixture": rows_with(lambda row: {}),
+        "mcgdiff": mcgdiff_tables,
+        "empirical": rows_with(lambda row: {"distance": f"{row['energy']:.2f} ± {row['energy_se']:.2f}"}),
+        "tune": rows_with(lambda row: {"settings": ", ".join(f"{k} {v}" for k, v in row.items() if k not in SCORES)}),
+        "cost": rows_with(lambda row: {"backward": "yes" if row["gradient"] else "no"}),
+    }
+    values = from_files(FOLDER, builders)
     if (FOLDER / "methods.png").exists():
         values["pictures"] = {}
     if (DOCS / "mutations.md").exists():
@@ -317,16 +290,5 @@ def page(given: Namespace) -> None:
     write_page(DOCS / "methods.md", values)
 
 
-def main() -> None:
-    parts = {each.__name__: each for each in (mixture, mcgdiff, empirical, tune, cost, pictures, page)}
-    parser = command_line(__doc__)
-    parser.add_argument("part", choices=parts)
-    parser.add_argument("--seeds", type=int, default=10, help="of the mcgdiff table")
-    parser.add_argument("--digits", type=int, help="of the empirical table (16) and of tune (32)")
-    parser.add_argument("--steps", type=int, default=50, help="of the empirical table")
-    given = parser.parse_args()
-    parts[given.part](given)
-
-
 if __name__ == "__main__":
-    main()
+    run(mixture, mcgdiff, empirical, tune, cost, pictures, page)

@@ -10,11 +10,11 @@ Squared error over the missing half, Adam 1e-4, batch 128, 30 epochs, float32. S
 noises the prediction again at the same level with fresh noise. Training can be stopped and goes on where it was.
 """
 
-import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from json import dumps
 from pathlib import Path
 
 import numpy as np
@@ -23,23 +23,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from common import alternate, bar, command_line, show, timed
+from common import alternate, bar, run, save, show, timed
 from inkfill import data
-from inkfill.checkpoint import load_state, read_weights, save_state, shapes_of, write_json, write_weights
+from inkfill.checkpoint import load_state, read_weights, save_state, shapes_of, write_weights
 from inkfill.data import masks
 from inkfill.denoiser import Denoiser, Observation
-from inkfill.evaluation.cells import Cell, Completed
-from inkfill.evaluation.scores import COLUMNS, score
-from inkfill.evaluation.tables import table
+from inkfill.evaluation import cells, scores, tables
 from inkfill.inpainting import inpaint
 from inkfill.methods import Task
 from inkfill.rng import seeded, stream
 from inkfill.schedule import Schedule
+from inkfill.training.objectives import Batch
 from inkfill.training.trainer import Trainer
 
 FORMAT = "inkfill-original-1"
-MASK, LEVELS, BATCH, RATE, EPOCHS = "half:left", 200, 128, 1e-4, 30
-CELL = Cell(MASK, "original", LEVELS, 4)  # its row in a table
+MASK, LEVELS, BATCH, RATE, EPOCHS = "half:left", 200, 128, 1e-4, 30.0
+CELL = cells.Cell(MASK, "original", LEVELS, 4)  # its row in a table
 
 
 class Original(nn.Module):
@@ -76,27 +75,10 @@ class Original(nn.Module):
         return torch.tanh(self.out(torch.cat([h, one], 1)).float())  # in bfloat16 its gradient is 0 from 3 on
 
 
-# ---- training --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one step is computed from, ``[B, 1, 28, 28]``: x_t where ``mask`` is True (missing), clean pixels elsewhere."""
-
-    x: Tensor
-    t: Tensor
-    x0: Tensor
-    mask: Tensor
-
-    @property
-    def count(self) -> float:
-        """Missing pixels, so that the loss is a mean over them."""
-        return float(self.mask.sum())
-
-
 def clean_errors(net: nn.Module, batch: Batch) -> Tensor:
-    """(x0 - x0_hat)^2 where pixels are missing, 0 elsewhere."""
-    return (net(batch.x, batch.t).float() - batch.x0).square() * batch.mask
+    """(x0 - x0_hat)^2 where pixels are missing, 0 elsewhere, from x_t there and clean pixels elsewhere."""
+    x0_hat = net(torch.where(batch.mask, batch.x_t, batch.x0), batch.t)
+    return (x0_hat.float() - batch.x0).square() * batch.mask
 
 
 def new_trainer(images: data.Images, bfloat16: bool) -> Trainer:
@@ -109,7 +91,7 @@ def new_trainer(images: data.Images, bfloat16: bool) -> Trainer:
         x0, mask = data.to_x0(chosen), torch.from_numpy(masks.fit(MASK, chosen)[:, None])
         t = torch.from_numpy(rng.integers(1, LEVELS + 1, BATCH))
         eps = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
-        return Batch(torch.where(mask, schedule.q_sample(x0, t, eps), x0), t, x0, mask)
+        return Batch(x0, mask, t, eps, schedule, float(mask.sum()))
 
     with seeded(0):
         net = Original().to(memory_format=torch.channels_last)
@@ -117,28 +99,28 @@ def new_trainer(images: data.Images, bfloat16: bool) -> Trainer:
     return Trainer(net, [torch.optim.Adam(net.parameters(), RATE)], draw, clean_errors, math.inf, 0.0, dtype)
 
 
-def train(out: Path, epochs: float, bfloat16: bool) -> None:
+def train(out: Path = Path("runs/original"), epochs: float = EPOCHS, bfloat16: bool = False) -> None:
     """Train into a folder, or go on there: every 100 steps its state, its weights and a line of its metrics."""
     images = data.load("mnist").train
     trainer, losses, steps = new_trainer(images, bfloat16), [], int(epochs * len(images) / BATCH)
     if (out / "state.pt").exists():
         trainer.restore(load_state(out / "state.pt"))
     out.mkdir(parents=True, exist_ok=True)
-    bar = tqdm(range(trainer.done, steps), initial=trainer.done, total=steps, dynamic_ncols=True, mininterval=5)
-    for _ in bar:
+    shown = tqdm(range(trainer.done, steps), initial=trainer.done, total=steps, dynamic_ncols=True, mininterval=5)
+    for _ in shown:
         losses.append(float(trainer.step(1.0)))
         done = trainer.done
         if done % 100 == 0 or done == steps:
-            epoch, loss, losses = done * BATCH / len(images), float(np.mean(losses)), []
+            epoch, mean, losses = done * BATCH / len(images), float(np.mean(losses)), []
             with (out / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps({"step": done, "epoch": epoch, "loss": loss}) + "\n")
-            bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+                file.write(dumps({"step": done, "epoch": epoch, "loss": mean}) + "\n")
+            shown.set_postfix_str(f"loss {mean:.4f}", refresh=False)
             save_state(out / "state.pt", trainer.state())
             about = {"format": FORMAT, "recipe": {"epochs": epoch, "bfloat16": bfloat16, "mask": MASK}}
             write_weights(out / "model.safetensors", trainer.net.state_dict(), about)
 
 
-def compare_losses(epochs: float, out: Path | None) -> None:
+def loss(epochs: float = EPOCHS, json: Path | None = None) -> None:
     """The same batches in float32 and in bfloat16: losses of both and images a second, alternating."""
     images = data.load("mnist").train
     trainers = {name: new_trainer(images, name == "bfloat16") for name in ("float32", "bfloat16")}
@@ -154,11 +136,7 @@ def compare_losses(epochs: float, out: Path | None) -> None:
     rows = [{"step": 25 * i + 25, **{name: float(mean[i]) for name, mean in means.items()}} for i in range(steps // 25)]
     for row in (*rows, {"images/s": "", **speeds}):
         show(row)
-    if out:
-        write_json(out, {"losses": rows, "images_per_s": speeds})
-
-
-# ---- completions -----------------------------------------------------------------------------------------------------
+    save({"losses": rows, "images_per_s": speeds}, json)
 
 
 class OriginalPrior:
@@ -198,36 +176,22 @@ def draw(task: Task) -> Tensor:
 
 
 def complete(
-    prior: OriginalPrior, images: data.Images, cell: Cell = CELL, **told: Callable[[int], object]
-) -> Completed:
-    """Completions as the recipe draws them, 200 evaluations each; ``told`` is ``progress`` or ``count`` of inpaint."""
+    prior: OriginalPrior, images: data.Images, cell: cells.Cell = CELL, progress: Callable[[int], object] | None = None
+) -> cells.Completed:
+    """Completions as the recipe draws them, 200 evaluations each."""
     mask = masks.fit(MASK, images)
-    run = partial(inpaint, prior, images, mask, cell.samples, draw, cell.steps, cell.seed, rows=256, **told)
-    filled, took = timed(run)
-    return Completed(filled, mask, LEVELS, took * torch.get_num_threads() / (len(images) * cell.samples))
+    fill = partial(inpaint, prior, images, mask, cell.samples, draw, cell.steps, cell.seed, rows=256, progress=progress)
+    filled, took = timed(fill)
+    return cells.Completed(filled, mask, LEVELS, took * torch.get_num_threads() / (len(images) * cell.samples))
 
 
-def main() -> None:
-    parser = command_line(__doc__)
-    parser.add_argument("part", choices=["train", "loss", "score"])
-    parser.add_argument("--out", type=Path, default=Path("runs/original"))
-    parser.add_argument("--epochs", type=float, default=EPOCHS)
-    parser.add_argument("--bfloat16", action="store_true")
-    parser.add_argument("--json", type=Path, help="write what loss finds here, too")
-    parser.add_argument("--weights", type=Path, default=Path("runs/original/model.safetensors"))
-    parser.add_argument("--count", type=int, default=100, help="validation digits to score")
-    parser.add_argument("--samples", type=int, default=CELL.samples)
-    arguments = parser.parse_args()
-    if arguments.part == "train":
-        train(arguments.out, arguments.epochs, arguments.bfloat16)
-    elif arguments.part == "loss":
-        compare_losses(arguments.epochs, arguments.json)
-    else:
-        images, cell = data.load("mnist").validation[: arguments.count], replace(CELL, samples=arguments.samples)
-        with bar(len(images) * cell.samples, "original") as progress:
-            done = complete(OriginalPrior(arguments.weights), images, cell, progress=progress)
-        print(table([score(images, done, cell)], COLUMNS))
+def score(weights: Path = Path("runs/original/model.safetensors"), count: int = 100, samples: int = 4) -> None:
+    """Its row of a table, on validation digits."""
+    images, cell = data.load("mnist").validation[:count], replace(CELL, samples=samples)
+    with bar(count * samples, "original") as progress:
+        done = complete(OriginalPrior(weights), images, cell, progress=progress)
+    print(tables.table([scores.score(images, done, cell)], scores.COLUMNS))
 
 
 if __name__ == "__main__":
-    main()
+    run(train, loss, score)

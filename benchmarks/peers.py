@@ -12,12 +12,13 @@ that the method and its bookkeeping are compared and not the network; settings a
 import contextlib
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from math import inf
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,8 +39,8 @@ import smalldiffusion  # noqa: E402
 from denoising_diffusion_pytorch.repaint import GaussianDiffusion as RePaintDiffusion  # noqa: E402
 
 import inkfill  # noqa: E402
-import original  # noqa: E402
-from common import Row, alternate, command_line, new_trainer, repeated, save, show, timed  # noqa: E402
+import original as recipe  # noqa: E402
+from common import Row, alternate, new_trainer, repeated, run, save, show, timed  # noqa: E402
 from inkfill import data, defaults  # noqa: E402
 from inkfill.checkpoint import SHIPPED, file_hash  # noqa: E402
 from inkfill.data import masks  # noqa: E402
@@ -55,18 +56,7 @@ LIBRARIES = ("diffusers", "denoising-diffusion-pytorch", "smalldiffusion", "deep
 MASKS = ("half:left", "box:10")
 BATCH = 64
 
-# ---- networks in training --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Padded:
-    """Digits at 32x32, which the other libraries need; what these minimise is a mean already."""
-
-    x0: Tensor
-    count: float = 1.0
-
-
-Network = tuple[nn.Module, Callable[[nn.Module, Padded], Tensor]]  # and what it minimises
+Network = tuple[nn.Module, Callable[[nn.Module, Any], Tensor]]  # and what it minimises, which is a mean already
 
 
 def diffusers_network() -> Network:
@@ -76,7 +66,7 @@ def diffusers_network() -> Network:
     blocks = {"block_out_channels": (24, 48, 96), "down_block_types": down, "up_block_types": up}
     scheduler = diffusers.DDPMScheduler()
 
-    def loss(net: nn.Module, batch: Padded) -> Tensor:
+    def loss(net: nn.Module, batch: SimpleNamespace) -> Tensor:
         eps, t = torch.randn_like(batch.x0), torch.randint(1000, (len(batch.x0),))
         return F.mse_loss(net(scheduler.add_noise(batch.x0, eps, t), t).sample.float(), eps)
 
@@ -99,9 +89,10 @@ def smalldiffusion_network() -> Network:
 def trainers(images: data.Images) -> dict[str, Trainer]:
     """Every network by its name and precision."""
 
-    def draw(step: int) -> Padded:
+    def draw(step: int) -> SimpleNamespace:
         chosen = stream(0, "peers", step).integers(len(images), size=BATCH)
-        return Padded(F.pad(data.to_x0(images[chosen]), (2, 2, 2, 2), value=-1.0))
+        x0 = F.pad(data.to_x0(images[chosen]), (2, 2, 2, 2), value=-1.0)  # 32x32, which the other libraries need
+        return SimpleNamespace(x0=x0, count=1.0)
 
     def peer(build: Callable[[], Network], dtype: torch.dtype) -> Trainer:
         net, loss = build()
@@ -112,7 +103,7 @@ def trainers(images: data.Images) -> dict[str, Trainer]:
     for name, build in zip(LIBRARIES, builds, strict=False):
         made |= {f"{name}, {str(dtype)[6:]}": peer(build, dtype) for dtype in (torch.float32, torch.bfloat16)}
     return made | {
-        f"original, {name}": original.new_trainer(images, name == "bfloat16") for name in ("float32", "bfloat16")
+        f"original, {name}": recipe.new_trainer(images, name == "bfloat16") for name in ("float32", "bfloat16")
     }
 
 
@@ -121,13 +112,10 @@ def time_training(images: data.Images, rounds: int) -> list[Row]:
     made, rows = trainers(images), []
     times = alternate({name: repeated(partial(trainer.step, 1.0), 2) for name, trainer in made.items()}, rounds)
     for name, trainer in made.items():
-        size = original.BATCH if name.startswith("original") else BATCH
+        size = recipe.BATCH if name.startswith("original") else BATCH
         row = {"network": name, "parameters": sum(p.numel() for p in trainer.net.parameters())}
         rows.append(show({**row, "images_per_s": 2 * size / median(times[name])}))
     return rows
-
-
-# ---- methods on the same weights -------------------------------------------------------------------------------------
 
 
 class AsNoisePredictor(nn.Module):
@@ -193,89 +181,76 @@ def lucidrains_repaint(denoise: Denoiser, schedule: Schedule, images: Tensor, ma
     return RePaintDiffusion(AsCleanPredictor(denoise), **settings).sample(gt=images, mask=(~mask).float())
 
 
-def deepinv_peer(sampler: Callable[[nn.Module], Callable[..., Tensor]]) -> Peer:
+def deepinv_fill(
+    sampler: Callable[..., nn.Module], denoise: Denoiser, schedule: Schedule, images: Tensor, mask: Tensor
+) -> Tensor:
     """One of deepinv's methods; it takes one mask for all images."""
-
-    def fill(denoise: Denoiser, schedule: Schedule, images: Tensor, mask: Tensor) -> Tensor:
-        hole = deepinv.physics.Inpainting((1, 28, 28), mask=(~mask[:1]).float())
-        return sampler(AsDenoiser(denoise, schedule))(hole(images), hole, seed=1)
-
-    return fill
+    hole = deepinv.physics.Inpainting((1, 28, 28), mask=(~mask[:1]).float())
+    return sampler(AsDenoiser(denoise, schedule))(hole(images), hole, seed=1)
 
 
 PEERS: dict[str, Peer] = {
     "diffusers: RePaint": diffusers_repaint,
     "denoising-diffusion-pytorch: RePaint": lucidrains_repaint,
-    "deepinv: DPS": deepinv_peer(deepinv.sampling.DPS),
-    "deepinv: DiffPIR": deepinv_peer(lambda net: deepinv.sampling.DiffPIR(net, deepinv.optim.data_fidelity.L2())),
-    "deepinv: DDRM": deepinv_peer(deepinv.sampling.DDRM),
+    "deepinv: DPS": partial(deepinv_fill, deepinv.sampling.DPS),
+    "deepinv: DiffPIR": partial(
+        deepinv_fill, partial(deepinv.sampling.DiffPIR, data_fidelity=deepinv.optim.data_fidelity.L2())
+    ),
+    "deepinv: DDRM": partial(deepinv_fill, deepinv.sampling.DDRM),
 }
-OWN = {  # method, steps, settings
+OWN: dict[str, tuple[str, int, dict[str, float]]] = {  # method, steps, settings
     "inkfill: conditional": ("conditional", defaults.STEPS, {}),
     **{f"inkfill: {name}": (name, 50, {}) for name in ("replacement", "repaint", "ddnm", "dps", "pigdm")},
     "inkfill: repaint as in the paper": ("repaint", 250, {"jump": 10, "repeats": 10}),
 }
-Run = Callable[[Callable[[int], object]], np.ndarray]  # told of every evaluation, in images; gives uint8 [N, K, 28, 28]
 
 
-def peer_run(peer: Peer, model: Model, images: data.Images, mask: np.ndarray, samples: int) -> Run:
-    """Another library's completions, all as one batch, in inkfill's range of values."""
+def by_peer(
+    peer: Peer, model: Model, images: data.Images, mask: np.ndarray, samples: int, count: Callable[[int], object]
+) -> data.Images:
+    """Another library's completions, all as one batch, [N, K, 28, 28]; ``count`` is told of evaluations, as in inpaint."""
     clean, hole = (torch.from_numpy(np.repeat(x, samples, 0)[:, None]) for x in (images, mask))
     clean = clean.float() / 255
 
-    def run(count: Callable[[int], object]) -> np.ndarray:
-        def denoise(x_t: Tensor, t: int) -> Tensor:
-            count(len(x_t))
-            return model.unconditional(x_t)(x_t, t)
+    def denoise(x_t: Tensor, t: int) -> Tensor:
+        count(len(x_t))
+        return model.unconditional(x_t)(x_t, t)
 
-        with contextlib.redirect_stderr(io.StringIO()):  # their progress bars
-            x = peer(denoise, model.schedule, clean, hole).detach()
-        x = torch.where(hole, x, clean.to(x.dtype))  # not all of them keep what is known
-        return model.value_range.to_images(2 * x - 1).reshape(len(images), samples, 28, 28)
-
-    return run
-
-
-def runs(model: Model, images: data.Images, spec: str, samples: int, first: Path | None) -> dict[str, Run]:
-    """Every method by its name."""
-    mask, made = masks.fit(spec, images), {}
-    for name, (method, steps, settings) in OWN.items():
-        run = partial(inkfill.inpaint, model, images, mask, samples, method, steps, settings=settings)
-        made[name] = lambda count, run=run: run(count=count)
-    made |= {name: peer_run(peer, model, images, mask, samples) for name, peer in PEERS.items()}
-    if first and spec == original.MASK:
-        cell, prior = replace(original.CELL, samples=samples), original.OriginalPrior(first)
-        made["original"] = lambda count: original.complete(prior, images, cell, count=count).filled
-    return made
+    with contextlib.redirect_stderr(io.StringIO()):  # their progress bars
+        x = peer(denoise, model.schedule, clean, hole).detach()
+    x = torch.where(hole, x, clean.to(x.dtype))  # not all of them keep what is known
+    return model.value_range.to_images(2 * x - 1).reshape(len(images), samples, 28, 28)
 
 
 def compare_methods(digits: int, samples: int, first: Path | None) -> list[Row]:
     """Seconds, evaluations and CRPS of every method, a mask at a time."""
     model, images, rows = inkfill.load(), data.load("mnist").validation[:digits], []
     for spec in MASKS:
-        for name, run in runs(model, images, spec, samples, first).items():
+        mask = masks.fit(spec, images)
+        task, inpaint = (images, mask, samples), inkfill.inpaint
+        fills = {name: partial(inpaint, model, *task, m, n, settings=s) for name, (m, n, s) in OWN.items()}
+        fills |= {name: partial(by_peer, peer, model, *task) for name, peer in PEERS.items()}
+        if first and spec == recipe.MASK:
+            fills["original"] = partial(inpaint, recipe.OriginalPrior(first), *task, recipe.draw, recipe.LEVELS)
+        for name, fill in fills.items():
             spent: list[int] = []
-            filled, took = timed(partial(run, spent.append))
-            costs = {"seconds": took / (digits * samples), "evaluations": sum(spent) / (digits * samples)}
-            found = crps(images, filled, masks.fit(spec, images))
-            row = {"mask": spec, "method": name, **costs, "crps": float(found.mean())}
-            rows.append(show({**row, "crps_se": standard_error(found)}))
+            filled, took = timed(partial(fill, count=spent.append))
+            each, found = digits * samples, crps(images, filled, mask)
+            row = {"mask": spec, "method": name, "seconds": took / each, "evaluations": sum(spent) / each}
+            rows.append(show({**row, "crps": float(found.mean()), "crps_se": standard_error(found)}))
     return rows
 
 
-def main() -> None:
-    parser = command_line(__doc__, "write the tables here, as JSON")
-    parser.add_argument("--rounds", type=int, default=5, help="alternations in training")
-    parser.add_argument("--digits", type=int, default=16, help="validation digits")
-    parser.add_argument("--samples", type=int, default=4, help="completions a digit; all go through as one batch")
-    parser.add_argument("--original", type=Path, help="checkpoint of benchmarks/original.py")
-    arguments = parser.parse_args()
-    found = {"versions": {name: version(name) for name in LIBRARIES}, "checkpoint": file_hash(SHIPPED)}
-    found |= {"digits": arguments.digits, "samples": arguments.samples}
-    found["training"] = time_training(data.load("mnist").train, arguments.rounds)
-    found["methods"] = compare_methods(arguments.digits, arguments.samples, arguments.original)
-    save(found, arguments.out)
+def main(
+    rounds: int = 5, digits: int = 16, samples: int = 4, original: Path | None = None, out: Path | None = None
+) -> None:
+    """Both tables: ``rounds`` of training; completions of validation digits, with a checkpoint of original.py or not."""
+    about = {"checkpoint": file_hash(SHIPPED), "digits": digits, "samples": samples}
+    found = {"versions": {name: version(name) for name in LIBRARIES}, **about}
+    found["training"] = time_training(data.load("mnist").train, rounds)
+    found["methods"] = compare_methods(digits, samples, original)
+    save(found, out)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -9,12 +9,14 @@ nats a digit. The prediction here is the network's own mean at level T, eight ev
 each with one part in K + 1 of the mean training digit mixed in: K completions cannot say that a pixel is never white.
 """
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 import inkfill
-from common import Row, command_line, save, show
+from common import Row, run, save, show
 from inkfill import data
 from inkfill.checkpoint import SHIPPED, file_hash
 from inkfill.data import masks
@@ -23,13 +25,13 @@ from inkfill.model import Model
 from inkfill.rng import SampleNoise, stream
 
 SIDE, PAD = 32, 2
-HALVES = ("left", "right", "top", "bottom")
 
 
 def acflow_masks(n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Each pixel missing with 0.5 (weight 2), four halves (1 each), a 16x16 square (2), a rectangle of 30 to 100 %
     (2)."""
-    specs = ["pixels:0.5"] * 2 + [f"half:{side}" for side in HALVES] + ["box:16:random"] * 2 + [""] * 2
+    halves = ["half:left", "half:right", "half:top", "half:bottom"]
+    specs = ["pixels:0.5", "pixels:0.5", *halves, "box:16:random", "box:16:random", "", ""]
     mask = np.zeros((n, SIDE, SIDE), bool)
     for one, which in zip(mask, rng.integers(len(specs), size=n), strict=True):
         if specs[which]:
@@ -53,7 +55,7 @@ def network_mean(model: Model, images: data.Images, mask: NDArray[np.bool_], dra
         for rows in np.array_split(np.arange(len(images)), -(-len(images) // 250)):
             seen = Observation.of(data.to_x0(images[rows]), torch.from_numpy(mask[rows, None]))
             denoise, noise = model.conditional(seen), SampleNoise(0, rows, np.zeros_like(rows), (1, 28, 28))
-            drawn = torch.stack([denoise(noise(), model.schedule.T) for _ in range(draws)])
+            drawn = torch.stack([denoise(noise(), model.schedule.T).clamp(-1, 1) for _ in range(draws)])
             means.append((drawn.double().mean(0)[:, 0] + 1) / 2)
     return np.where(mask, torch.cat(means), images / 255)
 
@@ -66,18 +68,16 @@ def acflow(model: Model, images: data.Images) -> dict[str, float]:
     return {name: canvas_psnr(images, guess) for name, guess in guesses.items()}
 
 
-def bernoulli(truth: data.Images, mean: NDArray, mask: NDArray[np.bool_], prior: NDArray, k: int) -> float:
-    """Nats a digit of the mean of k draws with one of the prior added, kept a thousandth away from 0 and 1."""
-    x, p = truth / 255.0, np.clip((k * mean + prior) / (k + 1), 1e-3, 1 - 1e-3)
-    loss = -(x * np.log(p) + (1 - x) * np.log(1 - p))
-    return float(np.where(mask, loss, 0).sum((1, 2)).mean())
+def nats(truth: data.Images, p: NDArray, mask: NDArray[np.bool_]) -> float:
+    """Bernoulli loss of the missing grey pixels, a digit; the least that it can be is that of the pixels themselves."""
+    x, p = torch.from_numpy(truth / 255.0), torch.from_numpy(p)
+    loss = -(torch.xlogy(x, p) + torch.xlogy(1 - x, 1 - p))
+    return float(torch.where(torch.from_numpy(mask), loss, 0.0).sum((1, 2)).mean())
 
 
-def entropy(truth: data.Images, mask: NDArray[np.bool_]) -> float:
-    """The least that the loss can be: that of the grey pixels themselves."""
-    x = truth / 255.0
-    parts = [np.where(q > 0, -q * np.log(np.maximum(q, 1e-12)), 0) for q in (x, 1 - x)]
-    return float(np.where(mask, sum(parts), 0).sum((1, 2)).mean())
+def softened(mean: NDArray, prior: NDArray, k: int) -> NDArray:
+    """The mean of k draws with one of the prior added, kept a thousandth away from 0 and 1."""
+    return np.clip((k * mean + prior) / (k + 1), 1e-3, 1 - 1e-3)
 
 
 def cvae(model: Model, images: data.Images, prior: NDArray, samples: int) -> list[Row]:
@@ -85,28 +85,25 @@ def cvae(model: Model, images: data.Images, prior: NDArray, samples: int) -> lis
     left, low, rows = np.arange(28) < 14, np.arange(28)[:, None] >= 14, []
     holes = {"lower-left quadrant": ~(low & left), "left half": ~left, "all but the lower right": low & ~left}
     for seen, hole in holes.items():
-        mask = np.broadcast_to(hole, images.shape)
+        mask = np.broadcast_to(hole, images.shape).copy()
         filled, direct = inkfill.inpaint(model, images, mask, samples), network_mean(model, images, mask)
         parts = (filled, filled[:, ::2], filled[:, 1::2])
-        full, *halves = (bernoulli(images, x.mean(1) / 255, mask, prior, x.shape[1]) for x in parts)
-        row = {"seen": seen, "direct": bernoulli(images, direct, mask, prior, samples), "mean": full}
+        full, *halves = (nats(images, softened(x.mean(1) / 255, prior, x.shape[1]), mask) for x in parts)
+        row = {"seen": seen, "direct": nats(images, softened(direct, prior, samples), mask), "mean": full}
         # What a mean of K draws costs over the mean falls as 1 / K.
-        rows.append(show({**row, "limit": 2 * full - sum(halves) / 2, "floor": entropy(images, mask)}))
+        rows.append(show({**row, "limit": 2 * full - sum(halves) / 2, "floor": nats(images, images / 255, mask)}))
     return rows
 
 
-def main() -> None:
-    parser = command_line(__doc__, "write the figures here, as JSON")
-    parser.add_argument("--count", type=int, default=300, help="test digits")
-    parser.add_argument("--samples", type=int, default=16, help="completions a digit, for the Bernoulli loss")
-    arguments = parser.parse_args()
+def main(count: int = 300, samples: int = 16, out: Path | None = None) -> None:
+    """Both protocols on ``count`` test digits, with so many completions for the Bernoulli loss."""
     model, mnist = inkfill.load(), data.load("mnist")
-    images = mnist.test[: arguments.count]
-    found = {"checkpoint": file_hash(SHIPPED), "count": len(images), "samples": arguments.samples}
+    images = mnist.test[:count]
+    found = {"checkpoint": file_hash(SHIPPED), "count": len(images), "samples": samples}
     found["acflow"] = show(acflow(model, images))
-    found["cvae"] = cvae(model, images, mnist.train.mean(0) / 255, arguments.samples)
-    save(found, arguments.out)
+    found["cvae"] = cvae(model, images, mnist.train.mean(0) / 255, samples)
+    save(found, out)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -5,11 +5,9 @@
 
 `line` trains afresh for each number of seconds, with the whole curve of learning rates fitted into it, until the CRPS on
 200 validation digits (K = 4, default sampler) is under both lines: what `original.py` reaches in its 30 epochs, and what the
-shipped weights reach. It does so on `half:left` alone, the one mask that the original learns; then once for all masks. Seconds
-are those of training. Beside them stands what the original's 30 epochs take in float32 at the rate measured in the same run,
-before each training. `variants` trains every variant from the same random weights for the same time, one after another and
-round again, so that a machine that changes speed in between shows as a difference between the rounds; the loss is the
-noise error on validation digits, as it is and weighed as v, from the running mean of the weights.
+shipped weights reach; on `half:left` alone, the one mask that the original learns, then once for all masks. Beside them
+stands what the original's 30 epochs take in float32 at the rate measured just before. `variants` trains every variant from
+the same random weights for the same time, one after another and round again, so that a machine that changes speed shows.
 """
 
 import tempfile
@@ -20,12 +18,11 @@ import numpy as np
 import torch
 
 import inkfill
-import original
-from common import CPU, Row, alternate, command_line, save, show, timed
+import original as recipe
+from common import CPU, Row, alternate, run, save, show, timed
 from inkfill import data
 from inkfill.data import masks
-from inkfill.evaluation.cells import Cell
-from inkfill.evaluation.scores import evaluate, score
+from inkfill.evaluation import cells, scores
 from inkfill.model import Model, find_dtype
 from inkfill.rng import stream
 from inkfill.training.config import TrainConfig
@@ -37,6 +34,7 @@ BASE = TrainConfig(warmup=50, ema=0.98)  # the shipped recipe, with a warm-up an
 FAST = replace(BASE, batch_size=32)  # the best of the variants below, for a minute; not for five
 ONE, SEVERAL = ("half:left",), ("half:left", "box:10", "pixels:0.9")
 COUNT = 200  # validation digits
+SECONDS = (15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 180.0, 300.0)
 VARIANTS = {
     "base": BASE,
     "AdamW for everything": replace(BASE, muon_rate=0.0),
@@ -58,17 +56,13 @@ VARIANTS = {
 def trained(config: TrainConfig, dtype: str | None = None) -> tuple[Model, float]:
     """A network trained afresh, and the seconds that it took."""
     with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder) / "run"
-        _, took = timed(lambda: train(config, run, validate_every=10**9, quiet=True))
-        return inkfill.load(run / "model.safetensors", dtype=dtype), took
-
-
-# ---- line ------------------------------------------------------------------------------------------------------------
+        _, took = timed(lambda: train(config, Path(folder, "run"), validate_every=10**9, quiet=True))
+        return inkfill.load(Path(folder, "run", "model.safetensors"), dtype=dtype), took
 
 
 def mean_crps(model: Model, images: data.Images, specs: tuple[str, ...]) -> float:
     """Over masks."""
-    return float(np.mean([evaluate(model, images, Cell(spec, samples=4))["crps"] for spec in specs]))
+    return float(np.mean([scores.evaluate(model, images, cells.Cell(spec, samples=4))["crps"] for spec in specs]))
 
 
 def goals(images: data.Images, first: Path | None) -> list[Row]:
@@ -76,17 +70,17 @@ def goals(images: data.Images, first: Path | None) -> list[Row]:
     shipped = inkfill.load()
     found = [{"whose": "shipped", "masks": m, "crps": mean_crps(shipped, images, m)} for m in (ONE, SEVERAL)]
     if first:
-        prior = original.OriginalPrior(first)
-        crps = score(images, original.complete(prior, images), original.CELL)["crps"]
+        prior = recipe.OriginalPrior(first)
+        crps = scores.score(images, recipe.complete(prior, images), recipe.CELL)["crps"]
         found.append({"whose": f"original, {prior.epochs:.0f} epochs", "masks": ONE, "crps": crps})
     return [show(goal) for goal in found]
 
 
 def original_seconds(images: data.Images, steps: int = 6) -> float:
     """What 30 epochs of the original recipe take here, in float32, from a few of its steps."""
-    trainer = original.new_trainer(images, bfloat16=False)
+    trainer = recipe.new_trainer(images, bfloat16=False)
     each = np.mean(alternate({"step": lambda: trainer.step(1.0)}, steps)["step"])
-    return float(each) * original.EPOCHS * len(images) / original.BATCH
+    return float(each) * recipe.EPOCHS * len(images) / recipe.BATCH
 
 
 def trial(config: TrainConfig, seconds: float, specs: tuple[str, ...], mnist: data.Dataset) -> Row:
@@ -97,20 +91,22 @@ def trial(config: TrainConfig, seconds: float, specs: tuple[str, ...], mnist: da
     return show({**row, "masks": specs, "only": config.masks != BASE.masks, "original_seconds": slow})
 
 
-def line(first: Path | None, budgets: list[float], broad: float) -> dict[str, list[Row]]:
-    """Train on one mask for longer and longer until the lines are reached, and then for ``broad`` seconds on all."""
+def line(
+    original: Path | None = None, seconds: tuple[float, ...] = SECONDS, broad: float = 300.0, out: Path | None = None
+) -> None:
+    """Train on one mask for longer and longer until the lines are reached, and then for ``broad`` seconds on all.
+
+    ``original`` is a checkpoint of benchmarks/original.py, for the first line.
+    """
     mnist, rows = data.load("mnist"), []
-    lines = goals(mnist.validation[:COUNT], first)
+    lines = goals(mnist.validation[:COUNT], original)
     lowest = min(goal["crps"] for goal in lines if goal["masks"] == ONE)
-    for seconds in budgets:
-        rows.append(trial(replace(FAST, masks=ONE[0]), seconds, ONE, mnist))
+    for budget in seconds:
+        rows.append(trial(replace(FAST, masks=ONE[0]), budget, ONE, mnist))
         if rows[-1]["crps"] <= lowest:
             break
     rows.append(trial(BASE, broad, SEVERAL, mnist))
-    return {"lines": lines, "rows": rows}
-
-
-# ---- variants --------------------------------------------------------------------------------------------------------
+    save({"lines": lines, "rows": rows}, out)
 
 
 def losses(model: Model, config: TrainConfig, images: data.Images) -> dict[str, float]:
@@ -125,33 +121,18 @@ def losses(model: Model, config: TrainConfig, images: data.Images) -> dict[str, 
     return {"step": model.recipe.step, **totals}
 
 
-def variants(names: list[str], minutes: float, rounds: int) -> list[Row]:
-    """Losses of each variant in each round."""
+def variants(
+    minutes: float = 1.0, rounds: int = 2, names: tuple[str, ...] = (*VARIANTS,), out: Path | None = None
+) -> None:
+    """Losses of each variant in each round, each trained for so many minutes."""
     images, rows = data.load("auto").validation, []
     for turn in range(rounds):
         for name in names:
             model, _ = trained(replace(VARIANTS[name], minutes=minutes), "float32")
             found = losses(model, VARIANTS[name], images)
             rows.append(show({"variant": name, "round": turn, "minutes": minutes, **found}))
-    return rows
-
-
-def main() -> None:
-    parser = command_line(__doc__, "write the rows here, as JSON")
-    parser.add_argument("part", choices=["line", "variants"])
-    parser.add_argument("--original", type=Path, help="checkpoint of benchmarks/original.py, for the first line")
-    seconds = [15, 20, 30, 45, 60, 90, 180, 300]
-    parser.add_argument("--seconds", type=float, nargs="+", default=seconds, help="of training, one mask")
-    parser.add_argument("--broad", type=float, default=300, help="seconds of training, all masks")
-    parser.add_argument("--minutes", type=float, default=1.0, help="of each variant")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    arguments = parser.parse_args()
-    tried = arguments.variants, arguments.minutes, arguments.rounds
-    line_of = arguments.original, arguments.seconds, arguments.broad
-    found = line(*line_of) if arguments.part == "line" else variants(*tried)
-    save(found, arguments.out)
+    save(rows, out)
 
 
 if __name__ == "__main__":
-    main()
+    run(line, variants)

@@ -2,9 +2,8 @@
 
     .venv/bin/python benchmarks/scaling.py --out docs/speed/scaling.json
 
-Each point is a process of its own, so that its peak of memory is its own. Memory is what a process held at most, less what
-it holds after loading the model, less its input, its masks and its output. Training is also timed on 1, 2 and 4 processes of torchrun,
-which share this machine's cores.
+Each point is a process of its own, so that its peak of memory is its own: what it held at most, less what it holds after
+loading the model, less its input, its masks and its output. Training is timed on 1, 2 and 4 processes of torchrun.
 """
 
 import json
@@ -18,13 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import inkfill
-from common import Row, command_line, save, show, timed
-
-SIZES = [(28, 128), (32, 128), (64, 32), (128, 8)]  # side, images
-ROWS = [1, 4, 16, 64, 128, 256]
-IMAGES = [100, 1_000, 10_000, 100_000]
-COMPLETIONS = [1, 10, 100, 1_000]
-PROCESSES = [1, 2, 4]
+from common import DOCS, Row, run, save, show, timed
 
 
 def peak() -> float:
@@ -32,7 +25,7 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def point(side: int, images: int, samples: int, steps: int, rows: int | None) -> dict[str, float]:
+def measured(side: int, images: int, samples: int, steps: int, rows: int | None) -> dict[str, float]:
     """One measurement, in this process."""
     model, pictures = inkfill.load(), np.zeros((images, side, side), np.uint8)
     pictures[:, side // 4 : side // 2, side // 3 : side // 2] = 255
@@ -63,22 +56,20 @@ def training(processes: int, steps: int = 150) -> Row:
     return show({"processes": processes, "threads": threads, "images_per_s": speed})
 
 
-def main() -> None:
-    parser = command_line(__doc__, "write the figures here, as JSON")
-    parser.add_argument("--point", type=json.loads, help="one measurement, as JSON: what each process is asked for")
-    arguments = parser.parse_args()
-    if arguments.point:
-        print(json.dumps(point(**arguments.point)))
+def main(out: Path = DOCS / "speed" / "scaling.json", point: str = "") -> None:
+    """Measure everything; ``point``, one measurement as JSON, is what each process is asked for."""
+    if point:
+        print(json.dumps(measured(**json.loads(point))))
         return
     found = {
-        "size": [measure(side, images) for side, images in SIZES],
-        "batch": [measure(images=256, rows=rows) for rows in ROWS],
-        "images": [measure(images=images, steps=1) for images in IMAGES],
-        "completions": [measure(images=20, samples=k, steps=1) for k in COMPLETIONS],
-        "processes": [training(n) for n in PROCESSES],
+        "size": [measure(side, images) for side, images in ((28, 128), (32, 128), (64, 32), (128, 8))],
+        "batch": [measure(images=256, rows=rows) for rows in (1, 4, 16, 64, 128, 256)],
+        "images": [measure(images=images, steps=1) for images in (100, 1_000, 10_000, 100_000)],
+        "completions": [measure(images=20, samples=k, steps=1) for k in (1, 10, 100, 1_000)],
+        "processes": [training(n) for n in (1, 2, 4)],
     }
-    save(found, arguments.out)
+    save(found, out)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

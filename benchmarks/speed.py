@@ -20,14 +20,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import inkfill
-from common import Row, alternate, command_line, new_trainer, repeated, save, show
+from common import Row, alternate, new_trainer, repeated, run, save
 from inkfill import data
 from inkfill.app.figures import save_picture
 from inkfill.checkpoint import read_json
 from inkfill.defaults import STEPS
 from inkfill.training.config import TrainConfig
 from inkfill.training.trainer import Trainer
-from inkfill.unet import UNet
 
 SIDE = 2048  # of the matrices whose product is the peak
 
@@ -37,14 +36,6 @@ def instructions() -> str:
     found = torch.cpu.get_capabilities()
     kinds = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}
     return next((name for key, name in kinds.items() if found.get(key)), platform.machine())
-
-
-def forward_flops(net: UNet, size: int = 28) -> float:
-    """Multiplications and additions of one image's forward pass."""
-    plane = torch.zeros(1, 1, size, size)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net(plane, plane, plane, torch.zeros(1))
-    return float(counter.get_total_flops())
 
 
 def inpaint_by_command(picture: data.Images) -> None:
@@ -68,7 +59,10 @@ def measure(trainer: Trainer, batch_size: int, digits: data.Images, rounds: int)
         "picture": lambda: inpaint_by_command(digits[0]),
     }
     took = {name: median(times) for name, times in alternate(works, rounds).items()}
-    peak, flops, trained = 8 * 2 * SIDE**3 / took["peak"], forward_flops(trainer.ema), 5 * batch_size
+    plane, peak, trained = torch.zeros(1, 1, 28, 28), 8 * 2 * SIDE**3 / took["peak"], 5 * batch_size
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        trainer.ema(plane, plane, plane, torch.zeros(1))
+    flops = float(counter.get_total_flops())  # multiplications and additions of one digit's forward pass
     return {
         "peak_gflops": peak / 1e9,
         "parameters": sum(p.numel() for p in trainer.net.parameters()),
@@ -86,42 +80,32 @@ def measure(trainer: Trainer, batch_size: int, digits: data.Images, rounds: int)
     }
 
 
-def profile(trainer: Trainer, steps: int = 10) -> None:
+def show_profile(trainer: Trainer, steps: int = 10) -> None:
     """Print the operators that training steps spend most time in, all together and then by the shapes that they get."""
     repeated(lambda: trainer.step(1.0), 5)()  # warm
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as found:
         repeated(lambda: trainer.step(1.0), steps)()
+    print("ms a step: itself, with all that it calls; calls a step")
     for by_shape in (False, True):
         rows = found.key_averages(group_by_input_shape=by_shape)
         for row in sorted(rows, key=lambda row: -row.self_cpu_time_total)[:25]:
-            itself, whole = (spent / steps / 1000 for spent in (row.self_cpu_time_total, row.cpu_time_total))
-            show(
-                {
-                    "ms a step": itself,
-                    "with all that it calls": whole,
-                    "calls": row.count / steps,
-                    row.key: row.input_shapes,
-                }
-            )
+            itself, whole = row.self_cpu_time_total / steps / 1000, row.cpu_time_total / steps / 1000
+            shapes = str(row.input_shapes)[:90] if by_shape else ""
+            print(f"{itself:7.2f} {whole:7.2f} {row.count / steps:5.0f}  {row.key:36s} {shapes}")
 
 
-def main() -> None:
-    parser = command_line(__doc__, "write the figures here, as JSON, beside those of other processors")
-    parser.add_argument("--rounds", type=int, default=5, help="alternations of peak and training")
-    parser.add_argument("--digits", type=int, default=500, help="digits to inpaint, one completion each")
-    parser.add_argument("--profile", action="store_true", help="only show where the time of a training step goes")
-    arguments = parser.parse_args()
-    config, digits = TrainConfig(), data.load("auto")
-    trainer = new_trainer(config, digits.train)
-    if arguments.profile:
-        profile(trainer)
+def main(rounds: int = 5, digits: int = 500, profile: bool = False, out: Path | None = None) -> None:
+    """Measure, or only show where the time of a step goes; ``out`` keeps the rows of other processors."""
+    config, mnist = TrainConfig(), data.load("auto")
+    trainer = new_trainer(config, mnist.train)
+    if profile:
+        show_profile(trainer)
         return
-    images, kind = np.resize(digits.test, (arguments.digits, *digits.test.shape[1:])), instructions()
-    found = measure(trainer, config.batch_size, images, arguments.rounds)
+    images = np.resize(mnist.test, (digits, *mnist.test.shape[1:]))
+    found, kind = measure(trainer, config.batch_size, images, rounds), instructions()
     print(f"two cores with {kind}", *(f"{name:24s} {value:12,.4g}" for name, value in found.items()), sep="\n")
-    others = read_json(arguments.out) if arguments.out and arguments.out.exists() else {}
-    save({**others, kind: found}, arguments.out)
+    save({**(read_json(out) if out and out.exists() else {}), kind: found}, out)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -19,13 +19,12 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common import DOCS, Row, distinct, from_files, write_page
 from inkfill import defaults
 from inkfill.app import figures
 from inkfill.evaluation.metrics import standard_error
-from inkfill.evaluation.tables import markdown, table
+from inkfill.evaluation.tables import markdown
 from inkfill.inpainting import ROWS
 
 FOLDER = DOCS / "speed"
@@ -73,39 +72,23 @@ def formats(found: Any) -> Row:
 
 def race(found: Any) -> Row:
     """The lines, and the trainings against them."""
-    goals = [{**goal, "masks": ", ".join(goal["masks"])} for goal in found["lines"]]
+    goals = [{**goal, "judged": ", ".join(goal["masks"])} for goal in found["lines"]]
     rows = []
     for row in found["rows"]:
         judged, slow = ", ".join(row["masks"]), row["original_seconds"]
-        under = [goal["whose"] for goal in goals if goal["masks"] == judged and row["crps"] <= goal["crps"]]
-        trained, times = "that mask" if row["only"] else "all masks", slow / row["seconds"]
+        under = [goal["whose"] for goal in goals if goal["judged"] == judged and row["crps"] <= goal["crps"]]
+        trained = "that mask" if row["only"] else "all masks"
         rows.append({**row, "trained": trained, "judged": judged, "under": " and ".join(under)})
-        rows[-1] |= {"hours": slow / 3600, "times": times}
-    columns = {
-        "trained": ("trained on", "{}"),
-        "judged": ("judged on", "{}"),
-        "under": ("under the line of", "{}"),
-        "seconds": ("seconds", "{:.0f}"),
-        "steps": ("steps", "{:,}"),
-        "crps": ("CRPS", "{:.4f}"),
-        "hours": ("original", "{:.1f} h"),
-        "times": ("times as long", "{:.0f}"),
-    }
+        rows[-1] |= {"hours": slow / 3600, "times": slow / row["seconds"]}
     measured = any(goal["whose"].startswith("original") for goal in goals)
-    return {
-        "lines": table(goals, {"whose": ("line", "{}"), "masks": ("masks", "{}"), "crps": ("CRPS", "{:.4f}")}),
-        "table": table(rows, columns),
-        "missing": "" if measured else " Its line is not measured yet.",
-    }
+    return {"line": goals, "row": rows, "missing": "" if measured else " Its line is not measured yet."}
 
 
 def original(found: Any) -> Row:
     """The original's loss in both precisions."""
-    last, speeds = found["losses"][-1], found["images_per_s"]
     apart = [abs(row["bfloat16"] / row["float32"] - 1) for row in found["losses"]]
-    values = {"steps": last["step"], "mean": mean(apart), "most": max(apart)}
-    values |= {"slow": speeds["float32"], "fast": speeds["bfloat16"]}
-    return {**values, "float32": last["float32"], "bfloat16": last["bfloat16"]}
+    speeds = {f"{name}_speed": speed for name, speed in found["images_per_s"].items()}
+    return {**found["losses"][-1], **speeds, "mean": mean(apart), "most": max(apart)}
 
 
 def variants(found: Any) -> Row:
@@ -115,59 +98,47 @@ def variants(found: Any) -> Row:
         same = [r for r in found if r["variant"] == name]
         row = {key: mean(r[key] for r in same) for key in ("step", "noise", "v")}
         rows.append({"variant": name, **row, "over": mean(r["v"] / base[r["round"]]["v"] for r in same)})
-    columns = {"variant": ("variant", "{}"), "step": ("steps", "{:.0f}"), "noise": ("noise error", "{:.4f}")}
-    columns |= {"v": ("v error", "{:.4f}"), "over": ("v error over that of the base", "{:.3f}")}
     times = "once" if len(base) == 1 else f"{len(base)} times over"
-    return {"seconds": 60 * found[0]["minutes"], "times": times, "table": table(rows, columns)}
+    return {"seconds": 60 * found[0]["minutes"], "times": times, "row": rows}
 
 
-def grid(rows: list[Row]) -> str:
-    """CRPS of every sampler and number of evaluations, and what it is over that of the default, digit by digit."""
-    samplers, counts = distinct(rows, "sampler"), sorted(distinct(rows, "steps"))
+def averages(rows: list[Row], key: str) -> dict[tuple[int, str], Any]:
+    """Means over the masks, by number of evaluations and sampler."""
+    pairs = sorted({(r["steps"], r["sampler"]) for r in rows}, key=lambda pair: pair[0])
+    return {pair: np.mean([r[key] for r in rows if (r["steps"], r["sampler"]) == pair], axis=0) for pair in pairs}
 
-    def each(sampler: str, steps: int) -> NDArray[np.float64]:
-        return np.mean([r["each"] for r in rows if (r["sampler"], r["steps"]) == (sampler, steps)], axis=0)
 
-    base = each(defaults.SAMPLER, defaults.STEPS)
-    best = min(each(sampler, steps).mean() for sampler in samplers for steps in counts)
-
-    def cell(sampler: str, steps: int) -> str:
-        found = each(sampler, steps)
-        value = f"{found.mean():.4f}"
-        value = f"**{value}**" if found.mean() <= 1.02 * best else value
-        if (sampler, steps) == (defaults.SAMPLER, defaults.STEPS):
-            return value
-        over, error = (found - base).mean() / base.mean(), standard_error(found - base) / base.mean()
-        return f"{value} ({over:+.1%} ± {error:.1%})"
-
-    lines = [[f"{steps:,}", *(cell(sampler, steps) for sampler in samplers)] for steps in counts]
+def by_sampler(cells: dict[tuple[int, str], str]) -> str:
+    """A table of samplers across and numbers of evaluations down."""
+    samplers = [name for name in defaults.SAMPLERS if name in {sampler for _, sampler in cells}]
+    lines = [[f"{n:,}", *(cells[n, sampler] for sampler in samplers)] for n in dict.fromkeys(n for n, _ in cells)]
     return markdown(["evaluations", *(f"`{sampler}`" for sampler in samplers)], lines, left=0)
 
 
+def thousand(found: Any) -> Row:
+    """CRPS of every sampler and number of evaluations, and what it is over that of the default, digit by digit."""
+    each, default, first = averages(found["rows"], "each"), (defaults.STEPS, defaults.SAMPLER), found["rows"][0]
+    base, best, cells = each[default], min(scores.mean() for scores in each.values()), {}
+    for pair, scores in each.items():
+        over, error = ((scores - base).mean() / base.mean(), standard_error(scores - base) / base.mean())
+        value = f"**{scores.mean():.4f}**" if scores.mean() <= 1.02 * best else f"{scores.mean():.4f}"
+        cells[pair] = value if pair == default else f"{value} ({over:+.1%} ± {error:.1%})"
+    return {"images": first["images"], "samples": first["samples"], "grid": by_sampler(cells)}
+
+
 def steps(found: Any) -> Row:
-    """Quality against evaluations, and its picture."""
-    rows = found["rows"]
-    samplers, counts = distinct(rows, "sampler"), sorted(distinct(rows, "steps"))
-
-    def value(sampler: str, steps: int, key: str) -> float:
-        return mean(r[key] for r in rows if (r["sampler"], r["steps"]) == (sampler, steps))
-
+    """The same, with what 90 % intervals cover, and a picture."""
+    crps, covers = averages(found["rows"], "crps"), averages(found["rows"], "coverage90")
     with figures.plot(FOLDER / "steps.png", 1, 1, (5.0, 3.2)) as (axis,):
-        for sampler in samplers:
-            axis.plot(counts, [value(sampler, n, "crps") for n in counts], "o-", markersize=3, label=sampler)
+        for name in distinct(found["rows"], "sampler"):
+            line = [(n, value) for (n, sampler), value in crps.items() if sampler == name]
+            axis.plot(*zip(*line, strict=True), "o-", markersize=3, label=name)
         axis.set_xscale("log")
         axis.set_xlabel("network evaluations per completion", fontsize=8)
         axis.set_ylabel("CRPS", fontsize=8)
         axis.legend(fontsize=7)
-    covers = [[n, *(f"{value(sampler, n, 'coverage90'):.3f}" for sampler in samplers)] for n in counts]
-    coverage = markdown(["evaluations", *(f"`{sampler}`" for sampler in samplers)], covers, left=0)
+    coverage = by_sampler({pair: f"{value:.3f}" for pair, value in covers.items()})
     return {**thousand(found), "coverage": coverage, "sampler": defaults.SAMPLER, "steps": defaults.STEPS}
-
-
-def thousand(found: Any) -> Row:
-    """The same up to 1,000 evaluations."""
-    first = found["rows"][0]
-    return {"images": first["images"], "samples": first["samples"], "grid": grid(found["rows"])}
 
 
 def scaling(found: Any) -> Row:
@@ -187,19 +158,13 @@ def scaling(found: Any) -> Row:
             axis.set_ylabel(up, fontsize=8)
             axis.tick_params(labelsize=7)
     most, alone = max(found["images"], key=lambda r: r["images"]), found["processes"][0]
-    columns = {"processes": ("processes", "{:d}"), "threads": ("threads each", "{:d}")}
-    columns |= {"images_per_s": ("training, images/s", "{:.0f}")}
     values = {"images": most["images"], "megabytes": most["megabytes"], "step": 64_000 / alone["images_per_s"]}
-    return {**values, "table": table(found["processes"], columns)}
+    return {**values, "row": found["processes"]}
 
 
 def peers(found: Any) -> Row:
     """Other libraries: their networks in training, and their methods on the same weights."""
     ours = next(r["images_per_s"] for r in found["training"] if r["network"] == "inkfill")
-    training = [
-        [r["network"], f"{r['parameters'] / 1e6:.2f} M", f"{r['images_per_s']:.0f}", f"{ours / r['images_per_s']:.1f}"]
-        for r in found["training"]
-    ]
     masks, lines = distinct(found["methods"], "mask"), []
     base = mean(r["seconds"] for r in found["methods"] if r["method"] == "inkfill: conditional")
     for name in distinct(found["methods"], "method"):
@@ -210,7 +175,9 @@ def peers(found: Any) -> Row:
     headings = ["method", "evaluations", "seconds", "over `conditional`", *(f"CRPS {mask}" for mask in masks)]
     return {
         "versions": ", ".join(f"{name} {number}" for name, number in found["versions"].items()),
-        "training": markdown(["network", "parameters", "images/s", "inkfill over it"], training),
+        "network": [
+            {**r, "millions": r["parameters"] / 1e6, "ratio": ours / r["images_per_s"]} for r in found["training"]
+        ],
         "digits": found["digits"],
         "samples": found["samples"],
         "methods": markdown(headings, lines),

@@ -11,41 +11,36 @@ from pathlib import Path
 import numpy as np
 
 import inkfill
-from common import Row, command_line, save, show, without_ranks
+from common import run, save, show, without_ranks
 from inkfill import data, defaults
 from inkfill.checkpoint import SHIPPED, file_hash
-from inkfill.evaluation.cells import Cell, complete, machine
-from inkfill.evaluation.metrics import crps
-from inkfill.evaluation.scores import score
-from inkfill.model import Model
+from inkfill.evaluation import cells, metrics, scores
 
 MASKS = ("half:left", "box:10", "pixels:0.9")
 
 
-def measure(model: Model, images: data.Images, cell: Cell) -> Row:
-    """The scores of a cell, with the CRPS of each digit."""
-    done = complete(model, images, cell)
-    return score(images, done, cell) | {"each": crps(images, done.filled, done.mask).round(5).tolist()}
-
-
-def main() -> None:
-    parser = command_line(__doc__, "write the rows here, as JSON")
-    parser.add_argument("--steps", type=int, nargs="+", default=[5, 8, 10, 15, 25, 50, 100])
-    parser.add_argument("--samplers", nargs="+", default=list(defaults.SAMPLERS), choices=defaults.SAMPLERS)
-    parser.add_argument("--count", type=int, default=100, help="validation digits")
-    parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--checkpoint", type=Path, default=SHIPPED)
-    arguments = parser.parse_args()
-    model, images = inkfill.load(arguments.checkpoint), data.load("auto").validation[: arguments.count]
-    about, rows = {"checkpoint": file_hash(arguments.checkpoint), "machine": machine(model)}, []
-    for steps in arguments.steps:
-        for sampler in arguments.samplers:
-            cells = [Cell(mask, "conditional", steps, arguments.samples, 0, sampler) for mask in MASKS]
-            found = [measure(model, images, cell) for cell in cells]
-            show({"evaluations": steps, "sampler": sampler, "CRPS": float(np.mean([row["crps"] for row in found]))})
+def main(
+    steps: tuple[int, ...] = (5, 8, 10, 15, 25, 50, 100),
+    samplers: tuple[str, ...] = defaults.SAMPLERS,
+    count: int = 100,
+    samples: int = 4,
+    checkpoint: Path = SHIPPED,
+    out: Path | None = None,
+) -> None:
+    """Every sampler with every number of steps, on ``count`` validation digits."""
+    model, images = inkfill.load(checkpoint), data.load("auto").validation[:count]
+    about, rows = {"checkpoint": file_hash(checkpoint), "machine": cells.machine(model)}, []
+    for n in steps:
+        for sampler in samplers:
+            found = []
+            for cell in (cells.Cell(mask, "conditional", n, samples, 0, sampler) for mask in MASKS):
+                done = cells.complete(model, images, cell)
+                each = metrics.crps(images, done.filled, done.mask)
+                found.append(scores.score(images, done, cell) | {"each": each.round(5).tolist()})
+            show({"evaluations": n, "sampler": sampler, "CRPS": float(np.mean([row["crps"] for row in found]))})
             rows += without_ranks(found)
-        save({**about, "rows": rows}, arguments.out)
+        save({**about, "rows": rows}, out)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -244,10 +244,11 @@ def bad_files(tmp_path, digits):
     colour = np.stack([digits[0], digits[0], 255 - digits[0]], -1)
     np.save(tmp_path / "nan.npy", np.full((1, 28, 28), np.nan))
     np.save(tmp_path / "range.npy", np.full((1, 28, 28), 300))
-    np.save(tmp_path / "odd.npy", np.zeros((1, 30, 30), np.uint8))
+    np.save(tmp_path / "small.npy", np.zeros((1, 7, 30), np.uint8))
+    np.save(tmp_path / "turned.npy", np.zeros((1, 3, 30, 30), np.uint8))
     np.save(tmp_path / "pickle.npy", np.array([{}], object), allow_pickle=True)
     Image.fromarray(colour).save(tmp_path / "colour.png")
-    Image.fromarray(digits[0].astype(np.uint16) * 256).save(tmp_path / "deep.png")
+    Image.fromarray(np.stack([digits[0]] * 4, -1), "CMYK").save(tmp_path / "print.tif")
     (tmp_path / "corrupt.png").write_bytes(b"\x89PNG\r\n\x1a\nnonsense")
     (tmp_path / "words.txt").write_text("hello")
     (tmp_path / "nothing").mkdir()
@@ -256,8 +257,9 @@ def bad_files(tmp_path, digits):
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("missing.npy", "no such file"), ("nan.npy", "NaN"), ("range.npy", "0 to 255"), ("odd.npy", "multiples of 4"),
-        ("pickle.npy", "pickle.npy"), ("colour.png", "colour"), ("deep.png", "8 bits"), ("corrupt.png", "corrupt.png"),
+        ("missing.npy", "no such file"), ("nan.npy", "NaN"), ("range.npy", "--range"), ("small.npy", "at least 8"),
+        ("turned.npy", "moveaxis"),
+        ("pickle.npy", "pickle.npy"), ("colour.png", "--grey"), ("print.tif", "CMYK"), ("corrupt.png", "corrupt.png"),
         ("words.txt", "not an IDX file"), ("nothing", "no pictures"),
     ],
 )  # fmt: skip
@@ -309,7 +311,8 @@ def test_bad_settings(tmp_path, images, checkpoint, capsys):
     refused(capsys, *good, "--device", "nonsense", says=["nonsense", "cpu"])
     refused(capsys, *good, "--device", "cuda:99", says=["cuda:99", "cpu"])
     refused(capsys, *good, "--report", images, says=["folder"])
-    refused(capsys, "inpaint", images, says=["--mask"])
+    refused(capsys, "inpaint", images, "--out", out, says=["--mask"])
+    refused(capsys, "inpaint", images, "--mask", "half:left", says=["--out"])
     refused(capsys, "evaluate", "--data", "emnist", "--checkpoint", checkpoint, says=["emnist", "rendered"])
     refused(capsys, "evaluate", "--mask", "half:up", says=["half:left"])
     refused(capsys, "train", "--out", tmp_path / "r", "--steps", 1, "--minutes", 1, says=["not both"])

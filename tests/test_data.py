@@ -76,7 +76,8 @@ def test_idx_round_trip(tmp_path, zipped):
         (idx(extra=b"x"), "longer"),
         (idx((0, 28, 28)), "empty"),
         (idx((2**32 - 1, 1024, 1024), body=b""), "more than inkfill reads"),
-        (idx((1, 5000, 5000), body=b""), "more than inkfill reads"),
+        (idx((1, 20_000, 5000), body=b""), "more than inkfill reads"),
+        (idx((1, 5000, 5000), body=b""), "cut off"),
         (gzip.compress(idx(), mtime=0)[:-20], "cannot be read"),
         (gzip.compress(idx(), mtime=0)[:-8] + b"\0" * 8, "cannot be read"),
         (b"\x1f\x8b garbage", "cannot be read"),
@@ -231,21 +232,14 @@ def test_pictures(tmp_path):
 
 
 def test_wrong_pictures_are_refused(tmp_path):
-    colour = np.stack([GREY, GREY, 255 - GREY], -1)
-    refused(lambda: readers.read_picture(save(tmp_path / "colour.png", colour)), "colour")
-    clear = np.stack([GREY, GREY, GREY, GREY], -1)
-    refused(lambda: readers.read_picture(save(tmp_path / "clear.png", clear)), "transparent")
-    refused(lambda: readers.read_picture(save(tmp_path / "deep.png", GREY.astype(np.uint16) * 256)), "8 bits")
-    (tmp_path / "broken.png").write_bytes((tmp_path / "colour.png").read_bytes()[:200])
+    save(tmp_path / "colour.png", np.stack([GREY, GREY, 255 - GREY], -1))
+    (tmp_path / "broken.png").write_bytes((tmp_path / "colour.png").read_bytes()[:90])
     refused(lambda: readers.read_picture(tmp_path / "broken.png"), "broken.png")
     (tmp_path / "text.png").write_text("hello")
     refused(lambda: readers.read_picture(tmp_path / "text.png"), "not a readable picture")
     refused(lambda: readers.read_picture(tmp_path / "none.png"), "no such file")
-    mixed = tmp_path / "mixed"
-    mixed.mkdir()
-    save(mixed / "a.png", GREY)
-    save(mixed / "b.png", GREY[:, :24])
-    refused(lambda: data.read_images(mixed), "b.png", "one size")
+    small = save(tmp_path / "small.png", GREY[:7])
+    refused(lambda: data.read_images(small), "7x28", "at least 8")
     (tmp_path / "empty").mkdir()
     refused(lambda: data.read_images(tmp_path / "empty"), "no pictures")
 
@@ -253,18 +247,15 @@ def test_wrong_pictures_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("array", "word"),
     [
-        (np.full((2, 28, 28), np.nan), "NaN"),
-        (np.full((2, 28, 28), np.inf), "NaN or infinite"),
-        (np.full((2, 28, 28), 256), "from 256 to 256"),
-        (np.full((2, 28, 28), -1), "from -1"),
-        (np.full((2, 28, 28), 0.5), "from 0.5"),
-        (np.ones((2, 28, 28)), "multiply by 255"),
+        (np.full((2, 28, 28), np.inf), "infinite"),
         (np.ones((2, 28, 28), complex), "complex"),
         (np.array([["a"]]), "values"),
-        (np.zeros((2, 3, 28, 28), np.uint8), "shape"),
+        (np.zeros((2, 3, 28, 28), np.uint8), "moveaxis"),
+        (np.zeros((2, 28, 28, 5), np.uint8), "at most 4 channels"),
+        (np.zeros((2, 28, 7), np.uint8), "at least 8"),
         (np.zeros(28, np.uint8), "shape"),
         (np.zeros((0, 28, 28), np.uint8), "empty"),
-        (np.zeros((1, 2000, 2000), np.uint8), "larger"),
+        (np.zeros((1, 8, 20_000), np.uint8), "more than inkfill reads"),
     ],
 )
 def test_wrong_arrays_are_refused(tmp_path, array, word):
@@ -295,8 +286,8 @@ def test_data_sets_by_path(tmp_path):
     assert sorted(i.tobytes() for i in everything) == sorted(i.tobytes() for i in images)
     np.save(tmp_path / "few.npy", images[:9])
     refused(lambda: data.load(str(tmp_path / "few.npy")), "at least 10")
-    np.save(tmp_path / "odd.npy", images[:, :30, :30])
-    refused(lambda: data.load(str(tmp_path / "odd.npy")), "multiples of 4")
+    np.save(tmp_path / "odd.npy", images[:, :30, :29])
+    assert data.load(str(tmp_path / "odd.npy")).train.shape == (40, 30, 29)
 
     pair = tmp_path / "fashion"
     pair.mkdir()
@@ -414,7 +405,10 @@ def test_mutated_files_are_read_or_refused(tmp_path, suffix):
 
 def test_transparency_and_colour_spaces_are_never_dropped_silently(tmp_path):
     Image.fromarray(GREY).save(tmp_path / "clear.png", transparency=int(GREY[0, 0]))
-    refused(lambda: readers.read_picture(tmp_path / "clear.png"), "transparent")
+    clear = readers.read_picture(tmp_path / "clear.png")
+    assert clear.shape == (28, 28, 2)
+    np.testing.assert_array_equal(clear[..., 0], GREY)
+    np.testing.assert_array_equal(clear[..., 1] == 0, GREY[0, 0] == GREY)
     Image.fromarray(np.stack([GREY] * 4, -1), "CMYK").save(tmp_path / "print.tif")
     refused(lambda: readers.read_picture(tmp_path / "print.tif"), "CMYK")
 
@@ -498,6 +492,6 @@ def test_images_come_in_many_forms():
     np.testing.assert_array_equal(data.as_images(Image.fromarray(GREY)), GREY[None])
     refused(lambda: data.as_images([]), "empty")
     refused(lambda: data.as_images([GREY, GREY[:, :20]]), "use one size")
-    refused(lambda: data.as_images(Image.fromarray(GREY).convert("RGB")), "RGB")
-    refused(lambda: data.as_images("words"), "shape")
+    refused(lambda: data.as_images(Image.fromarray(GREY).convert("HSV")), "HSV")
+    refused(lambda: data.as_images("words"), "values")
     refused(lambda: data.as_images([[1, 2], [3]]), "images")

@@ -147,7 +147,7 @@ def test_levels():
         ({"mask": np.zeros((28, 28))}, "bool"),
         ({"mask": np.zeros((24, 28), bool)}, "sizes must agree"),
         ({"mask": np.zeros((3, 28, 28), bool)}, "3 images"),
-        ({"images": np.zeros((2, 30, 30), np.uint8)}, "multiples of 4"),
+        ({"images": np.zeros((2, 7, 30), np.uint8)}, "at least 8"),
         ({"images": np.full((2, 28, 28), np.nan)}, "NaN"),
     ],
 )

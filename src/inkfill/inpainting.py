@@ -1,7 +1,7 @@
 """The driver: images and a mask in, completions out. It knows no method by name, and counts what they evaluate."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,45 +10,49 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inkfill import defaults
+from inkfill import defaults, windows
 from inkfill.data import masks
-from inkfill.data.images import BYTES, Images, as_images
-from inkfill.data.readers import read_images
+from inkfill.data.images import BYTES, CHANNELS, Images, Mask, ValueRange, as_images, channels_of, range_for, size_words
+from inkfill.data.readers import read_images, stacked
 from inkfill.denoiser import ConditionalPrior, Observation, Prior
-from inkfill.errors import InputError
+from inkfill.errors import InputError, remark
 from inkfill.methods import Method, Task, find_method
 from inkfill.rng import SampleNoise, check_seed
 from inkfill.samplers import Watch, find_sampler, spaced_levels
 
-Rows = NDArray[np.int64]
+Numbers = NDArray[np.int64]
+ROWS = 128  # completions of a 28 x 28 image that go through the network together; fewer of a larger one
+CANVAS = 2**27  # bytes of completions of a large picture that are worked on together
 BLACK_WITH_FLOOR = 0.8  # share of black where a recipe of version 0.1 tells only that the background is black
 UNLIKE = 0.35  # difference in the share of black pixels from which on images count as of another kind
-ROWS = 128  # completions of a 28 x 28 image that go through the network together; fewer of a larger one
 
 
 def inpaint(
     prior: Prior,
     images: Any,
-    mask: Any,
+    mask: Any = None,
     samples: int = defaults.SAMPLES,
     method: str | Callable[..., Tensor] = defaults.METHOD,
     steps: int | None = None,
     seed: int = 0,
     sampler: str | None = None,
     settings: Mapping[str, float] | None = None,
+    value_range: tuple[float, float] | None = None,
     rows: int | None = None,
     progress: Callable[[int], object] | None = None,
     watch: Watch | None = None,
     count: Callable[[int], object] = lambda images: None,
     first: int = 0,
 ) -> Any:
-    """Fill what ``mask`` hides, ``samples`` times over. Gives uint8 ``[N, samples, H, W]``.
+    """Fill what ``mask`` hides, ``samples`` times over: ``[N, samples, H, W]`` (or ``..., C]``), typed as it came.
 
-    ``prior`` is a trained model, a closed form or any other :class:`~inkfill.denoiser.Prior`. ``images`` is uint8
-    ``[N, H, W]``, or a torch tensor (which gives a tensor back), a list, a Pillow picture or the path of a file.
-    ``mask`` is bool, True = missing, ``[N, H, W]`` or ``[H, W]``, a spec such as ``"half:left"``, or a file.
-    ``method`` is a name or a function of a :class:`~inkfill.methods.Task`, ``settings`` its keyword arguments.
-    ``steps`` and ``sampler`` default to what suits the prior.
+    ``prior`` is a trained model, a closed form or any other :class:`~inkfill.denoiser.Prior`. ``images`` is ``[N, H,
+    W]`` or ``[N, H, W, C]`` of any number type, or a torch tensor (which gives a tensor back), a Pillow picture, the
+    path of a file or folder, or a list; pictures of several sizes give a list back. ``mask`` is bool, True = missing,
+    ``[N, H, W]`` or ``[H, W]``, a spec such as ``"half:left"``, ``"nan"`` or ``"alpha"``, or a file; None means the
+    holes that the images have. ``method`` is a name or a function of a :class:`~inkfill.methods.Task`, ``settings`` its
+    keyword arguments. ``steps`` and ``sampler`` default to what suits the prior. ``value_range`` says what black and
+    white are, where number type and training do not tell.
 
     Known pixels come back bit for bit. The noise of image i, sample k depends on ``(seed, i, k)`` alone, so ``rows``
     (how many completions go through the network together) is a matter of speed and memory. ``first`` is the number of
@@ -60,54 +64,209 @@ def inpaint(
         raise InputError(f"samples must be a whole number of at least 1, not {samples!r}")
     if first and isinstance(mask, str):
         raise InputError("first needs a mask array: a spec is drawn for a whole set of images")
-    chosen, sampler, levels = _resolved(prior, method, steps, sampler)
-    chosen_settings, seed = chosen.settings(settings), check_seed(seed)
-    pictures = read_images(Path(images)) if isinstance(images, (str, Path)) else as_images(images)
-    hidden = masks.fit(mask, pictures, seed)
+    job = _Job.of(prior, method, steps, seed, sampler, settings, rows, watch, count, progress)
+    given = _understood(images)
+    if isinstance(given, list):
+        each = mask if isinstance(mask, (list, tuple)) else [mask] * len(given)
+        return [
+            _filled(job, picture, masks.fit(each[i], picture, seed + i), samples, first + i, value_range)[0]
+            for i, picture in enumerate(given)
+        ]
+    out = _filled(job, given, masks.fit(mask, given, seed), samples, first, value_range)
+    if not isinstance(images, Tensor):
+        return out
+    first_channel = out.ndim == 5 and images.ndim == 4 and images.shape[1] == out.shape[4]
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(out, -1, 2)) if first_channel else out)
 
-    def run(observation: Observation, image: Rows, sample: Rows) -> Tensor:
-        noise = SampleNoise(seed, first + image, sample, tuple(observation.pixels.shape[1:]), observation.pixels.device)
-        return chosen.run(Task(prior, observation, noise, levels, sampler, watch, count), **chosen_settings)
 
-    out = np.repeat(pictures[:, None], samples, axis=1)
-    flat = out.reshape(-1, *pictures.shape[1:])
-    missing = np.flatnonzero(hidden.any((1, 2)))  # an image with nothing missing needs no network
+def _understood(images: Any) -> Images | list[Images]:
+    """Images as one array ``[N, ...]``, or as a list of ``[1, ...]`` where they differ. Raises InputError."""
+    if isinstance(images, (str, Path)):
+        images = read_images(Path(images))
+    if isinstance(images, (list, tuple)) and images and not isinstance(images[0], (list, tuple, int, float)):
+        each = [as_images(picture, f"images[{i}]") for i, picture in enumerate(images)]
+        one = stacked([picture[0] for picture in each]) if all(len(picture) == 1 for picture in each) else None
+        if isinstance(one, list):
+            return each
+    return as_images(images)
+
+
+# ---- one set of images of one kind -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Job:
+    """How completions are made: everything but the images."""
+
+    prior: Prior
+    method: Method
+    settings: dict[str, float]
+    levels: list[int]
+    sampler: str
+    seed: int
+    rows: int | None
+    watch: Watch | None
+    count: Callable[[int], object]
+    progress: Callable[[int], object]
+
+    @classmethod
+    def of(
+        cls,
+        prior: Prior,
+        method: str | Callable[..., Tensor],
+        steps: int | None,
+        seed: int,
+        sampler: str | None,
+        settings: Mapping[str, float] | None,
+        rows: int | None,
+        watch: Watch | None,
+        count: Callable[[int], object],
+        progress: Callable[[int], object] | None,
+    ) -> "_Job":
+        """With what suits the prior where nothing was given. Raises InputError."""
+        chosen = find_method(method, isinstance(prior, ConditionalPrior))
+        sampler = getattr(prior, "sampler", defaults.SAMPLER) if sampler is None else sampler
+        find_sampler(sampler)
+        steps = getattr(prior, "steps", defaults.STEPS) if steps is None else steps
+        levels, told = spaced_levels(prior.schedule.T, steps), progress or (lambda completions: None)
+        return cls(
+            prior, chosen, chosen.settings(settings), levels, sampler, check_seed(seed), rows, watch, count, told
+        )
+
+    def batch(self, pixels: int) -> int:
+        """How many completions of so many pixels go through the network together."""
+        return self.rows or max(1, ROWS * 28 * 28 // (pixels * self.method.particles(self.settings)))
+
+    def completed(
+        self,
+        images: Images,
+        mask: Mask,
+        values: ValueRange,
+        image: Numbers,
+        sample: Numbers,
+        part: Numbers | None = None,
+    ) -> Images:
+        """One completion of each row, known pixels as they were. Raises InputError for what is not finite."""
+        device = torch.device(getattr(self.prior, "device", "cpu"))
+        with torch.inference_mode(False), torch.no_grad():  # whatever the caller's mode: some methods need gradients
+            x0 = values.to_x0(images).to(device)
+            observation = Observation.of(x0, torch.from_numpy(np.ascontiguousarray(mask[:, None])).to(device))
+            noise = SampleNoise(self.seed, image, sample, tuple(x0.shape[1:]), device, part)
+            task = Task(self.prior, observation, noise, self.levels, self.sampler, self.watch, self.count)
+            found = self.method.run(task, **self.settings)
+        if not isinstance(found, Tensor) or found.shape != x0.shape:
+            raise InputError("the method did not give x0: a tensor of the shape of task.observation.pixels is needed")
+        if not bool(found.isfinite().all()):
+            raise InputError("the completions are not finite: use other settings or more steps")
+        hidden = mask if images.ndim == 3 else mask[..., None]
+        return np.where(hidden, values.to_images(found, images), images)
+
+
+def _filled(
+    job: _Job, images: Images, mask: Mask, samples: int, first: int, value_range: tuple[float, float] | None
+) -> Images:
+    """Completions ``[N, K, ...]`` of images of one kind."""
+    images = np.ma.getdata(images)
+    pictures, alpha = _without_alpha(job.prior, images)
+    values = _values(job.prior, pictures, mask, value_range)
+    if windows.is_large(pictures.shape[1:3], getattr(job.prior, "image_size", None)):
+        out = _large(job, pictures, mask, values, samples, first)
+    else:
+        out = _small(job, pictures, mask, values, samples, first)
+    if alpha is None:
+        return out
+    top = np.iinfo(images.dtype).max if images.dtype.kind in "iu" else 1
+    opaque = np.where(mask, np.asarray(top, images.dtype), alpha)  # what was filled can be seen
+    return np.concatenate([_last(out), np.repeat(opaque[:, None, ..., None], samples, 1)], -1)
+
+
+def _last(out: Images) -> Images:
+    """Completions with a channel axis."""
+    return out[..., None] if out.ndim == 4 else out
+
+
+def _small(job: _Job, images: Images, mask: Mask, values: ValueRange, samples: int, first: int) -> Images:
+    """Completions of images that go through the network as they are."""
+    out = np.repeat(images[:, None], samples, axis=1)
+    flat = out.reshape(-1, *images.shape[1:])
+    missing = np.flatnonzero(mask.any((1, 2)))  # an image with nothing missing needs no network
     todo = (missing[:, None] * samples + np.arange(samples)).ravel()
-    if progress and len(todo) < len(flat):
-        progress(len(flat) - len(todo))
-    size = rows or max(1, ROWS * 28 * 28 // (pictures[0].size * chosen.particles(settings)))
+    if len(todo) < len(flat):
+        job.progress(len(flat) - len(todo))
+    size = job.batch(images.shape[1] * images.shape[2])
     for start in range(0, len(todo), size):
         chunk = todo[start : start + size]
         image, sample = chunk // samples, chunk % samples
-        found = _completed(prior, pictures[image], hidden[image], partial(run, image=image, sample=sample))
-        flat[chunk] = np.where(hidden[image], found, pictures[image])
-        if progress:
-            progress(len(chunk))
-    return torch.from_numpy(out) if isinstance(images, Tensor) else out
+        flat[chunk] = job.completed(images[image], mask[image], values, first + image, sample)
+        job.progress(len(chunk))
+    return out
 
 
-def _resolved(
-    prior: Prior, method: str | Callable[..., Tensor], steps: int | None, sampler: str | None
-) -> tuple[Method, str, list[int]]:
-    """Method, sampler and levels, where none were given those that suit the prior. Raises InputError."""
-    chosen = find_method(method, isinstance(prior, ConditionalPrior))
-    sampler = getattr(prior, "sampler", defaults.SAMPLER) if sampler is None else sampler
-    find_sampler(sampler)
-    steps = getattr(prior, "steps", defaults.STEPS) if steps is None else steps
-    return chosen, sampler, spaced_levels(prior.schedule.T, steps)
+def _large(job: _Job, images: Images, mask: Mask, values: ValueRange, samples: int, first: int) -> Images:
+    """Completions of large pictures, window by window; what one window filled is known to the next (windows.py)."""
+    size: tuple[int, int] = job.prior.image_size  # type: ignore[attr-defined]
+    out = np.repeat(images[:, None], samples, axis=1)
+    for i in range(len(images)):
+        waves = windows.plan(mask[i], size)
+        together = max(1, CANVAS // max(1, images[i].nbytes))
+        for start in range(0, samples, together):
+            group = np.arange(start, min(samples, start + together))
+            missing = mask[i].copy()
+            for wave in waves:
+                todo = [(k, window) for window in wave for k in group]
+                batch = job.batch(size[0] * size[1])
+                for begin in range(0, len(todo), batch):
+                    _fill_windows(job, out[i], missing, todo[begin : begin + batch], values, first + i)
+                for window in wave:
+                    missing[window.place] = False
+            job.progress(len(group))
+    return out
 
 
-def _completed(prior: Prior, images: Images, mask: NDArray[np.bool_], run: Callable[[Observation], Tensor]) -> Images:
-    """One completion of each row, known pixels and all. Raises InputError for what is not finite."""
-    device = torch.device(getattr(prior, "device", "cpu"))
-    values = getattr(prior, "value_range", BYTES)
-    with torch.inference_mode(False), torch.no_grad():  # whatever the caller's mode: some methods need gradients
-        x0 = run(Observation.of(values.to_x0(images).to(device), torch.from_numpy(mask[:, None]).to(device)))
-    if not isinstance(x0, Tensor) or x0.shape != (len(images), prior.channels, *images.shape[1:3]):
-        raise InputError("the method did not give x0: a tensor of the shape of task.observation.pixels is needed")
-    if not bool(x0.isfinite().all()):
-        raise InputError("the completions are not finite: use other settings or more steps")
-    return values.to_images(x0)
+def _fill_windows(
+    job: _Job, canvas: Images, missing: Mask, todo: Sequence[tuple[int, windows.Window]], values: ValueRange, image: int
+) -> None:
+    """Fill windows of completions ``[K, H, W]`` or ``[K, H, W, C]`` in their place."""
+    parts = np.stack([canvas[k][window.place] for k, window in todo])
+    holes = np.stack([missing[window.place] for _, window in todo])
+    samples, numbers = np.array([k for k, _ in todo]), np.array([window.number for _, window in todo])
+    found = job.completed(parts, holes, values, np.full(len(todo), image), samples, numbers)
+    for (k, window), pixels in zip(todo, found, strict=True):
+        canvas[k][window.place] = pixels
+
+
+# ---- what the numbers mean -------------------------------------------------------------------------------------------
+
+
+def _without_alpha(prior: Prior, images: Images) -> tuple[Images, Images | None]:
+    """Images as the prior knows them, and the alpha channel ``[N, H, W]`` that it does not. Raises InputError."""
+    have, knows = channels_of(images), prior.channels
+    if have == knows:
+        return images, None
+    if have in (2, 4) and have == knows + 1:
+        pictures = images[..., :-1]
+        return (pictures[..., 0] if knows == 1 else pictures), images[..., -1]
+    do = (
+        "make them grey (--grey), or use weights trained on colour"
+        if knows == 1
+        else "use weights trained on such images"
+    )
+    raise InputError(f"the images are {CHANNELS[have]}, and the weights know images that are {CHANNELS[knows]}: {do}")
+
+
+def _values(prior: Prior, images: Images, mask: Mask, given: tuple[float, float] | None) -> ValueRange:
+    """What black and white are in these images. Raises InputError for values that are not numbers outside the mask."""
+    learnt, kind = getattr(prior, "value_range", BYTES), getattr(prior, "number_type", "uint8")
+    if images.dtype.kind == "f" and not np.isfinite(images[~mask]).all():
+        raise InputError(
+            "the images have NaN or infinite values outside the mask: give --mask nan, or a mask over them"
+        )
+    values = range_for(images, mask, learnt, kind, given)
+    known = images[~mask]
+    if known.size and (known.min() < values.low or known.max() > values.high):
+        found = f"from {known.min():g} to {known.max():g}"
+        remark(f"known values go {found}, and black is {values.low:g}, white {values.high:g}: they stay as they are")
+    return values
 
 
 def sample(
@@ -119,7 +278,7 @@ def sample(
     sampler: str | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Images:
-    """New images from nothing: uint8 ``[count, H, W]``, by default of the size that the prior knows.
+    """New images from nothing, ``[count, H, W]`` (or ``..., C]``), in size and type those that the prior learnt.
 
     It is inpainting with everything missing. Raises InputError.
     """
@@ -132,12 +291,13 @@ def sample(
     def draw(task: Task) -> Tensor:
         return task.sample(task.unconditional)
 
-    blank = np.zeros((count, *size), np.uint8)
+    shape = (count, *size) if prior.channels == 1 else (count, *size, prior.channels)
+    blank = np.zeros(shape, getattr(prior, "number_type", "uint8"))
     drawn: Images = inpaint(prior, blank, "all", 1, draw, steps, seed, sampler, progress=progress)[:, 0]
     return drawn
 
 
-def unlike(prior: Prior, images: Images, mask: NDArray[np.bool_]) -> list[str]:
+def unlike(prior: Prior, images: Images, mask: Mask) -> list[str]:
     """In what images are so unlike those that a model learnt from that completions mean little; empty for none.
 
     Measured are the size and the share of known pixels that are black. For digits of MNIST that share is 0.81, for
@@ -149,10 +309,10 @@ def unlike(prior: Prior, images: Images, mask: NDArray[np.bool_]) -> list[str]:
         return reasons
     if images.shape[1:3] != recipe.image_size:
         trained = "x".join(map(str, recipe.image_size))
-        reasons.append(f"on {trained} images, these are {images.shape[1]}x{images.shape[2]}")
+        reasons.append(f"on {trained} images, these are {size_words(images)}")
     known = images[~mask]
     usual = recipe.black if recipe.black is not None else BLACK_WITH_FLOOR if recipe.floor else None
-    if usual is not None and known.size:
+    if usual is not None and known.size and images.dtype.name == recipe.number_type:
         share = float((known == recipe.value_range[0]).mean())
         if abs(share - usual) > UNLIKE:
             reasons.append(f"on images that are {usual:.0%} black, these are {share:.0%}")

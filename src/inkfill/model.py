@@ -13,12 +13,13 @@ from torch import Tensor
 
 from inkfill import defaults
 from inkfill.checkpoint import SHIPPED, load_network
-from inkfill.data.images import ValueRange, check_size
+from inkfill.data.images import CHANNELS, ValueRange, check_size
 from inkfill.denoiser import Denoiser, Observation
 from inkfill.errors import InputError, shown
 from inkfill.schedule import SCHEDULES, Schedule
 from inkfill.unet import UNet
 
+NUMBER_TYPES = ("bool", "uint8", "uint16", "float16", "float32", "float64", "int32", "int64")
 MAX_T = 10**6  # noise levels
 DENOISING = ("v", "eps")  # objectives whose minimiser is the posterior mean
 
@@ -32,6 +33,7 @@ class Recipe:
     channels: int = 1
     image_size: tuple[int, int] = (28, 28)  # height and width of the training images
     value_range: tuple[float, float] = (0.0, 255.0)  # of users' values: what becomes -1 and 1
+    number_type: str = "uint8"  # of the training images
     floor: float = 0.0  # values up to it become the lowest (see ValueRange)
     black: float | None = None  # share of training pixels at the lowest value; None where nobody measured it
     objective: str = "v"
@@ -64,6 +66,8 @@ class Recipe:
             raise InputError(f"a schedule of {recipe['T']} levels: from 2 to {MAX_T:,} can be used")
         if recipe.get("objective", "v") not in defaults.OBJECTIVES:
             raise InputError(f"unknown objective {shown(recipe['objective'])!r}")
+        if recipe.get("number_type", "uint8") not in NUMBER_TYPES:
+            raise InputError(f"unknown number type {shown(recipe['number_type'])!r}")
         low, high = recipe.get("value_range", (0.0, 255.0))
         if not low < high:
             raise InputError(f"a range of values from {low:g} to {high:g}")
@@ -131,6 +135,11 @@ class Model:
         return ValueRange(*self.recipe.value_range, self.recipe.floor)
 
     @property
+    def number_type(self) -> str:
+        """That of the training images."""
+        return self.recipe.number_type
+
+    @property
     def sampler(self) -> str:
         """The sampler that suits the network best."""
         return self.recipe.sampler
@@ -142,10 +151,9 @@ class Model:
 
     def __repr__(self) -> str:
         r, count = self.recipe, sum(p.numel() for p in self.net.parameters())
-        kind = {1: "grey", 3: "colour"}.get(r.channels, f"{r.channels}-channel")
         size = "x".join(map(str, r.image_size))
         return (
-            f"<inkfill model: {count / 1e6:.2f} M parameters for {kind} images of {size}, trained on "
+            f"<inkfill model: {count / 1e6:.2f} M parameters for {CHANNELS[r.channels]} images of {size}, trained on "
             f"{shown(r.trained_on)} ({r.step:,} steps of {r.batch_size}, objective {r.objective}); "
             f"{str(self.dtype).removeprefix('torch.')} on {self.device}; {r.sampler} with {r.sampling_steps} steps; "
             'run it: inkfill.inpaint(model, images, "half:left")>'
@@ -168,7 +176,8 @@ class Model:
 
     def predictor(self, observation: Observation) -> Denoiser:
         """What the network says of x0, whatever it was trained for. Raises InputError for a size it cannot take."""
-        check_size(observation.pixels, "images")
+        height, width = observation.pixels.shape[-2:]
+        check_size(height, width, "images")
         pixels, known = observation.pixels.to(self.dtype), observation.known[:, :1].to(self.dtype)
         embedded = self.net.embed(pixels, known)
 

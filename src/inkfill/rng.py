@@ -60,15 +60,22 @@ def seeded(seed: int) -> Iterator[None]:
 class SampleNoise:
     """Standard normal noise for a batch of completions: row ``r`` has a stream of its own.
 
-    The stream of a row is fixed by ``(seed, image[r], sample[r])``. ``noise()`` gives the next draw of every row,
+    The stream of a row is fixed by ``(seed, image[r], sample[r])``, and for a part of an image by ``part[r]`` too.
+    ``noise()`` gives the next draw of every row,
     float32 ``[B, *shape]``; ``noise(4)`` gives ``[B, 4, *shape]`` (for particles); ``uniform()`` gives ``[B]``.
     """
 
     def __init__(
-        self, seed: int, image: ArrayLike, sample: ArrayLike, shape: tuple[int, ...], device: torch.device | str = "cpu"
+        self,
+        seed: int,
+        image: ArrayLike,
+        sample: ArrayLike,
+        shape: tuple[int, ...],
+        device: torch.device | str = "cpu",
+        part: ArrayLike | None = None,
     ):
-        pairs = zip(np.asarray(image).tolist(), np.asarray(sample).tolist(), strict=True)
-        self.rows = [stream(seed, i, k) for i, k in pairs]
+        columns = [np.asarray(key).tolist() for key in (image, sample, part) if key is not None]
+        self.rows = [stream(seed, *key) for key in zip(*columns, strict=True)]
         self.shape = shape
         self.device = device
 

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -72,6 +73,9 @@ set_option = option(
 overwrite_option = option("--overwrite", is_flag=True, help="Replace what is at --out.")
 device_option = option("--device", help="cpu, cuda or mps [default: cuda where there is one].")
 dtype_option = option("--dtype", type=click.Choice(defaults.DTYPES), help="Compute in [default: the faster here].")
+range_option = option(
+    "--range", "value_range", nargs=2, type=float, metavar="LOW HIGH", help="What black and white are [default: found]."
+)
 data_option = option(
     "--data", default="auto", show_default=True, help="auto (MNIST, else rendered), mnist, rendered, or a path."
 )
@@ -141,6 +145,7 @@ def demo(out: Path, data: str, seed: int, network: Network, overwrite: bool) -> 
 @dtype_option
 @option("--save-seconds", type=click.FloatRange(0), default=60.0, show_default=True, help="Between two saves.")
 @option("--validate-every", type=click.IntRange(1), default=1000, show_default=True, help="Steps between validations.")
+@range_option
 @option("--seed", type=SEED, help="Of everything random [default: 0].")
 def train(out: Path, resume: bool, overwrite: bool, save_seconds: float, validate_every: int, **settings: Any) -> None:
     """Train a network from scratch.
@@ -161,6 +166,8 @@ def train(out: Path, resume: bool, overwrite: bool, save_seconds: float, validat
 
     context = click.get_current_context()
     given = {k: v for k, v in settings.items() if context.get_parameter_source(k) != click.core.ParameterSource.DEFAULT}
+    if "value_range" in given:
+        given["low"], given["high"] = given.pop("value_range")
     if "steps" in given and "minutes" in given:
         raise InputError("give --minutes or --steps, not both")
     if resume and given:
@@ -171,13 +178,19 @@ def train(out: Path, resume: bool, overwrite: bool, save_seconds: float, validat
 
 @cli.command()
 @click.argument("images", type=PATH, nargs=-1, required=True)
-@option("--mask", required=True, help="A .npy file, a picture (white = fill), a folder of them, or a spec: half:left.")
+@option("--mask", help="A spec (half:left), a picture (white = fill), a .npy, a folder of them, nan or alpha.")
 @option("--out", type=PATH, help="FILE.npy, FILE.png, or a folder for pictures.")
 @option(
     "--samples",
     type=click.IntRange(1, 10_000),
     help=f"Completions per image [default: {defaults.SAMPLES}; 1 for one picture into one .png].",
 )
+@option("--keep", type=click.Choice(["all", "mean", "central"]), default="all", show_default=True, help="Of --samples.")
+@option("--grey", is_flag=True, help="Make grey of colour first.")
+@range_option
+@option("--mask-colour", metavar="COLOUR", help="The mask picture has its holes in this colour: red or #ff0000.")
+@option("--invert-mask", is_flag=True, help="Fill what the mask keeps, and keep what it fills.")
+@option("--grow", type=click.IntRange(0, 1000), default=0, show_default=True, help="Grow the holes by so many pixels.")
 @seed_option
 @method_option
 @set_option
@@ -189,9 +202,12 @@ def train(out: Path, resume: bool, overwrite: bool, save_seconds: float, validat
 @option("--report", type=PATH, help="Folder for a page on every image: see below.")
 def inpaint(
     images: tuple[Path, ...],
-    mask: str,
+    mask: str | None,
     out: Path | None,
     samples: int | None,
+    mask_colour: str | None,
+    invert_mask: bool,
+    grow: int,
     seed: int,
     method: str,
     settings: tuple[str, ...],
@@ -201,56 +217,44 @@ def inpaint(
     overwrite: bool,
     sheet: Path | None,
     report: Path | None,
+    **other: Any,
 ) -> None:
     """Fill the holes in IMAGES, --samples times over.
 
-    IMAGES is a .npy of uint8 [N,H,W], an IDX file (.gz too), grey pictures, or a folder of them.
+    IMAGES is a .npy [N,H,W] or [N,H,W,C] of any number type, an IDX file (.gz too), pictures, or a folder of them, grey
+    or colour, of any size. What comes in goes out: the number type, and every known pixel bit for bit.
 
     \b
     inkfill inpaint photo.png --mask hole.png --out filled.png
-    inkfill inpaint scans/ --mask box:10 --out filled/
-    inkfill inpaint digits.npy --mask masks.npy --samples 16 --out filled.npy     uint8 [N,16,H,W]
+    inkfill inpaint scans/ --mask masks/ --out filled/                             paired by file name
+    inkfill inpaint stack.npy --mask nan --range 0 1 --samples 16 --out filled.npy      float32 [N,16,H,W]
 
     One picture into one .png gives the picture, filled; --sheet FILE.png shows several completions side by side, with
-    their mean and their spread. Pixels that are known are returned bit for bit.
+    their mean and their spread; --keep mean or central writes one for all. Large pictures are filled through windows.
 
     --report DIR writes report.html with the completions of each image, their mean, a map of their spread and, with
     weights trained on MNIST, the digits that they are read as ("3: 5 of 8, 8: 3 of 8"); and the same as arrays.
     """
-    from inkfill import inpainting
-    from inkfill.app import files
-    from inkfill.app.report import write_inpainting
+    from inkfill.app import files, fill
     from inkfill.data import masks
-    from inkfill.data.images import check_size
 
     files.check_outputs(out, sheet, report, overwrite)
-    pictures, names = files.read_inputs(images)
-    check_size(pictures, str(images[0]))
-    if samples is None:
-        one = out is not None and out.suffix.lower() == ".png" and len(pictures) == 1 and not sheet
-        samples = 1 if one else defaults.SAMPLES
-    for picture in filter(None, (out, sheet)):
-        files.check_sheet(picture, len(pictures))
-    hidden = masks.fit(mask, pictures, seed)
-    model = network.load()
-    _warn_if_unlike(model, pictures, hidden)
-    with _bar(len(pictures) * samples, "inpaint") as progress:
-        filled = inpainting.inpaint(
-            model, pictures, hidden, samples, method, steps, seed, sampler, _numbers(settings), progress=progress
-        )
-    written = [files.write_completions(out, pictures, hidden, filled, names)] if out else []
-    if sheet:
-        written.append(files.write_sheet(sheet, pictures, hidden, filled))
-    if report:
-        written.append(str(write_inpainting(report, pictures, hidden, filled, names, model)))
-    for text in written:
+    one = len(images) == 1 and images[0].is_file() and files.is_picture(images[0]) and not sheet and not report
+    into_one = one and out is not None and out.suffix.lower() == ".png" and other["keep"] == "all"
+    options = masks.MaskOptions(masks.parse_colour(mask_colour) if mask_colour else None, invert_mask, grow)
+    how = {"method": method, "steps": steps, "seed": seed, "sampler": sampler, "settings": _numbers(settings)}
+    request = fill.Request(
+        images, mask, out, sheet, report, samples or (1 if into_one else defaults.SAMPLES), mask_options=options,
+        how=how, **other,
+    )  # fmt: skip
+    for text in fill.run(request, network.load(), _bar):
         _echo(f"wrote {text}")
 
 
 @cli.command()
 @option("--out", type=PATH, required=True, help="FILE.npy, FILE.png, or a folder for pictures.")
 @option("--count", type=click.IntRange(1, 1_000_000), default=64, show_default=True, help="How many.")
-@option("--size", type=click.IntRange(16, 1024), help="Side in pixels [default: that of the training images].")
+@option("--size", type=click.IntRange(8, 1024), help="Side in pixels [default: that of the training images].")
 @seed_option
 @steps_option
 @sampler_option
@@ -280,7 +284,8 @@ def sample(
     model = network.load()
     with _bar(count, "sample") as progress:
         drawn = inpainting.sample(model, count, (size, size) if size else None, steps, seed, sampler, progress)
-    _echo(f"wrote {files.write_samples(out, drawn)} of {drawn.shape[1]}x{drawn.shape[2]}")
+    written = files.write_samples(out, drawn, model.value_range)
+    _echo(f"wrote {written} of {drawn.shape[1]}x{drawn.shape[2]}")
 
 
 @cli.command()
@@ -462,19 +467,6 @@ def _numbers(settings: tuple[str, ...]) -> dict[str, float]:
     return found
 
 
-def _warn_if_unlike(model: "Model", images: Any, mask: Any) -> None:
-    """Say on stderr where the images are so unlike those that the weights learnt that the result will mean little."""
-    from inkfill.inpainting import unlike
-
-    for reason in unlike(model, images, mask):
-        trained = f"these weights were trained on {shown(model.recipe.trained_on)}"
-        click.echo(
-            f"inkfill: warning: {trained} and {reason}: the completions will mean little; train on images like yours "
-            "(inkfill train --data)",
-            err=True,
-        )
-
-
 @contextmanager
 def _bar(total: int, name: str) -> Iterator[Callable[[int], object]]:
     """A progress bar on stderr that shows itself only when the work takes over two seconds."""
@@ -491,6 +483,9 @@ def _echo(text: str) -> None:
 
 def main() -> None:
     """Run the command line; the exit status is 0, 1 for bad input, 2 for wrong usage, or 130 after Ctrl-C."""
+    notes = logging.StreamHandler(sys.stderr)
+    notes.setFormatter(logging.Formatter("inkfill: %(message)s"))
+    logging.getLogger("inkfill").addHandler(notes)
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -512,6 +507,8 @@ def main() -> None:
     except OSError as error:
         reason = "no room left on the disk" if error.errno == errno.ENOSPC else error.strerror or str(error)
         _fail(f"{error.filename or 'a file'}: {reason}", 1)
+    finally:
+        logging.getLogger("inkfill").removeHandler(notes)
 
 
 def _fail(message: str, status: int) -> None:

@@ -11,7 +11,6 @@ from inkfill import defaults
 from inkfill.app import figures
 from inkfill.app.html import Page
 from inkfill.data import Dataset, Images, masks, to_uint8, to_x0
-from inkfill.data.images import check_size
 from inkfill.errors import InputError
 from inkfill.evaluation.cells import Cell, machine
 from inkfill.evaluation.protocol import Bar
@@ -98,7 +97,6 @@ def is_demo(folder: Path) -> bool:
 def write_demo(model: Model, dataset: Dataset, out: Path, seed: int, bar: Bar) -> Path:
     """Write the demonstration into ``out`` and give the page to open. Only test images are shown and scored."""
     images = dataset.test
-    check_size(images, dataset.name)
     if len(images) < 9 + 2 * len(GALLERY):
         raise InputError(f"{dataset.name}: {len(images)} test images are too few for the demonstration")
     page = Page(out, f"{TITLE}: holes in digits, filled by diffusion")

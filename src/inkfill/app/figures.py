@@ -23,14 +23,36 @@ def grey(image: Images) -> RGB:
     return np.repeat(image[..., None], 3, axis=-1)
 
 
+def tile(image: Images) -> RGB:
+    """uint8 ``[H, W]`` or ``[H, W, C]`` to ``[H, W, 3]``; what is transparent shows a chequered ground."""
+    if image.ndim == 2:
+        return grey(image)
+    colour = image[..., :3] if image.shape[2] >= 3 else grey(image[..., 0])
+    if image.shape[2] in (1, 3):
+        return colour
+    y, x = np.indices(image.shape[:2]) // 4
+    ground = np.where((y + x) % 2, 200, 235)[..., None]
+    alpha = image[..., -1:] / 255
+    return (colour * alpha + ground * (1 - alpha)).round().astype(np.uint8)
+
+
 def masked(image: Images, mask: NDArray[np.bool_]) -> RGB:
     """The image with missing pixels in blue, so that they cannot be taken for black ones."""
-    return np.where(mask[..., None], HIDDEN, grey(image))
+    return np.where(mask[..., None], HIDDEN, tile(image) if mask.ndim == 2 else grey(image))
+
+
+def spread_of(completions: Images) -> NDArray[np.float64]:
+    """Standard deviation over the K completions ``[K, H, W]`` or ``[K, H, W, C]``, a number a pixel: ``[H, W]``.
+
+    Of colour, the root of the mean square over channels.
+    """
+    spread = completions.astype(np.float64).std(0)
+    return spread if spread.ndim == 2 else np.sqrt((spread**2).mean(-1))
 
 
 def spread(completions: Images) -> RGB:
     """Per-pixel standard deviation over the first axis, from black through orange to white at half of full scale."""
-    return heat(completions.astype(np.float64).std(0))
+    return heat(spread_of(completions))
 
 
 def heat(values: NDArray[np.floating]) -> RGB:
@@ -73,24 +95,26 @@ def gallery(
 ) -> RGB:
     """A row an image: masked, ``show`` completions, the mean and the spread of all of them, and the original if known.
 
-    ``images`` uint8 ``[N, H, W]``, ``mask`` bool of the same shape, ``filled`` uint8 ``[N, K, H, W]``. ``error`` adds
-    the absolute error of the mean, on the scale of the spread.
+    ``images`` uint8 ``[N, H, W]`` or ``[N, H, W, C]``, ``mask`` bool ``[N, H, W]``, ``filled`` ``[N, K, ...]`` alike.
+    ``error`` adds the absolute error of the mean, on the scale of the spread.
     """
     show = min(show, filled.shape[1])
     rows = []
     for image, hidden, completions in zip(images, mask, filled, strict=True):
         mean = completions.astype(np.float64).mean(0)
-        tiles = [masked(image, hidden), *(grey(c) for c in completions[:show])]
-        tiles += [grey(mean.round().astype(np.uint8)), spread(completions)]
-        rows.append([*tiles, *[heat(np.abs(mean - image))] * error, *[grey(image)] * original])
+        tiles = [masked(image, hidden), *(tile(c) for c in completions[:show])]
+        tiles += [tile(mean.round().astype(np.uint8)), spread(completions)]
+        wrong = np.abs(mean - image)
+        wrong = wrong if wrong.ndim == 2 else np.sqrt((wrong**2).mean(-1))
+        rows.append([*tiles, *[heat(wrong)] * error, *[tile(image)] * original])
     columns = ["masked", *(f"sample {k + 1}" for k in range(show)), "mean", "spread"]
     return sheet(rows, [*columns, *["|error|"] * error, *["original"] * original], names, zoom)
 
 
 def grid(images: Images, across: int | None = None, zoom: int = ZOOM) -> RGB:
-    """Images ``[N, H, W]`` in rows of ``across``; without it, in about a square."""
+    """Images ``[N, H, W]`` or ``[N, H, W, C]`` in rows of ``across``; without it, in about a square."""
     across = across or int(np.ceil(np.sqrt(len(images))))
-    tiles = [grey(image) for image in images]
+    tiles = [tile(image) for image in images]
     return sheet([tiles[i : i + across] for i in range(0, len(tiles), across)], zoom=zoom)
 
 

@@ -1,7 +1,9 @@
 """Images and masks in, completions out, as files; refusing early what could not be written."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +11,10 @@ from numpy.typing import NDArray
 
 from inkfill.app import figures
 from inkfill.checkpoint import check_writable, folder_written_whole, written_whole
-from inkfill.data import Images
-from inkfill.data.readers import (
-    PICTURES,
-    check_names,
-    picture_files,
-    read_images,
-    read_pictures,
-)
+from inkfill.data import Images, masks
+from inkfill.data.images import BYTES, Mask, ValueRange, as_bytes, channels_of
+from inkfill.data.masks import MaskOptions
+from inkfill.data.readers import PICTURES, check_names, picture_files, read_images, read_picture, read_pictures, stacked
 from inkfill.errors import InputError
 
 OURS = re.compile(r"(.+_)?\d\d+\.png")  # what a folder of completions or samples holds
@@ -26,20 +24,81 @@ SAMPLES_SHEET = 10_000  # and in one of samples
 # ---- in --------------------------------------------------------------------------------------------------------------
 
 
-def read_inputs(paths: Sequence[Path]) -> tuple[Images, list[str] | None]:
-    """Images, uint8 ``[N, H, W]``, from one path of any kind or from several pictures, and their names, if any.
+def read_inputs(paths: Sequence[Path], grey: bool = False) -> tuple[Images | list[Images], list[str] | None]:
+    """Images from one path of any kind or from several pictures, and their names, if any.
 
-    Raises InputError.
+    ``[N, H, W]`` or ``[N, H, W, C]``; a list of ``[1, ...]`` where pictures differ in size, channels or type. ``grey``
+    makes grey of colour. Raises InputError.
     """
-    if len(paths) == 1 and not paths[0].is_dir():
-        named = paths[0].suffix.lower() in PICTURES
-        return read_images(paths[0]), [paths[0].stem] if named else None
-    files = picture_files(paths[0]) if len(paths) == 1 else list(paths)
+    if len(paths) == 1 and not paths[0].is_dir() and paths[0].suffix.lower() not in PICTURES:
+        array = read_images(paths[0])
+        assert not isinstance(array, list)
+        return (luma(array) if grey else array), None
+    files = picture_files(paths[0]) if len(paths) == 1 and paths[0].is_dir() else list(paths)
     for file in files:
         if file.suffix.lower() not in PICTURES:
             raise InputError(f"{file}: several files must all be pictures: give one array, or pictures alone")
     check_names(files)
-    return read_pictures(files), [file.stem for file in files]
+    pictures, names = read_pictures(files)
+    one = stacked([luma(picture[None])[0] if grey else picture for picture in pictures])
+    return ([picture[None] for picture in one] if isinstance(one, list) else one), names
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a path is a picture by its name."""
+    return path.suffix.lower() in PICTURES
+
+
+def luma(images: Images) -> Images:
+    """Grey of colour ``[N, H, W, C]``, by the weights of ITU-R BT.601; alpha is kept, grey images stay as they are."""
+    if images.ndim == 3 or images.shape[3] < 3:
+        return images
+    weights = np.array([0.299, 0.587, 0.114])
+    mixed = np.ma.getdata(images)[..., :3] @ weights
+    grey = (mixed.round() if images.dtype.kind in "iu" else mixed).astype(images.dtype)
+    return np.stack([grey, images[..., 3]], -1) if images.shape[3] == 4 else grey
+
+
+def fit_masks(
+    text: str | None, pictures: Images | list[Images], names: list[str] | None, seed: int, options: MaskOptions
+) -> Mask | list[Mask]:
+    """The masks for these pictures: one array, or a list beside a list.
+
+    A folder of masks is paired with named pictures by the names of its files. Raises InputError, also for a file
+    without a partner.
+    """
+    if names and _is_mask_folder(text):
+        each = _paired(Path(str(text)), names, options)
+        options = replace(options, colour=None)
+        parts = pictures if isinstance(pictures, list) else list(pictures[:, None])
+        list_ = [masks.fit(mask, picture, seed, options) for mask, picture in zip(each, parts, strict=True)]
+        found: Mask | list[Mask] = list_ if isinstance(pictures, list) else np.concatenate(list_)
+    elif isinstance(pictures, list):
+        found = [masks.fit(text, picture, seed + i, options) for i, picture in enumerate(pictures)]
+    else:
+        found = masks.fit(text, pictures, seed, options)
+    for mask in found if isinstance(found, list) else [found]:
+        masks.notice(mask)
+    return found
+
+
+def _is_mask_folder(text: str | None) -> bool:
+    """Whether a mask is a folder, and no spec of that name."""
+    return text is not None and not masks.is_spec(text) and Path(text).is_dir()
+
+
+def _paired(folder: Path, names: list[str], options: MaskOptions) -> list[Mask]:
+    """The masks of a folder in the order of the pictures' names. Raises InputError for one without a partner."""
+    files = {file.stem: file for file in picture_files(folder)}
+    for name in names:
+        if name not in files:
+            raise InputError(
+                f"{folder}: no mask is called {name}, as one of the pictures is: give each picture its own"
+            )
+    for stem, file in files.items():
+        if stem not in names:
+            raise InputError(f"{file}: no picture is called {stem}: give each mask its picture")
+    return [masks.mask_of(read_picture(files[name]), str(files[name]), options) for name in names]
 
 
 # ---- out -------------------------------------------------------------------------------------------------------------
@@ -102,49 +161,90 @@ def check_sheet(out: Path, count: int, most: int = SHEET) -> None:
 
 
 def write_completions(
-    out: Path, images: Images, mask: NDArray[np.bool_], filled: Images, names: list[str] | None = None
+    out: Path,
+    images: Images | list[Images],
+    mask: Mask | list[Mask],
+    filled: Images | list[Images],
+    names: list[str] | None = None,
 ) -> str:
-    """Write ``filled``, uint8 ``[N, K, H, W]``, and say what was written.
+    """Write ``filled``, ``[N, K, ...]`` or a list of ``[K, ...]``, and say what was written.
 
     As ``.npy``; as ``.png``: the one completion of one image, or else a sheet; or into a folder, a picture each.
     """
-    n, k = filled.shape[:2]
+    n, k = len(filled), len(filled[0])
     if out.suffix.lower() == ".npy":
-        _save_array(out, filled)
+        _save_array(out, np.asarray(filled))
         return f"{out}: {n} x {k} completions"
     if out.suffix.lower() == ".png" and (n, k) == (1, 1):
-        figures.save_picture(filled[0, 0], out)
+        figures.save_picture(_for_picture(filled[0][0]), out)
         return f"{out}: the picture, filled"
     if out.suffix.lower() == ".png":
-        return write_sheet(out, images, mask, filled)
+        return write_sheet(out, images, mask, filled, BYTES)
     names = names or [f"{i:05d}" for i in range(n)]
     with folder_written_whole(out.resolve()) as folder:
         for name, completions in zip(names, filled, strict=True):
             for i, completion in enumerate(completions):
-                figures.save_picture(completion, folder / f"{name}_{i:02d}.png")
+                figures.save_picture(_for_picture(completion), folder / f"{name}_{i:02d}.png")
     return f"the folder {out}: {n} x {k} pictures"
 
 
-def write_sheet(out: Path, images: Images, mask: NDArray[np.bool_], filled: Images) -> str:
-    """Write one picture of all (masked images, their completions, 16 at most, mean and spread); says what it wrote."""
-    figures.save_picture(figures.gallery(images, mask, filled, show=16, original=False), out)
+def check_fits(out: Path, images: Images | list[Images]) -> None:
+    """Raise InputError where what is to be written cannot hold these images: their numbers, or their several sizes."""
+    if isinstance(images, list) and out.suffix:
+        raise InputError(f"{out}: pictures of several sizes do not fit one file: give a folder")
+    first = images[0] if isinstance(images, list) else images
+    fits = first.dtype in (np.bool_, np.uint8) or (first.dtype == np.uint16 and channels_of(first[:1]) == 1)
+    if out.suffix.lower() != ".npy" and not fits:
+        raise InputError(f"{out}: pictures cannot hold {first.dtype} values as they are: write a .npy")
+
+
+def _for_picture(pixels: Images) -> Images:
+    """Pixels ``[H, W]`` or ``[H, W, C]`` as Pillow writes them."""
+    return pixels.astype(np.uint8) * np.uint8(255) if pixels.dtype == np.bool_ else pixels
+
+
+def write_sheet(
+    out: Path, images: Images | list[Images], mask: Mask | list[Mask], filled: Images | list[Images], values: ValueRange
+) -> str:
+    """Write one picture of all (masked images, their completions, 16 at most, mean and spread); says what it wrote.
+
+    Raises InputError for pictures of several sizes.
+    """
+    if isinstance(images, list) or isinstance(mask, list) or isinstance(filled, list):
+        raise InputError(f"{out}: pictures of several sizes do not fit one sheet: use --report or a folder")
+    shown, completions = as_bytes(images, values), as_bytes(filled, values)
+    figures.save_picture(figures.gallery(shown, mask, completions, show=16, original=False), out)
     return f"{out}: a sheet of {filled.shape[0]} x {filled.shape[1]} completions"
 
 
-def write_samples(out: Path, drawn: Images) -> str:
-    """Write new images, uint8 ``[N, H, W]``, and say what was written: a ``.npy``, a ``.png`` sheet, or a folder."""
+def write_samples(out: Path, drawn: Images, values: ValueRange = BYTES) -> str:
+    """Write new images, ``[N, H, W]`` or ``[N, H, W, C]``: a ``.npy``, a ``.png`` sheet, or a folder; says which."""
     if out.suffix.lower() == ".npy":
         _save_array(out, drawn)
         return f"{out}: {len(drawn)} images"
     if out.suffix.lower() == ".png":
-        figures.save_picture(figures.grid(drawn), out)
+        figures.save_picture(figures.grid(as_bytes(drawn, values)), out)
         return f"{out}: a sheet of {len(drawn)} images"
     with folder_written_whole(out.resolve()) as folder:
         for i, image in enumerate(drawn):
-            figures.save_picture(image, folder / f"{i:05d}.png")
+            figures.save_picture(_for_picture(image), folder / f"{i:05d}.png")
     return f"the folder {out}: {len(drawn)} pictures"
 
 
 def _save_array(out: Path, array: NDArray) -> None:
     with written_whole(out) as temporary:
         np.save(temporary, array)
+
+
+@contextmanager
+def array_in_parts(out: Path, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[Callable[[NDArray], None]]:
+    """Write a ``.npy`` of a shape part by part, whole or not at all: what is given takes the next part."""
+    with written_whole(out) as temporary, temporary.open("wb") as file:
+        about = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_2_0(file, about)
+
+        def write(part: NDArray) -> None:
+            file.write(np.ascontiguousarray(part, dtype).data)
+
+        yield write
+        file.flush()

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from inkfill.app import figures
 from inkfill.app.html import Page
 from inkfill.checkpoint import written_whole
-from inkfill.data import Dataset, Images, masks
+from inkfill.data import Dataset, Images, ValueRange, masks
+from inkfill.data.images import BYTES, as_bytes
 from inkfill.evaluation import metrics
 from inkfill.evaluation.classifier import WHOLE, judge, load_classifier
 from inkfill.evaluation.protocol import Evaluation, Result
-from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS
+from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS, planes
 from inkfill.evaluation.tables import table
 from inkfill.inpainting import inpaint
 from inkfill.model import Model
@@ -95,20 +96,21 @@ def write_evaluation(out: Path, found: Evaluation) -> Path:
         page.image("cost.png", "quality against cost", plot=True)
     page.heading("Completions")
     for i, result in enumerate(found.results):
-        _show(page, found.images, result, f"cell-{i}")
+        _show(page, found.images, result, f"cell-{i}", found.values)
     return page.write("report.html")
 
 
-def _show(page: Page, images: Images, result: Result, name: str) -> None:
+def _show(page: Page, images: Images, result: Result, name: str, values: ValueRange) -> None:
     """The first completions of a cell, and the best and the worst."""
     cell, done = result.cell, result.done
     page.heading(f"{cell.mask}, {cell.method}, {cell.steps} steps", 3)
 
     def gallery(chosen: Sequence[int], suffix: str) -> None:
-        page.picture(error_gallery(images, result, chosen), f"{name}{suffix}.png", f"completions{suffix}")
+        page.picture(error_gallery(images, result, chosen, values), f"{name}{suffix}.png", f"completions{suffix}")
 
     gallery(range(min(SHOWN, len(images))), "")
-    energy = metrics.energy_score(images, done.filled, done.mask)
+    truth, flat = planes(images, done, values)
+    energy = metrics.energy_score(truth, flat.filled, flat.mask)
     measured = int(np.isfinite(energy).sum())
     if measured >= 4 * SHOWN:
         order = np.argsort(energy)[:measured]  # NaN, where nothing is missing, comes last
@@ -117,11 +119,12 @@ def _show(page: Page, images: Images, result: Result, name: str) -> None:
             gallery(list(chosen), f"-{word}")
 
 
-def error_gallery(images: Images, result: Result, chosen: Sequence[int]) -> figures.RGB:
+def error_gallery(images: Images, result: Result, chosen: Sequence[int], values: ValueRange = BYTES) -> figures.RGB:
     """The chosen images of a cell, with the error of their means."""
     rows, done = list(chosen), result.done
     names = [str(i) for i in rows]
-    return figures.gallery(images[rows], done.mask[rows], done.filled[rows], names, error=True)
+    shown, filled = (as_bytes(x[rows], values) for x in (images, done.filled))
+    return figures.gallery(shown, done.mask[rows], filled, names, error=True)
 
 
 # ---- completions of somebody's images --------------------------------------------------------------------------------
@@ -135,12 +138,19 @@ def label_words(probabilities: NDArray[np.floating]) -> str:
 
 
 def write_inpainting(
-    out: Path, images: Images, mask: NDArray[np.bool_], filled: Images, names: Sequence[str] | None, model: Model
+    out: Path,
+    images: Images,
+    mask: NDArray[np.bool_],
+    filled: Images,
+    names: Sequence[str] | None,
+    model: Model,
+    values: ValueRange,
 ) -> Path:
     """Write ``report.html`` into ``out``: each image's completions, mean, per-pixel spread and what they are read as.
 
-    Beside it go ``filled.npy``, ``spread.npy`` (float32 ``[N, H, W]``, standard deviation in [0, 0.5]) and, for weights
-    trained on MNIST and images of its size, ``labels.npy`` (float32 ``[N, 10]``).
+    Beside it go ``filled.npy``, ``spread.npy`` (float32 ``[N, H, W]``, standard deviation as a share of the range from
+    black to white, for colour the root of the mean square over channels) and, for weights trained on MNIST and images
+    of its size, ``labels.npy`` (float32 ``[N, 10]``).
     """
     page = Page(out, "inkfill: completions")
     page.text(
@@ -148,8 +158,10 @@ def write_inpainting(
         "disagree: there the model is unsure, and one completion is one guess of many."
     )
     page.text(repr(model).split("; run it")[0].removeprefix("<"))
-    spread = (filled / np.float32(255)).std(1, dtype=np.float32)
-    arrays = {"filled.npy": filled, "spread.npy": spread}
+    arrays = {"filled.npy": filled}
+    images, filled = as_bytes(images, values), as_bytes(filled, values)
+    spread = np.stack([figures.spread_of(each) / 255 for each in filled]).astype(np.float32)
+    arrays["spread.npy"] = spread
     found = None
     if model.recipe.trained_on == "mnist" and images.shape[1:] == (28, 28):
         found = judge(load_classifier(WHOLE), filled.reshape(-1, *filled.shape[2:]))[0]
@@ -177,7 +189,8 @@ def training_pictures(folder: Path) -> Callable[[int, Model, Dataset], None]:
         images = dataset.validation[:8]
         specs = [spec for spec in ("half:left", "box:0.5", "pixels:0.9", "all") for _ in range(2)][: len(images)]
         mask = masks.fit_each(specs, images)
-        filled = inpaint(model, images, mask, samples=4)
-        figures.save_picture(figures.gallery(images, mask, filled), folder / f"{step:07d}.png")
+        filled = as_bytes(inpaint(model, images, mask, samples=4), model.value_range)
+        shown = as_bytes(images, model.value_range)
+        figures.save_picture(figures.gallery(shown, mask, filled), folder / f"{step:07d}.png")
 
     return show

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from inkfill.data.dataset import Dataset
-from inkfill.data.images import check_size, size_words
+from inkfill.data.images import Images, size_words
 from inkfill.data.readers import read_idx, read_images, reason
 from inkfill.data.rendered import rendered
-from inkfill.errors import InputError
+from inkfill.errors import InputError, remark
 
 MNIST_FILES = {  # name: published MD5
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -131,7 +131,7 @@ def _idx_folder(folder: Path) -> Dataset | None:
     train, test = one("train", "images"), one("t10k", "images") or one("test", "images")
     if train is None or test is None:
         return None
-    images, held_out = read_images(train), read_images(test)
+    images, held_out = uniform(read_images(train)), uniform(read_images(test))
     if images.shape[1:] != held_out.shape[1:]:
         raise InputError(f"{folder}: training images are {size_words(images)}, test images {size_words(held_out)}")
     labels = {}
@@ -171,7 +171,7 @@ def load(name: str = "auto") -> Dataset:
     path = Path(name)
     dataset = _idx_folder(path) if path.is_dir() else None
     if dataset is None:
-        images = read_images(path)
+        images = uniform(read_images(path))
         if len(images) < 10:
             raise InputError(f"{path}: {len(images)} images; at least 10 are needed to hold some out")
         tenth = len(images) // 10
@@ -179,5 +179,42 @@ def load(name: str = "auto") -> Dataset:
         images = images[order]
         splits = images[: -2 * tenth], images[-2 * tenth : -tenth], images[-tenth:]
         dataset = Dataset(path.stem, *splits, {})
-    check_size(dataset.train, str(path))
     return dataset
+
+
+def uniform(images: Images | list[Images]) -> Images:
+    """Pictures of any sizes and channels as one array to train on, ``[N, H, W]`` or ``[N, H, W, C]``.
+
+    Pictures of several sizes are cut into overlapping tiles of the least height and width of any; grey ones among
+    colour become colour, and those without alpha opaque.
+    """
+    if not isinstance(images, list):
+        return images
+    channels = {1 if picture.ndim == 2 else picture.shape[2] for picture in images}
+    colour, alpha = bool(channels & {3, 4}), bool(channels & {2, 4})
+    height, width = (min(picture.shape[axis] for picture in images) for axis in (0, 1))
+    tiles = []
+    for picture in images:
+        full = _with_channels(picture, colour, alpha)
+        tops, lefts = (
+            np.linspace(0, side - part, -(-side // part)).round().astype(int)
+            for side, part in zip(full.shape[:2], (height, width), strict=True)
+        )
+        tiles += [full[y : y + height, x : x + width] for y in tops for x in lefts]
+    if len({tile.dtype for tile in tiles}) > 1:
+        raise InputError("some of the pictures have 8 bits and some 16: use one number type")
+    if len(tiles) > len(images):
+        remark(f"pictures of several sizes: {len(images)} are cut into {len(tiles)} tiles of {height}x{width}")
+    return np.stack(tiles)
+
+
+def _with_channels(picture: Images, colour: bool, alpha: bool) -> Images:
+    """A picture ``[H, W]`` or ``[H, W, C]`` in grey or colour, with alpha or without."""
+    planes = picture[..., None] if picture.ndim == 2 else picture
+    has_alpha = planes.shape[2] in (2, 4)
+    base = planes[..., :-1] if has_alpha else planes
+    base = np.repeat(base, 3, -1) if colour and base.shape[2] == 1 else base
+    if alpha:
+        opaque = np.full((*planes.shape[:2], 1), np.iinfo(planes.dtype).max, planes.dtype)
+        base = np.concatenate([base, planes[..., -1:] if has_alpha else opaque], -1)
+    return base[..., 0] if base.shape[2] == 1 else base

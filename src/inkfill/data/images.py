@@ -1,6 +1,7 @@
 """Images as users hold them, and the one way into the library's own numbers and back.
 
-Users hold uint8 ``[N, H, W]``; the library works on x0, float32 ``[N, 1, H, W]`` in [-1, 1].
+Users hold ``[N, H, W]`` (grey) or ``[N, H, W, C]``, C from 1 to 4, of any number type; the library works on x0, float32
+``[N, C, H, W]`` in [-1, 1].
 """
 
 import hashlib
@@ -14,124 +15,232 @@ from torch import Tensor
 
 from inkfill.errors import InputError
 
-Images = NDArray[np.uint8]
-MAX_SIDE = 1024  # pixels
+Images = NDArray[Any]
+Mask = NDArray[np.bool_]
+MIN_SIDE = 8  # pixels
+MAX_SIDE = 16_384  # pixels
+MAX_PIXELS = 2**26  # of one picture
+CHANNELS = {1: "grey", 2: "grey with alpha", 3: "colour", 4: "colour with alpha"}
+
+# ---- values ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class ValueRange:
     """Which of the users' values is black and which is white: ``low`` becomes -1, ``high`` 1.
 
-    ``floor``: where the training images have a background of exactly ``low``, grey levels up to it become ``low``. A
-    network's mean can come near to such a value but not reach it, and completions that are 1 or 2 where the truth is 0
-    are nearly always above it: ranks show that at once.
+    ``floor``: where the training images have a background of exactly ``low``, values up to it (as a distance from
+    ``low``) become ``low``. A network's mean can come near to such a value but not reach it, and completions that are 1
+    or 2 where the truth is 0 are nearly always above it: ranks show that at once.
     """
 
     low: float = 0.0
     high: float = 255.0
     floor: float = 0.0
 
-    def to_x0(self, images: Images) -> Tensor:
-        """``[N, H, W]`` to x0, float32 ``[N, 1, H, W]``."""
-        half = np.float32((self.high - self.low) / 2)
-        return torch.from_numpy((images[:, None] - np.float32(self.low)) / half - 1)
+    def scaled(self, low: float, high: float) -> "ValueRange":
+        """The same for images whose black and white are other numbers."""
+        return ValueRange(low, high, self.floor / (self.high - self.low) * (high - low))
 
-    def to_images(self, x0: Tensor) -> Images:
-        """x0 back to uint8 ``[..., H, W]`` (the channel is dropped), clipped and rounded to nearest."""
-        values = ((x0.float() + 1) * ((self.high - self.low) / 2) + self.low).round().clamp(self.low, self.high)
-        pixels = values.to(torch.uint8).squeeze(-3).cpu().numpy()
-        return np.where(pixels <= self.floor, np.uint8(self.low), pixels)
+    def to_x0(self, images: Images) -> Tensor:
+        """``[N, H, W]`` or ``[N, H, W, C]`` to x0, float32 ``[N, C, H, W]``; NaN stays NaN."""
+        half = np.float32((self.high - self.low) / 2)
+        planes = images[:, None] if images.ndim == 3 else np.moveaxis(images, -1, 1)
+        return torch.from_numpy((planes.astype(np.float32) - np.float32(self.low)) / half - 1)
+
+    def to_images(self, x0: Tensor, like: Images | None = None) -> Images:
+        """x0 back to the number type and the layout of ``like`` (without it: uint8, grey without a channel axis).
+
+        Clipped to the range; whole numbers are rounded to nearest.
+        """
+        dtype = np.dtype(np.uint8) if like is None else like.dtype
+        values = (x0.float() + 1) * ((self.high - self.low) / 2) + self.low
+        values = (values.round() if dtype.kind in "iu" else values).clamp(self.low, self.high).cpu()
+        array = values.numpy()
+        array = np.where(array - self.low <= self.floor, np.float32(self.low), array)
+        grey = array.shape[-3] == 1 and (like is None or like.ndim == 3)
+        array = array.squeeze(-3) if grey else np.moveaxis(array, -3, -1)
+        return array > (self.low + self.high) / 2 if dtype.kind == "b" else array.astype(dtype)
 
 
 BYTES = ValueRange()
 
 
 def to_x0(images: Images) -> Tensor:
-    """uint8 ``[N, H, W]`` to the library's x0: float32 ``[N, 1, H, W]`` in [-1, 1]."""
+    """uint8 ``[N, H, W]`` or ``[N, H, W, C]`` to the library's x0: float32 ``[N, C, H, W]`` in [-1, 1]."""
     return BYTES.to_x0(images)
 
 
 def to_uint8(x0: Tensor) -> Images:
-    """x0 back to uint8 ``[..., H, W]`` (the channel is dropped), clipped and rounded to nearest."""
+    """x0 back to uint8 ``[..., H, W]`` (grey) or ``[..., H, W, C]``, clipped and rounded to nearest."""
     return BYTES.to_images(x0)
+
+
+def natural_range(dtype: np.dtype) -> tuple[float, float] | None:
+    """The range that a number type has by itself: that of bool, 8 and 16 bits; None for the others."""
+    return {"bool": (0.0, 1.0), "uint8": (0.0, 255.0), "uint16": (0.0, 65535.0)}.get(dtype.name)
+
+
+def range_of(images: Images) -> tuple[float, float]:
+    """The range of a set of images: of its number type, or else the least and the largest value that it has.
+
+    Raises InputError for images that are all of one value.
+    """
+    found = natural_range(images.dtype)
+    if found is None:
+        found = float(np.nanmin(images)), float(np.nanmax(images))
+        if not found[0] < found[1]:
+            raise InputError(f"all values are {found[0]:g}: say what black and white are, with --range LOW HIGH")
+    return found
+
+
+def range_for(
+    images: Images, missing: Mask, learnt: ValueRange, learnt_type: str, given: tuple[float, float] | None = None
+) -> ValueRange:
+    """What black and white are in images that a model is to fill, which learnt from images of another type perhaps.
+
+    ``given``, or the range that was learnt if the type is that of the training images, or that of the type, or for
+    fractions from 0 to 1 just that. Raises InputError where none of them can be.
+    """
+    if given is not None:
+        if not (np.isfinite(given).all() and given[0] < given[1]):
+            raise InputError(f"a range from {given[0]:g} to {given[1]:g}: LOW must be under HIGH")
+        return learnt.scaled(*given)
+    if images.dtype.name == learnt_type or (images.dtype.kind == "f" and np.dtype(learnt_type).kind == "f"):
+        return learnt
+    found = natural_range(images.dtype)
+    known = images[~missing]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    if found is None and low >= 0 and high <= 1 and images.dtype.kind == "f":
+        found = 0.0, 1.0
+    if found is None and low >= learnt.low and high <= learnt.high:
+        found = learnt.low, learnt.high
+    if found is None:
+        raise InputError(
+            f"{images.dtype} values from {low:g} to {high:g}: say what black and white are (--range LOW HIGH)"
+        )
+    return learnt.scaled(*found)
+
+
+def as_bytes(images: Images, values: ValueRange = BYTES) -> NDArray[np.uint8]:
+    """Images of any type as uint8, black 0 and white 255, to be looked at or scored; uint8 stays as it is."""
+    if images.dtype == np.uint8 and (values.low, values.high) == (0, 255):
+        return images
+    scaled = (images.astype(np.float32) - values.low) * (255 / (values.high - values.low))
+    return np.nan_to_num(scaled).round().clip(0, 255).astype(np.uint8)
 
 
 def array_hash(array: NDArray[np.generic]) -> str:
     """SHA-256 of an array's bytes, first 16 hex digits, for provenance."""
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:16]
+    return hashlib.sha256(np.ascontiguousarray(array).data.cast("B")).hexdigest()[:16]
 
 
 def black_floor(images: Images, levels: int = 4) -> int:
-    """``levels`` for images whose background is exactly 0, else 0: 0 is ten times as frequent as all of 1 to
+    """``levels`` for images of bytes whose background is exactly 0, else 0: 0 is ten times as frequent as all of 1 to
     ``levels``."""
+    if images.dtype != np.uint8:
+        return 0
     near = ((images > 0) & (images <= levels)).mean()
     return levels if (images == 0).mean() > 10 * near else 0
 
 
-def as_images(given: Any, name: str = "images") -> Images:
-    """Whatever holds images, as uint8 ``[N, H, W]``: an array, a torch tensor, a Pillow picture, or a list of them.
+# ---- forms -----------------------------------------------------------------------------------------------------------
 
-    Raises InputError, in one line, for what is no set of grey images with values from 0 to 255.
+
+def channels_of(images: Images) -> int:
+    """Channels of images ``[N, H, W]`` or ``[N, H, W, C]``."""
+    return 1 if images.ndim == 3 else images.shape[3]
+
+
+def size_words(images: Images) -> str:
+    """Height and width of images ``[N, H, W]`` or ``[N, H, W, C]``, in words."""
+    return f"{images.shape[1]}x{images.shape[2]}"
+
+
+def as_images(given: Any, name: str = "images") -> Images:
+    """Whatever holds images of one size, as ``[N, H, W]`` or ``[N, H, W, C]``, in its own number type.
+
+    An array, a torch tensor (``[N, C, H, W]`` too), a Pillow picture, or a list of such. One picture may come without
+    N. Values that are masked in a numpy masked array become holes: see ``masks.holes_of``. Raises InputError.
     """
-    if isinstance(given, Tensor):
-        given = given.detach().cpu().numpy()
     if isinstance(given, (list, tuple)) and not given:
         raise InputError(f"{name}: an empty list")
     if isinstance(given, (list, tuple)) and not isinstance(given[0], (list, tuple, int, float)):
         parts = [as_images(item, f"{name}[{i}]") for i, item in enumerate(given)]
         for i, part in enumerate(parts):
-            if part.shape[1:] != parts[0].shape[1:]:
+            if (part.shape[1:], part.dtype) != (parts[0].shape[1:], parts[0].dtype):
                 raise InputError(
-                    f"{name}[{i}]: {size_words(part)}, but {name}[0] is {size_words(parts[0])}: use one size"
+                    f"{name}[{i}]: {part.dtype} {list(part.shape[1:])}, but {name}[0] is {parts[0].dtype} "
+                    f"{list(parts[0].shape[1:])}: use one size and number type"
                 )
         return np.concatenate(parts)
     if hasattr(given, "getbands"):  # a Pillow picture
-        if given.getbands() not in (("L",), ("1",)):
-            raise InputError(f"{name}: a picture of mode {given.mode}: convert it to 8-bit grey first")
-        given = np.asarray(given.convert("L"))
+        given = pixels_of(given, name)
+    if isinstance(given, Tensor):
+        given = given.detach().cpu().numpy()
+        if given.ndim == 4 and given.shape[1] <= 4 < given.shape[3]:
+            given = np.moveaxis(given, 1, -1) if given.shape[1] > 1 else given[:, 0]
     try:
-        array = np.asarray(given)
+        array = np.asanyarray(given)
     except ValueError:
         raise InputError(f"{name}: {type(given).__name__} holds no array of images") from None
-    return _grey(array, name)
+    return _checked(array, name)
 
 
-def _grey(array: NDArray[np.generic], name: str) -> Images:
-    if array.ndim == 4 and 1 in (array.shape[1], array.shape[3]):
-        array = array[:, 0] if array.shape[1] == 1 else array[..., 0]
-    if array.ndim == 2:
+def _checked(array: NDArray[Any], name: str) -> Images:
+    """An array of images with its axes in order. Raises InputError."""
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name}: {array.dtype} values; images are numbers or booleans")
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] <= 4 < min(array.shape[:2])):
         array = array[None]
-    if array.ndim != 3:
-        raise InputError(f"{name}: shape {array.shape}; images are uint8 [N, H, W] in one grey channel")
+    if array.ndim == 4 and array.shape[1] == 1 and array.shape[3] > 4:
+        array = array[:, 0]
+    if array.ndim == 4 and array.shape[1] <= 4 < array.shape[3]:
+        raise InputError(
+            f"{name}: shape {array.shape} looks like [N,C,H,W]: turn it with numpy.moveaxis(images, 1, -1)"
+        )
+    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] > 4):
+        raise InputError(f"{name}: shape {array.shape}; images are [N, H, W] or [N, H, W, C] with at most 4 channels")
     if 0 in array.shape:
         raise InputError(f"{name}: empty, its shape is {array.shape}")
-    if max(array.shape[1:]) > MAX_SIDE:
-        raise InputError(f"{name}: {size_words(array)} is larger than {MAX_SIDE} pixels a side")
-    if array.dtype != np.uint8:
-        _check_values(array, name)
-    return np.ascontiguousarray(array, np.uint8)
+    check_size(array.shape[1], array.shape[2], name)
+    if array.dtype.kind == "f" and np.isinf(array[:1000]).any():
+        raise InputError(f"{name}: holds infinite values")
+    return array
 
 
-def _check_values(array: NDArray[np.generic], name: str) -> None:
-    """Raise InputError for values that are no uint8 in another type."""
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"{name}: {array.dtype} values; images are uint8 from 0 to 255")
-    if not np.isfinite(array).all():
-        raise InputError(f"{name}: holds NaN or infinite values; images are uint8 from 0 to 255")
-    low, high = float(array.min()), float(array.max())
-    if low < 0 or high > 255 or not np.array_equal(array, np.round(array)):
-        raise InputError(f"{name}: {array.dtype} values from {low:g} to {high:g}; images are uint8 from 0 to 255")
-    if high <= 1 and np.issubdtype(array.dtype, np.floating):
-        raise InputError(f"{name}: {array.dtype} values from {low:g} to {high:g}: multiply by 255 and save as uint8")
+def check_size(height: int, width: int, name: str) -> None:
+    """Raise InputError for a picture that is too small to mean anything, or too large."""
+    if min(height, width) < MIN_SIDE:
+        raise InputError(f"{name}: {height}x{width} pixels; both sides must be at least {MIN_SIDE}: enlarge or pad it")
+    if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
+        raise InputError(f"{name}: {height}x{width} pixels, more than inkfill reads ({MAX_PIXELS:,})")
 
 
-def size_words(images: NDArray[np.generic]) -> str:
-    """Height and width of images ``[..., H, W]``, in words."""
-    return f"{images.shape[-2]}x{images.shape[-1]}"
+def pixels_of(picture: Any, name: str) -> Images:
+    """The pixels of a Pillow picture: uint8 ``[H, W]`` or ``[H, W, C]``, or uint16 ``[H, W]``. Raises InputError.
+
+    Nothing is converted that could not be given back: pixels that are known must come back bit for bit.
+    """
+    mode = picture.mode
+    if mode in ("I;16", "I;16B", "I;16L"):
+        return np.asarray(picture).astype(np.uint16)
+    if mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
+        raise InputError(f"{name}: its colours are {mode}: convert it to grey or RGB first")
+    clear = mode in ("LA", "PA", "RGBA") or "transparency" in picture.info
+    if mode in ("1", "L", "LA") and not clear:
+        return np.asarray(picture.convert("L"))
+    pixels = np.asarray(picture.convert("RGBA" if clear else "RGB"))
+    if clear and (pixels[..., 3] == 255).all():
+        pixels = pixels[..., :3]
+    colour, alpha = pixels[..., :3], pixels[..., 3:]
+    if not is_grey(colour, lossy=getattr(picture, "format", None) in ("JPEG", "WEBP")):
+        return pixels
+    grey = np.asarray(picture.convert("L")) if alpha.shape[-1] == 0 else colour[..., 1]
+    return np.stack([grey, alpha[..., 0]], -1) if alpha.shape[-1] else grey
 
 
-def check_size(images: NDArray[np.generic] | Tensor, name: str) -> None:
-    """Raise InputError for a size ``[..., H, W]`` that the network cannot take: a side under 16 or no multiple of 4."""
-    h, w = images.shape[-2:]
-    if h % 4 or w % 4 or min(h, w) < 16:
-        raise InputError(f"{name}: {h}x{w} pixels; both sides must be multiples of 4 and at least 16: crop or pad it")
+def is_grey(colour: Images, lossy: bool) -> bool:
+    """Whether pixels ``[..., 3]`` are grey: exactly, or within what lossy compression does to chroma."""
+    apart = colour.max(-1).astype(np.int16) - colour.min(-1)
+    return bool(apart.max() == 0) or (lossy and bool(apart.max() <= 16 and apart.mean() <= 2))

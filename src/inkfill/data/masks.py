@@ -1,11 +1,8 @@
-"""Binary masks by name. True = missing, to be filled.
+"""Masks as people have them: files of many kinds, holes that are already in the images, and what is to be done to them.
 
-A spec is a family with its settings, such as ``half:left`` or ``pixels:0.9``; ``inkfill masks`` draws them all.
-``not:SPEC`` swaps missing and known, ``SPEC+SPEC`` joins two, and ``SPEC@2,SPEC@1`` is a mixture with weights.
-Sizes are pixels, or a share of the side when below 1; where a range is allowed it is written ``LOW-HIGH``.
+True = missing, to be filled; in a file, white = fill.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,333 +12,185 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inkfill.data.readers import PICTURES, read_array, read_images, read_picture
-from inkfill.errors import InputError, shown
+from inkfill.data.families import FAMILIES, PART, TRAINING, MaskSpec, half, parse, pixels
+from inkfill.data.images import Images, Mask, channels_of
+from inkfill.data.readers import PICTURES, picture_files, read_array, read_frames
+from inkfill.errors import InputError, remark, shown
 from inkfill.rng import stream
 
-Mask = NDArray[np.bool_]
-Uniforms = NDArray[np.float64]
+__all__ = [
+    "FAMILIES",
+    "PART",
+    "TRAINING",
+    "MaskOptions",
+    "MaskSpec",
+    "fit",
+    "fit_each",
+    "half",
+    "parse",
+    "pixels",
+    "read_mask",
+]
 
-# Uniform numbers that one term takes for one image besides one per pixel. Every image takes the same count from the
-# generator, whatever its mask, so that image i gets the same mask in any batch.
-PARAMETERS = 48
+IN_IMAGES = ("nan", "alpha")  # specs of holes that are already there
 
 
 @dataclass(frozen=True)
-class Canvas:
-    """What a family draws from: n images of h by w, ``u`` [n, PARAMETERS], ``field`` [n, h, w], both in [0, 1)."""
+class MaskOptions:
+    """What is done to a mask after it was read: a colour that marks the holes, inverted, grown by so many pixels."""
 
-    u: Uniforms
-    field: Uniforms
-    images: NDArray[np.uint8] | None
+    colour: tuple[int, int, int] | None = None
+    invert: bool = False
+    grow: int = 0
 
-    @property
-    def n(self) -> int:
-        return self.field.shape[0]
-
-    @property
-    def h(self) -> int:
-        return self.field.shape[1]
-
-    @property
-    def w(self) -> int:
-        return self.field.shape[2]
-
-    def grid(self) -> tuple[NDArray, NDArray]:
-        """Pixel centres, y as [1, h, 1] and x as [1, 1, w]."""
-        return np.arange(self.h)[None, :, None] + 0.5, np.arange(self.w)[None, None, :] + 0.5
-
-    def repeat(self, mask: Mask) -> Mask:
-        """One mask [h, w] for every image."""
-        return np.broadcast_to(mask, (self.n, self.h, self.w)).copy()
+    def applied(self, mask: Mask) -> Mask:
+        """The mask ``[N, H, W]`` that is meant."""
+        mask = ~mask if self.invert else mask
+        if not self.grow:
+            return mask
+        size = 2 * self.grow + 1
+        grown = torch.nn.functional.max_pool2d(torch.from_numpy(mask[:, None]).float(), size, 1, self.grow)
+        return grown[:, 0].numpy() > 0
 
 
-def _range(text: str) -> tuple[float, float]:
-    low, _, high = text.partition("-")
-    bounds = float(low), float(high or low)
-    if not (0 < bounds[0] <= bounds[1] < math.inf):
-        raise ValueError
-    return bounds
+AS_IT_IS = MaskOptions()
 
 
-def _pixels(text: str, side: int, u: Uniforms, spec: str) -> NDArray[np.int64]:
-    """Sizes in pixels, one per u, from a size or a range of sizes in pixels or in shares of the side."""
-    low, high = (b * side if b < 1 else b for b in _range(text))
-    if round(high) > side or round(high) < 1:
-        raise InputError(f"mask {spec} does not fit an image side of {side} pixels: use a size from 1 to {side}")
-    low = max(1, round(low))
-    return low + np.floor(u * (round(high) - low + 1)).astype(np.int64)
+def fit(mask: Any, images: Images, seed: int = 0, options: MaskOptions = AS_IT_IS) -> Mask:
+    """The mask for these images, bool ``[N, H, W]``: drawn from a spec, read from a file, or an array or tensor.
 
-
-def _rectangles(canvas: Canvas, top: NDArray, left: NDArray, height: NDArray, width: NDArray) -> Mask:
-    y, x = np.arange(canvas.h)[None, :, None], np.arange(canvas.w)[None, None, :]
-    t, le, h, w = (a[:, None, None] for a in (top, left, height, width))
-    return (y >= t) & (y < t + h) & (x >= le) & (x < le + w)
-
-
-def half(canvas: Canvas, side: str) -> Mask:
-    """One half: left, right, top, bottom, or random (any angle, through any point near the centre)."""
-    mask = np.zeros((canvas.h, canvas.w), bool)
-    if side == "left":
-        mask[:, : canvas.w // 2] = True
-    elif side == "right":
-        mask[:, canvas.w // 2 :] = True
-    elif side == "top":
-        mask[: canvas.h // 2] = True
-    elif side == "bottom":
-        mask[canvas.h // 2 :] = True
-    elif side == "random":
-        y, x = canvas.grid()
-        angle = 2 * math.pi * canvas.u[:, 0, None, None]
-        y0 = canvas.h * (0.5 + 0.4 * (canvas.u[:, 1, None, None] - 0.5))
-        x0 = canvas.w * (0.5 + 0.4 * (canvas.u[:, 2, None, None] - 0.5))
-        return (x - x0) * np.cos(angle) + (y - y0) * np.sin(angle) > 0
+    ``"nan"``: values that are NaN; ``"alpha"``: pixels that are more than half transparent. None: the holes that are
+    in the images, NaN or masked in a numpy masked array. Holes of a masked array always count. Raises InputError.
+    """
+    n, height, width = images.shape[:3]
+    if mask is None:
+        found = holes_of(images)
+        if not found.any():
+            raise InputError("the images have no holes of their own (NaN or masked values): give a mask (--mask)")
+    elif isinstance(mask, str) and mask in IN_IMAGES:
+        found = holes_of(images) if mask == "nan" else transparent(images)
+    elif isinstance(mask, (str, Path)):
+        read = read_mask(mask, options)
+        if isinstance(read, str):
+            found = parse(read).draw(n, height, width, stream(seed, "mask"), images)
+        else:
+            found = _fitted(read, images)
     else:
-        raise ValueError
-    return canvas.repeat(mask)
+        found = _fitted(mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask), images)
+    found = options.applied(found)
+    return np.logical_or(found, holes_of(images)) if isinstance(images, np.ma.MaskedArray) else found
 
 
-def box(canvas: Canvas, size: str, place: str = "centre") -> Mask:
-    """A box of N x N pixels at the centre, or with :random anywhere; a range gives rectangles."""
-    height = _pixels(size, canvas.h, canvas.u[:, 0], f"box:{size}")
-    width = height if "-" not in size else _pixels(size, canvas.w, canvas.u[:, 1], f"box:{size}")
-    width = np.minimum(width, canvas.w)
-    if place == "centre":
-        return _rectangles(canvas, (canvas.h - height) // 2, (canvas.w - width) // 2, height, width)
-    if place != "random":
-        raise ValueError
-    top = np.floor(canvas.u[:, 2] * (canvas.h - height + 1)).astype(int)
-    left = np.floor(canvas.u[:, 3] * (canvas.w - width + 1)).astype(int)
-    return _rectangles(canvas, top, left, height, width)
+def _fitted(given: NDArray[Any], images: Images) -> Mask:
+    """A mask array, checked against the images and spread over them."""
+    if given.dtype != np.bool_:
+        raise InputError(f"the mask holds {given.dtype} values: give bool, True = missing")
+    if given.ndim == 3 and len(given) == 1:
+        given = given[0]
+    if given.ndim not in (2, 3) or given.shape[-2:] != images.shape[1:3]:
+        raise InputError(
+            f"the mask has shape {list(given.shape)}, the images have {list(images.shape)}: sizes must agree"
+        )
+    if given.ndim == 3 and len(given) != len(images):
+        raise InputError(
+            f"the mask is for {len(given)} images, but there are {len(images)}: give one each, or one for all"
+        )
+    return np.broadcast_to(given, images.shape[:3])
 
 
-def bbox(canvas: Canvas, size: str) -> Mask:
-    """An N x N box on the centre of the digit's own bounding box. It looks at the whole digit: not a fair test."""
-    if canvas.images is None:
-        raise InputError("mask bbox:N is placed from the images themselves, and none were given")
-    n = _pixels(size, min(canvas.h, canvas.w), np.zeros(canvas.n), f"bbox:{size}")
-    ink = canvas.images > 0
-
-    def start(ink_on_axis: NDArray, side: int) -> NDArray[np.int64]:
-        first = ink_on_axis.argmax(1)
-        last = ink_on_axis.shape[1] - 1 - ink_on_axis[:, ::-1].argmax(1)
-        centre = np.where(ink_on_axis.any(1), (first + last + 1) // 2, side // 2)
-        return np.clip(centre - n // 2, 0, side - n)
-
-    return _rectangles(canvas, start(np.any(ink, 2), canvas.h), start(np.any(ink, 1), canvas.w), n, n)
+def fit_each(specs: Sequence[str], images: Images, seed: int = 0) -> Mask:
+    """A spec an image, drawn with the seeds ``seed``, ``seed`` + 1, ...: bool ``[N, H, W]``. Raises InputError."""
+    each = zip(specs, images, strict=True)
+    return np.concatenate([fit(spec, image[None], seed + i) for i, (spec, image) in enumerate(each)])
 
 
-def quadrants(canvas: Canvas, count: str) -> Mask:
-    """1 (lower right), 2 (right half) or 3 quadrants (all but the lower left) missing; or random, 1 to 3 of any."""
-    if count == "random":
-        # The 14 subsets of four quadrants that are neither empty nor full, as bits.
-        subset = 1 + np.floor(canvas.u[:, 0] * 14).astype(int)
-    elif count in {"1", "2", "3"}:
-        subset = np.full(canvas.n, {"1": 0b1000, "2": 0b1010, "3": 0b1011}[count])
-    else:
-        raise ValueError
-    y, x = np.arange(canvas.h)[:, None] >= canvas.h // 2, np.arange(canvas.w)[None, :] >= canvas.w // 2
-    return (subset[:, None, None] >> (2 * y + x)[None] & 1).astype(bool)
+def in_parts(
+    mask: str | None, shape: tuple[int, ...], seed: int, options: MaskOptions = AS_IT_IS
+) -> Callable[[Images, int], Mask]:
+    """``draw(images, start)``: the masks of a part of a long set, as :func:`fit` would give them for the whole.
+
+    Parts must be asked for in order. Raises InputError.
+    """
+    read = mask if mask is None or mask in IN_IMAGES else read_mask(mask, options)
+    if isinstance(read, str) and read not in IN_IMAGES:
+        spec, rng = parse(read), stream(seed, "mask")
+
+        def drawn(images: Images, start: int) -> Mask:
+            return options.applied(spec.draw(len(images), images.shape[1], images.shape[2], rng, images))
+
+        return drawn
+    if isinstance(read, np.ndarray) and read.ndim == 3 and len(read) not in (1, shape[0]):
+        raise InputError(f"the mask is for {len(read)} images, but there are {shape[0]}: give one each, or one for all")
+
+    def draw(images: Images, start: int) -> Mask:
+        each = isinstance(read, np.ndarray) and read.ndim == 3 and len(read) > 1
+        return fit(read[start : start + len(images)] if each else read, images, seed, options)  # type: ignore[index]
+
+    return draw
 
 
-def pixels(canvas: Canvas, share: str) -> Mask:
-    """Every pixel missing with probability P, on its own."""
-    low, high = _range(share)
-    if high > 1:
-        raise ValueError
-    return canvas.field < (low + (high - low) * canvas.u[:, 0])[:, None, None]
+# ---- holes that are already there ------------------------------------------------------------------------------------
 
 
-def strokes(canvas: Canvas) -> Mask:
-    """One to four free-form brush strokes, each a bent line of random width."""
-    y, x = canvas.grid()
-    side = min(canvas.h, canvas.w)
-    count = 1 + np.floor(canvas.u[:, 0] * 4)
-    mask = np.zeros((canvas.n, canvas.h, canvas.w), bool)
-    for stroke in range(4):
-        # Eleven numbers a stroke: where it starts, how wide it is, then a turn and a length for each of four parts.
-        u = canvas.u[:, 1 + 11 * stroke : 12 + 11 * stroke, None, None]
-        y0, x0 = u[:, 0] * canvas.h, u[:, 1] * canvas.w
-        radius = side * (0.03 + 0.06 * u[:, 2])
-        angle = np.zeros_like(y0)
-        painted = np.zeros_like(mask)
-        for part in range(4):
-            angle = angle + (2 * math.pi if part == 0 else 2.0) * (u[:, 3 + 2 * part] - 0.5)
-            length = side * (0.1 + 0.35 * u[:, 4 + 2 * part])
-            dy, dx = length * np.sin(angle), length * np.cos(angle)
-            along = np.clip(((y - y0) * dy + (x - x0) * dx) / length**2, 0, 1)
-            painted |= (y - y0 - along * dy) ** 2 + (x - x0 - along * dx) ** 2 < radius**2
-            y0, x0 = y0 + dy, x0 + dx
-        mask |= painted & (stroke < count)[:, None, None]
-    return mask
+def holes_of(images: Images) -> Mask:
+    """Pixels of which a value is NaN, or masked in a numpy masked array: bool ``[N, H, W]``."""
+    holes = np.isnan(np.ma.getdata(images)) if images.dtype.kind == "f" else np.zeros(images.shape, bool)
+    if isinstance(images, np.ma.MaskedArray):
+        holes = holes | np.ma.getmaskarray(images)
+    return np.asarray(holes.any(-1) if holes.ndim == 4 else holes)
 
 
-def stripes(canvas: Canvas, size: str) -> Mask:
-    """Stripes of N pixels, missing and known in turn, upright or level at random, starting anywhere."""
-    n = _pixels(size, min(canvas.h, canvas.w), canvas.u[:, 0], f"stripes:{size}")[:, None, None]
-    y, x = np.arange(canvas.h)[None, :, None], np.arange(canvas.w)[None, None, :]
-    across = np.where((canvas.u[:, 1] < 0.5)[:, None, None], y, x)
-    start = np.floor(canvas.u[:, 2, None, None] * 2 * n).astype(int)
-    return (across + start) // n % 2 == 0
+def transparent(images: Images) -> Mask:
+    """Pixels that are more than half transparent. Raises InputError for images without an alpha channel."""
+    if channels_of(images) not in (2, 4):
+        raise InputError(f"--mask alpha needs an alpha channel, and these images have {channels_of(images)} channels")
+    alpha = np.ma.getdata(images)[..., -1]
+    top = float(np.iinfo(images.dtype).max) if images.dtype.kind in "iu" else 1.0
+    return alpha < top / 2
 
 
-def everything(canvas: Canvas) -> Mask:
-    """Everything is missing: generation from nothing."""
-    return np.ones((canvas.n, canvas.h, canvas.w), bool)
+# ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def nothing(canvas: Canvas) -> Mask:
-    """Nothing is missing: the image comes back."""
-    return np.zeros((canvas.n, canvas.h, canvas.w), bool)
-
-
-Family = Callable[..., Mask]
-FAMILIES: dict[str, tuple[Family, str, str]] = {  # name: function, how it is written, an example
-    "half": (half, "half:left|right|top|bottom|random", "half:random"),
-    "box": (box, "box:N or box:N:random", "box:14:random"),
-    "bbox": (bbox, "bbox:N", "bbox:8"),
-    "quadrants": (quadrants, "quadrants:1|2|3|random", "quadrants:3"),
-    "pixels": (pixels, "pixels:P", "pixels:0.9"),
-    "strokes": (strokes, "strokes", "strokes"),
-    "stripes": (stripes, "stripes:N", "stripes:3"),
-    "all": (everything, "all", "all"),
-    "none": (nothing, "none", "none"),
-}
-
-# What the shipped network was trained on: broad, so that a mask nobody thought of is still close to one it has seen.
-TRAINING = (
-    "all@12,half:random@16,half:left@3,half:right@3,half:top@3,half:bottom@3,quadrants:random@10,"
-    "box:0.2-0.8:random@12,not:box:0.25-0.7:random@6,pixels:0.3-0.98@12,strokes@8,strokes+strokes@3,not:strokes@4,"
-    "stripes:1-6@4,half:random+pixels:0.2-0.8@4,box:0.2-0.7:random+strokes@3,half:random+half:random@4"
-)
-NAMED = {"training": TRAINING}
-PART = 1000  # masks drawn at once: the numbers behind one take eight times the memory of its pixels, or more
-
-
-@dataclass(frozen=True)
-class Term:
-    """One family with its settings, perhaps swapped."""
-
-    family: Family
-    settings: tuple[str, ...]
-    swapped: bool
-
-    def draw(self, canvas: Canvas) -> Mask:
-        mask = self.family(canvas, *self.settings)
-        return ~mask if self.swapped else mask
-
-
-@dataclass(frozen=True)
-class MaskSpec:
-    """A parsed spec: what is drawn with which probability. Make one with :func:`parse`."""
-
-    text: str
-    choices: tuple[tuple[Term, ...], ...]  # a union of terms each
-    weights: tuple[float, ...]
-
-    def draw(
-        self, n: int, height: int, width: int, rng: np.random.Generator, images: NDArray[np.uint8] | None = None
-    ) -> Mask:
-        """Masks for n images: bool ``[n, height, width]``, True = missing.
-
-        Every image takes the same count of numbers from ``rng``, so one call for n images gives the same masks as n
-        calls for one. ``images`` (uint8, the same shape) is read by ``bbox`` alone. Raises InputError where a mask
-        does not fit the size.
-        """
-        mask = np.zeros((n, height, width), bool)
-        for start in range(0, max(1, n), PART):
-            part = slice(start, min(n, start + PART))
-            mask[part] = self._draw(part.stop - start, height, width, rng, None if images is None else images[part])
-        return mask
-
-    def _draw(
-        self, n: int, height: int, width: int, rng: np.random.Generator, images: NDArray[np.uint8] | None
-    ) -> Mask:
-        terms = max(len(union) for union in self.choices)
-        numbers = rng.random((n, 1 + terms * (PARAMETERS + height * width)))
-        weights = np.array(self.weights) / max(self.weights)  # so that their sum is finite
-        choice = np.searchsorted(np.cumsum(weights) / sum(weights), numbers[:, 0], side="right")
-        blocks = numbers[:, 1:].reshape(n, terms, -1)
-        mask = np.zeros((n, height, width), bool)
-        for index, union in enumerate(self.choices):
-            rows = np.flatnonzero(choice == index)
-            for term, block in zip(union, blocks[rows].swapaxes(0, 1), strict=False):
-                field = block[:, PARAMETERS:].reshape(-1, height, width)
-                canvas = Canvas(block[:, :PARAMETERS], field, None if images is None else images[rows])
-                mask[rows] |= term.draw(canvas)
-        return mask
-
-
-def _unknown(text: str) -> InputError:
-    known = ", ".join(how for _, how, _ in FAMILIES.values())
-    return InputError(
-        f"unknown mask {shown(text)!r}: write {known}; not:SPEC, SPEC+SPEC, or a mixture SPEC@2,SPEC@1; or name a "
-        "mask file"
-    )
-
-
-def _term(text: str) -> Term:
-    swapped = text.startswith("not:")
-    name, *settings = text.removeprefix("not:").split(":")
-    if name not in FAMILIES:
-        raise _unknown(text)
-    term = Term(FAMILIES[name][0], tuple(settings), swapped)
-    try:  # settings are checked where they are used, by drawing no images of the largest size
-        nothing_drawn = np.empty((0, 1024, 1024))
-        term.draw(Canvas(np.empty((0, PARAMETERS)), nothing_drawn, nothing_drawn.astype(np.uint8)))
-    except InputError:
-        raise
-    except (ValueError, TypeError):
-        raise _unknown(text) from None
-    return term
-
-
-def parse(text: str) -> MaskSpec:
-    """Read a spec. Raises InputError, with the list of right ones, for one that names no mask."""
-    choices, weights = [], []
-    for part in NAMED.get(text, text).split(","):
-        union, _, weight = part.strip().partition("@")
-        try:
-            weights.append(float(weight or 1))
-        except ValueError:
-            raise _unknown(part) from None
-        if not (0 < weights[-1] < math.inf):
-            raise InputError(f"the weight in {part!r} must be a positive number")
-        choices.append(tuple(_term(term) for term in union.split("+")))
-    return MaskSpec(text, tuple(choices), tuple(weights))
-
-
-# ---- the mask for these images ---------------------------------------------------------------------------------------
-
-
-def read_mask(given: str | Path) -> Mask | str:
+def read_mask(given: str | Path, options: MaskOptions = AS_IT_IS) -> Mask | str:
     """A mask from a file (bool ``[H, W]`` or ``[N, H, W]``, True = missing), or the checked spec as it is.
 
-    ``.npy`` holds bool, or numbers of 0 and 1, or of 0 and 255; a picture, or a folder of pictures with one for
-    each image, is black and white, white = fill. Raises InputError.
+    A spec wins over a file or a folder of its name. ``.npy`` holds bool, or numbers that are low where pixels are kept
+    and high where they are filled; a picture, or a folder of pictures with one for each image, is black and white
+    (white = fill), or transparent where pixels are to be filled, or has the holes in ``options.colour``. Soft edges
+    are cut at half. Raises InputError.
     """
+    if isinstance(given, str) and is_spec(given):
+        return given
     path = Path(given)
     if not _exists(path):
         if isinstance(given, Path) or path.suffix.lower() in PICTURES | {".npy", ".npz"}:
             raise InputError(f"{path}: no such mask file")
-        parse(given)
-        return given
-    if path.is_dir():
-        values: NDArray = read_images(path)
-    elif path.suffix.lower() in PICTURES:
-        values = read_picture(path)
+        parse(str(given))  # says which specs there are
+    if path.is_dir() or path.suffix.lower() in PICTURES:
+        parts = [mask_of(frame, str(f), options) for f in mask_files(path) for frame in read_frames(f)]
+        if len({part.shape for part in parts}) > 1:
+            raise InputError(f"{path}: masks of several sizes go with a folder of pictures of these sizes alone")
+        found: Mask = np.stack(parts)
     else:
-        values = np.asarray(read_array(path))
-    if values.size == 0:
-        raise InputError(f"{path}: the mask is empty, its shape is {list(values.shape)}")
-    if values.dtype != np.bool_:
-        levels = set(np.unique(values).tolist()) if values.dtype.kind in "iuf" else {"none"}
-        if len(levels) > 2 or not levels <= {0, 1, 255}:
-            raise InputError(f"{path}: the mask is not binary: use black (0, keep) and white (255, fill) alone")
-        values = values != 0
-    if not values.any():
+        found = _mask_array(np.asarray(read_array(path)), str(path))
+    if not found.any():
         raise InputError(f"{path}: the mask marks nothing to fill (white or True = fill)")
-    return values
+    return found
+
+
+def mask_files(path: Path) -> list[Path]:
+    """The pictures of a folder of masks, or the one that is given. Raises InputError."""
+    return picture_files(path) if path.is_dir() else [path]
+
+
+def is_spec(text: str) -> bool:
+    """Whether a text is a spec of a mask."""
+    try:
+        parse(text)
+    except InputError:
+        return False
+    return True
 
 
 def _exists(path: Path) -> bool:
@@ -351,32 +200,63 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def fit(mask: Any, images: NDArray[np.uint8], seed: int = 0) -> Mask:
-    """The mask for these images, bool ``[N, H, W]``: drawn from a spec, read from a file, or an array or tensor.
+def _mask_array(values: NDArray[Any], name: str) -> Mask:
+    if values.size == 0:
+        raise InputError(f"{name}: the mask is empty, its shape is {list(values.shape)}")
+    if values.dtype.kind not in "biuf" or (values.dtype.kind == "f" and np.isnan(values).any()):
+        raise InputError(f"{name}: the mask is not binary: use 0 (keep) and 1 or 255 (fill) alone")
+    levels = np.unique(values)
+    if values.dtype != np.bool_ and (len(levels) > 2 or not set(levels.tolist()) <= {0, 1, 255}):
+        raise InputError(f"{name}: the mask is not binary: use 0 (keep) and 1 or 255 (fill) alone")
+    return values != 0
 
-    Raises InputError.
+
+def mask_of(picture: Images, name: str, options: MaskOptions = AS_IT_IS) -> Mask:
+    """The mask ``[H, W]`` that a picture ``[H, W]`` or ``[H, W, C]`` means. Raises InputError.
+
+    With ``options.colour``, where the picture has that colour (within 60 levels). With alpha: what is painted on a
+    layer that is mostly empty, or else what was erased from a picture. Else where it is light; soft edges are cut at
+    half.
     """
-    mask = read_mask(mask) if isinstance(mask, (str, Path)) else mask
-    if isinstance(mask, str):
-        n, height, width = images.shape
-        return parse(mask).draw(n, height, width, stream(seed, "mask"), images)
-    given = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)
-    if given.dtype != np.bool_:
-        raise InputError(f"the mask holds {given.dtype} values: give bool, True = missing")
-    if given.ndim == 3 and len(given) == 1:
-        given = given[0]
-    if given.ndim not in (2, 3) or given.shape[-2:] != images.shape[1:]:
-        raise InputError(
-            f"the mask has shape {list(given.shape)}, the images have {list(images.shape)}: sizes must agree"
-        )
-    if given.ndim == 3 and len(given) != len(images):
-        raise InputError(
-            f"the mask is for {len(given)} images, but there are {len(images)}: give one each, or one for all"
-        )
-    return np.broadcast_to(given, images.shape)
+    top = float(np.iinfo(picture.dtype).max)
+    if options.colour is not None:
+        if picture.ndim != 3 or picture.shape[2] < 3:
+            raise InputError(f"{name}: has no colour, and --mask-colour looks for one")
+        apart = np.abs(picture[..., :3].astype(np.int32) - np.array(options.colour)).max(-1)
+        return apart <= 60
+    if picture.ndim == 3 and picture.shape[2] in (2, 4):
+        opaque = picture[..., -1] >= top / 2
+        return opaque if opaque.mean() < 0.5 else ~opaque
+    grey = picture.max(-1) if picture.ndim == 3 else picture
+    soft = float(((grey > 0.05 * top) & (grey < 0.95 * top)).mean())
+    if soft > 0.5:
+        raise InputError(f"{name}: the mask is not binary: it looks like a picture; use black (keep) and white (fill)")
+    if soft > 0:
+        remark(f"{name}: soft edges are cut at half: lighter is filled, darker is kept")
+    return grey >= top / 2
 
 
-def fit_each(specs: Sequence[str], images: NDArray[np.uint8], seed: int = 0) -> Mask:
-    """A spec an image, drawn with the seeds ``seed``, ``seed`` + 1, ...: bool ``[N, H, W]``. Raises InputError."""
-    each = zip(specs, images, strict=True)
-    return np.concatenate([fit(spec, image[None], seed + i) for i, (spec, image) in enumerate(each)])
+def notice(mask: Mask) -> None:
+    """Say what is odd about a mask ``[N, H, W]``: more than half missing, and all of the border, may be an inverse."""
+    border = np.concatenate([mask[:, 0].ravel(), mask[:, -1].ravel(), mask[:, :, 0].ravel(), mask[:, :, -1].ravel()])
+    if 0.5 < mask.mean() < 1 and border.all():
+        remark(f"{mask.mean():.0%} of the pixels are missing, all of the border too: if that is wrong, --invert-mask")
+
+
+COLOURS = {
+    "red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "magenta": (255, 0, 255), "yellow": (255, 255, 0),
+    "cyan": (0, 255, 255), "white": (255, 255, 255), "black": (0, 0, 0),
+}  # fmt: skip
+
+
+def parse_colour(text: str) -> tuple[int, int, int]:
+    """A colour by name or as #rrggbb. Raises InputError."""
+    if text in COLOURS:
+        return COLOURS[text]
+    digits = text.removeprefix("#")
+    try:
+        if len(digits) != 6:
+            raise ValueError
+        return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)
+    except ValueError:
+        raise InputError(f"unknown colour {shown(text)!r}: give {', '.join(COLOURS)} or #rrggbb") from None

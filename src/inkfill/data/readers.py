@@ -15,14 +15,13 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from inkfill.data.images import MAX_SIDE, Images, as_images, size_words
+from inkfill.data.images import MAX_PIXELS, MAX_SIDE, Images, as_images, check_size, pixels_of
 from inkfill.errors import InputError
 
 MAX_BYTES = 2**30  # the largest array that is unpacked from a compressed file or read into memory
 MOST_DENSE = 1100  # bytes that one byte of a gzip file can stand for, and a little more
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm"}
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # of 8 bits, and convertible to RGBA without a loss
 
 
 def reason(error: BaseException) -> str:
@@ -134,37 +133,43 @@ def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 # ---- pictures --------------------------------------------------------------------------------------------------------
 
 
-def read_picture(path: Path) -> Images:
-    """One grey picture, uint8 ``[H, W]``. Raises InputError for colour, real transparency, 16 bit or a broken file.
+def read_frames(path: Path) -> list[Images]:
+    """The frames of a picture (one, but for animated and multi-page ones), ``[H, W]`` or ``[H, W, C]`` each.
 
-    Nothing is converted silently: pixels that are known must come back bit for bit. The size is checked before
-    anything is decoded.
+    uint8, or uint16 for 16-bit grey. Sizes are checked before anything is decoded. Raises InputError for what cannot
+    be read without a loss, and for a broken file.
     """
-    from PIL import Image
+    from PIL import Image, ImageSequence
 
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as picture:
-            if max(picture.size) > MAX_SIDE:
-                raise InputError(f"{path}: {picture.width}x{picture.height} is larger than {MAX_SIDE} pixels a side")
-            if picture.mode.startswith(("I", "F")):
-                raise InputError(f"{path}: more than 8 bits a pixel ({picture.mode}): convert it to 8-bit grey first")
-            if picture.mode not in MODES:
-                raise InputError(f"{path}: its colours are {picture.mode}: convert it to 8-bit grey first")
-            picture.load()
-            if picture.mode in ("1", "L") and "transparency" not in picture.info:
-                return np.array(picture.convert("L"))
-            rgba = np.array(picture.convert("RGBA"))
+            count = getattr(picture, "n_frames", 1)
+            check_size(picture.height, picture.width, str(path))
+            if count * picture.height * picture.width > MAX_PIXELS:
+                raise InputError(f"{path}: {count} frames of {picture.height}x{picture.width}, more than inkfill reads")
+            if _is_deep_colour(path, picture.format):
+                raise InputError(f"{path}: colour of 16 bits, of which 8 would be lost: save it as .npy (uint16)")
+            return [pixels_of(frame, str(path)) for frame in ImageSequence.Iterator(picture)]
     except InputError:
         raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except Exception as error:  # parsers raise many kinds for a broken or a hostile file
         raise InputError(f"{path}: not a readable picture ({reason(error)})") from None
-    if (rgba[..., 3] != 255).any():
-        raise InputError(f"{path}: has transparent pixels: flatten it to 8-bit grey first")
-    if (rgba[..., :1] != rgba[..., 1:3]).any():
-        raise InputError(f"{path}: is in colour: convert it to 8-bit grey first")
-    return rgba[..., 0].copy()
+
+
+def _is_deep_colour(path: Path, kind: str | None) -> bool:
+    """Whether a PNG has colour in 16 bits: Pillow would give 8 of them without a word."""
+    if kind != "PNG":
+        return False
+    with path.open("rb") as file:
+        head = file.read(26)
+    return head[24] == 16 and head[25] in (2, 4, 6)  # bit depth and colour type, in the header chunk
+
+
+def read_picture(path: Path) -> Images:
+    """The first frame of a picture. Raises InputError."""
+    return read_frames(path)[0]
 
 
 def picture_files(folder: Path) -> list[Path]:
@@ -187,31 +192,36 @@ def check_names(files: Sequence[Path]) -> None:
             raise InputError(f"{file}: two pictures are called {file.stem}: what is made of them needs two names")
 
 
-def read_pictures(files: Sequence[Path]) -> Images:
-    """Pictures of one size, uint8 ``[N, H, W]``. Raises InputError."""
-    pictures = [read_picture(file) for file in files]
-    for file, picture in zip(files, pictures, strict=True):
-        if picture.shape != pictures[0].shape:
-            raise InputError(
-                f"{file}: {size_words(picture)}, but {files[0].name} is {size_words(pictures[0])}: use one size"
-            )
-    return np.stack(pictures)
+def read_pictures(files: Sequence[Path]) -> tuple[list[Images], list[str]]:
+    """The frames of pictures of any sizes, and a name for each. Raises InputError."""
+    pictures, names = [], []
+    for file in files:
+        frames = read_frames(file)
+        pictures += frames
+        names += [file.stem] if len(frames) == 1 else [f"{file.stem}-{i}" for i in range(len(frames))]
+    return pictures, names
 
 
-def read_images(path: Path) -> Images:
-    """Images from ``.npy``, ``.npz``, an IDX file (``.gz`` too), one picture or a folder of pictures of one size.
+def read_images(path: Path) -> Images | list[Images]:
+    """Images from ``.npy``, ``.npz``, an IDX file (``.gz`` too), one picture or a folder of pictures.
 
-    uint8 ``[N, H, W]``. Raises InputError.
+    ``[N, H, W]`` or ``[N, H, W, C]``; a list of ``[H, W]`` or ``[H, W, C]`` where pictures differ in size, channels or
+    type. Raises InputError.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    if path.is_dir():
-        return read_pictures(picture_files(path))
+    if path.is_dir() or path.suffix.lower() in PICTURES:
+        pictures, _ = read_pictures(picture_files(path) if path.is_dir() else [path])
+        return stacked(pictures)
     if path.suffix.lower() in (".npy", ".npz"):
         return as_images(read_array(path), str(path))
-    if path.suffix.lower() in PICTURES:
-        return read_picture(path)[None]
     array = read_idx(path)
     if array.ndim != 3:
         raise InputError(f"{path}: an IDX file of labels, not of images")
-    return array
+    return as_images(array, str(path))
+
+
+def stacked(pictures: list[Images]) -> Images | list[Images]:
+    """Pictures as one array where they are of one kind, else the list as it is."""
+    kinds = {(picture.shape, picture.dtype) for picture in pictures}
+    return np.stack(pictures) if len(kinds) == 1 else pictures

@@ -199,7 +199,7 @@ def _read_cell(path: Path) -> Completed | None:
         with np.load(path, allow_pickle=False) as file:
             evaluations, seconds = file["cost"]
             filled, mask = file["filled"], file["mask"]
-            if filled.ndim != 4 or mask.shape != (len(filled), *filled.shape[2:]) or filled.dtype != np.uint8:
+            if filled.ndim not in (4, 5) or mask.shape != (len(filled), *filled.shape[2:4]):
                 return None
             return Completed(filled, mask.astype(bool), float(evaluations), float(seconds), str(file["machine"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError):

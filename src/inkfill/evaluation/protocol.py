@@ -9,7 +9,7 @@ from typing import Any
 
 from inkfill import defaults
 from inkfill.checkpoint import SHIPPED, file_hash, write_json
-from inkfill.data import Dataset, Images
+from inkfill.data import Dataset, Images, ValueRange
 from inkfill.data.images import array_hash
 from inkfill.errors import InputError
 from inkfill.evaluation.cells import Cell, Completed, complete, kept, machine
@@ -44,6 +44,7 @@ class Evaluation:
     results: list[Result]
     about: dict[str, Any]  # provenance, as results.json has it
     summary: str  # the same in a line
+    values: ValueRange  # what black and white are
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -146,7 +147,7 @@ def run(
 
             done = kept(out, cell, about, completed, group) if out else completed()
         if group.first:
-            results.append(Result(cell, done, score(images, done, cell, labels, judges)))
+            results.append(Result(cell, done, score(images, done, cell, labels, judges, networks.model.value_range)))
     return _evaluation(networks, dataset, split, images, results) if group.first else None
 
 
@@ -166,4 +167,4 @@ def _evaluation(networks: Networks, dataset: Dataset, split: str, images: Images
         f"{dataset.name}, {split} split, {len(images)} images, K = {cell.samples}, seed {cell.seed}, "
         f"sampler {cell.sampler}"
     )
-    return Evaluation(images, results, about, summary)
+    return Evaluation(images, results, about, summary, networks.model.value_range)

@@ -1,13 +1,14 @@
 """How good the completions of a cell are: one row of the table."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inkfill.data import Dataset, Images
+from inkfill.data.images import BYTES, ValueRange, as_bytes
 from inkfill.evaluation import metrics
 from inkfill.evaluation.cells import Cell, Completed, complete
 from inkfill.evaluation.classifier import MASKED, WHOLE, Classifier, about_classifier, judge, load_classifier
@@ -63,15 +64,34 @@ class Judges:
 
 
 def score(
-    truth: Images, done: Completed, cell: Cell, labels: NDArray[np.integer] | None = None, judges: Judges | None = None
+    truth: Images,
+    done: Completed,
+    cell: Cell,
+    labels: NDArray[np.integer] | None = None,
+    judges: Judges | None = None,
+    values: ValueRange = BYTES,
 ) -> dict[str, Any]:
-    """One row of the table. NaN where a measure has no meaning: CRPS of one completion, PSNR of nothing missing."""
+    """One row of the table. NaN where a measure has no meaning: CRPS of one completion, PSNR of nothing missing.
+
+    Colour counts by values: every channel of a missing pixel. Other number types are rounded to bytes first.
+    """
+    truth, done = planes(truth, done, values)
     row: dict[str, Any] = {**asdict(cell), "samples": done.filled.shape[1], "images": len(truth)}
     row |= _pixels(truth, done) | _calibration(truth, done, cell.seed)
     row |= {"evaluations": done.evaluations, "seconds": done.seconds, "machine": done.machine}
     if judges is None or labels is None:
         return row
     return row | _labels(truth, done, labels, judges) | _realism(truth, done, cell.seed, judges)
+
+
+def planes(truth: Images, done: Completed, values: ValueRange) -> tuple[Images, Completed]:
+    """Truth and completions as grey bytes; the channels of colour become planes one under another."""
+    truth, filled, mask = as_bytes(truth, values), as_bytes(done.filled, values), done.mask
+    if truth.ndim == 4:
+        channels = truth.shape[3]
+        truth, filled = (np.concatenate(np.moveaxis(x, -1, 0), axis=-2) for x in (truth, filled))
+        mask = np.concatenate([mask] * channels, axis=-2)
+    return truth, replace(done, filled=filled, mask=mask)
 
 
 def _pixels(truth: Images, done: Completed) -> dict[str, float]:
@@ -159,4 +179,4 @@ def evaluate(
     model: Model, images: Images, cell: Cell, progress: Callable[[int], object] | None = None
 ) -> dict[str, Any]:
     """One row of the table, without labels: complete, then score. Raises InputError."""
-    return score(images, complete(model, images, cell, progress=progress), cell)
+    return score(images, complete(model, images, cell, progress=progress), cell, values=model.value_range)

@@ -32,6 +32,8 @@ class TrainConfig:
     T: int = 1000  # noise levels
     dtype: str = ""  # the network computes in bfloat16 or float32; "" is the faster here. Weights and loss are float32
     seed: int = 0  # of everything random
+    low: float | None = None  # of the values: what is black ...
+    high: float | None = None  # ... and what is white; by default what the number type or the data say
     start: str = ""  # checkpoint to start from, "shipped" or a path: its weights, its shape and its noise levels
     unet: UNetConfig = field(default_factory=UNetConfig)
 
@@ -51,6 +53,8 @@ class TrainConfig:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InputError(f"{name} must be from {low:g} to {high:g}, not {value:g}")
+        if (self.low is None) != (self.high is None) or (self.low is not None and not self.low < self.high):  # type: ignore[operator]
+            raise InputError(f"a range from {self.low} to {self.high}: LOW must be under HIGH")
         for name, value, known in (
             ("objective", self.objective, defaults.OBJECTIVES),
             ("dtype", self.dtype, ("", *defaults.DTYPES)),
@@ -72,6 +76,6 @@ class TrainConfig:
         if not isinstance(settings, dict) or not {*settings} <= {f.name for f in fields(cls)}:
             raise InputError("these are no settings of this version of inkfill train")
         for f in fields(cls):
-            if f.name in settings and not isinstance(settings[f.name], (type(f.default), int, dict)):
+            if f.name in settings and not isinstance(settings[f.name], (type(f.default), int, float, dict)):
                 raise InputError(f"the setting {f.name} is {settings[f.name]!r}")
         return cls(**{**settings, "unet": UNetConfig.read(settings.get("unet", {}))})

@@ -18,6 +18,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -36,7 +37,7 @@ from inkfill.checkpoint import (
 )
 from inkfill.data import masks
 from inkfill.data.datasets import check_name
-from inkfill.data.images import ValueRange
+from inkfill.data.images import BYTES, CHANNELS, ValueRange, channels_of, range_of
 from inkfill.errors import InputError
 from inkfill.model import DENOISING, Model, Recipe, find_dtype
 from inkfill.rng import stream
@@ -61,8 +62,8 @@ class Run:
         self, config: TrainConfig, out: Path, dataset: data.Dataset, group: Processes, state: dict[str, Any] | None
     ):
         self.out, self.dataset, self.group = out, dataset, group
-        self.values = ValueRange(floor=data.black_floor(dataset.train))
-        config, net = _network(config, fresh=state is None)
+        config, net = _network(config, dataset.train, fresh=state is None)
+        self.values = _values(config, dataset.train)
         self.config = config = replace(config, dtype=str(find_dtype(config.dtype or None, group.device))[6:])
         self.schedule = Schedule.named(config.schedule, config.T)
         self.spec = masks.parse(config.masks)
@@ -134,6 +135,7 @@ class Run:
             channels=config.unet.channels,
             image_size=(train.shape[1], train.shape[2]),
             value_range=(self.values.low, self.values.high),
+            number_type=train.dtype.name,
             floor=self.values.floor,
             black=float((train == self.values.low).mean()),
             objective=config.objective,
@@ -155,22 +157,45 @@ class Run:
 
     def validate(self) -> dict[str, float]:
         """Losses on held-out images, logged."""
-        found = validation_losses(self.trainer.ema, self.config, self.dataset.validation, self.trainer.dtype)
+        trainer = self.trainer
+        found = validation_losses(trainer.ema, self.config, self.dataset.validation, trainer.dtype, self.values)
         self.log(found)
         return found
 
 
-def _network(config: TrainConfig, fresh: bool) -> tuple[TrainConfig, UNet]:
-    """The network that a run begins with; one that starts from a checkpoint takes its shape and noise levels too."""
+def _values(config: TrainConfig, images: data.Images) -> ValueRange:
+    """What black and white are: as given, or as the number type or the training images say. Raises InputError."""
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        raise InputError("the training images have NaN or infinite values: train on images that are whole")
+    low, high = range_of(images) if config.low is None or config.high is None else (config.low, config.high)
+    if images.min() < low or images.max() > high:
+        raise InputError(f"values from {images.min():g} to {images.max():g} leave the range from {low:g} to {high:g}")
+    return ValueRange(low, high, data.black_floor(images))
+
+
+def _network(config: TrainConfig, images: data.Images, fresh: bool) -> tuple[TrainConfig, UNet]:
+    """The network that a run begins with; one that starts from a checkpoint takes its shape and noise levels too.
+
+    Raises InputError for a checkpoint that knows images of other channels.
+    """
+    channels = channels_of(images)
     if not (config.start and fresh):
+        config = replace(config, unet=replace(config.unet, channels=channels))
         return config, UNet(config.unet, config.seed)
     net, found = load_network(SHIPPED if config.start == "shipped" else Path(config.start))
     recipe = Recipe.read(found)
+    if net.config.channels != channels:
+        known = CHANNELS[net.config.channels]
+        raise InputError(f"the images are {CHANNELS[channels]}, and {config.start} knows images that are {known}")
     return replace(config, unet=net.config, schedule=recipe.schedule, T=recipe.T), net.requires_grad_(True)
 
 
 def validation_losses(
-    net: nn.Module, config: TrainConfig, images: data.Images, dtype: torch.dtype = torch.float32
+    net: nn.Module,
+    config: TrainConfig,
+    images: data.Images,
+    dtype: torch.dtype = torch.float32,
+    values: ValueRange = BYTES,
 ) -> dict[str, float]:
     """Error on held-out images (of the noise, or of the regression), all and by tenths of the levels.
 
@@ -183,7 +208,8 @@ def validation_losses(
     net.eval()
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
         for part in range(8):
-            batch = draw_batch(fixed, schedule, images, spec, stream(0, "validation", part), device=device)
+            rng = stream(0, "validation", part)
+            batch = draw_batch(fixed, schedule, images, spec, rng, device=device, values=values)
             rows = REPORTED[config.objective](net, batch).sum((1, 2, 3)).cpu()
             tenth = (batch.t - 1) * 10 // schedule.T
             errors.index_add_(0, tenth, rows)

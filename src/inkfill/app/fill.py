@@ -1,0 +1,164 @@
+"""What ``inkfill inpaint`` does: reads, fills, keeps what was asked for, writes."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inkfill import inpainting
+from inkfill.app import files
+from inkfill.app.report import write_inpainting
+from inkfill.data import Images, ValueRange, masks
+from inkfill.data.images import Mask, as_images, range_for
+from inkfill.data.readers import read_array
+from inkfill.errors import InputError, remark, shown
+from inkfill.evaluation.metrics import most_central
+from inkfill.evaluation.protocol import Bar, Progress
+from inkfill.model import Model
+
+PART = 1000  # images that are read, filled and written together when there are many
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be filled, how, and where it goes."""
+
+    images: tuple[Path, ...]
+    mask: str | None
+    out: Path | None
+    sheet: Path | None
+    report: Path | None
+    samples: int
+    keep: str = "all"
+    grey: bool = False
+    value_range: tuple[float, float] | None = None
+    mask_options: masks.MaskOptions = masks.AS_IT_IS
+    how: dict[str, Any] = field(default_factory=dict)  # method, steps, seed, sampler, settings
+
+    @property
+    def seed(self) -> int:
+        """Of everything random."""
+        return int(self.how.get("seed", 0))
+
+
+def run(request: Request, model: Model, bar: Bar) -> list[str]:
+    """Do it, and say what was written. Raises InputError, which names the first of the images."""
+    try:
+        return _run(request, model, bar)
+    except InputError as error:
+        if str(request.images[0].parent) in str(error):
+            raise
+        raise InputError(f"{request.images[0]}: {error}") from None
+
+
+def _run(request: Request, model: Model, bar: Bar) -> list[str]:
+    source = request.images[0]
+    if len(request.images) == 1 and source.suffix.lower() == ".npy" and request.out and request.out.suffix == ".npy":
+        array = as_images(read_array(source), str(source))
+        if len(array) > PART and not (request.sheet or request.report or request.grey):
+            return [_in_parts(request, model, array.shape, array.dtype, bar)]
+    pictures, names = files.read_inputs(request.images, request.grey)
+    for picture in filter(None, (request.out, request.sheet)):
+        files.check_sheet(picture, len(pictures))
+    if request.out:
+        files.check_fits(request.out, pictures)
+    hidden = files.fit_masks(request.mask, pictures, names, request.seed, request.mask_options)
+    _warn_if_unlike(model, pictures, hidden)
+    with bar(len(pictures) * request.samples, "inpaint") as progress:
+        filled = _filled(request, model, pictures, hidden, progress)
+    return _written(request, model, pictures, hidden, filled, names)
+
+
+def _filled(
+    request: Request, model: Model, pictures: Images | list[Images], hidden: Mask | list[Mask], progress: Progress
+) -> Images | list[Images]:
+    """Completions, of which those are kept that were asked for."""
+    found: Images | list[Images] = inpainting.inpaint(
+        model, pictures, hidden, request.samples, value_range=request.value_range, progress=progress, **request.how
+    )
+    if isinstance(found, list):
+        return [_kept(request, each[None])[0] for each in found]
+    return _kept(request, found)
+
+
+def _kept(request: Request, filled: Images) -> Images:
+    """All completions ``[N, K, ...]``, or their mean or the most central one ``[N, 1, ...]``."""
+    if request.keep == "mean":
+        mean = filled.mean(1, keepdims=True)
+        return (mean.round() if filled.dtype.kind in "iu" else mean).astype(filled.dtype)
+    if request.keep == "central":
+        chosen = most_central(filled)
+        return filled[np.arange(len(filled)), chosen][:, None]
+    return filled
+
+
+def _written(
+    request: Request,
+    model: Model,
+    pictures: Images | list[Images],
+    hidden: Mask | list[Mask],
+    filled: Images | list[Images],
+    names: list[str] | None,
+) -> list[str]:
+    """Write everything, and say what."""
+    written, values = [], values_of(request, model, pictures)
+    if request.out:
+        written.append(files.write_completions(request.out, pictures, hidden, filled, names))
+    if request.sheet:
+        written.append(files.write_sheet(request.sheet, pictures, hidden, filled, values))
+    if request.report:
+        if isinstance(pictures, list) or isinstance(hidden, list) or isinstance(filled, list):
+            raise InputError("pictures of several sizes have no report together: give those of one size")
+        written.append(str(write_inpainting(request.report, pictures, hidden, filled, names, model, values)))
+    return written
+
+
+def values_of(request: Request, model: Model, pictures: Images | list[Images]) -> ValueRange:
+    """What black and white are when completions are shown."""
+    first = pictures[0] if isinstance(pictures, list) else pictures
+    nothing = np.zeros(first.shape[:3], bool) | masks.holes_of(first)
+    return range_for(first, nothing, model.value_range, model.number_type, request.value_range)
+
+
+def _in_parts(
+    request: Request,
+    model: Model,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    bar: Bar,
+) -> str:
+    """Fill a long array part by part, each read, filled and written before the next: memory stays as it is."""
+    source, out = request.images[0], request.out
+    assert out is not None
+    kept = request.samples if request.keep == "all" else 1
+    draw = masks.in_parts(request.mask, shape, request.seed, request.mask_options)
+    with (
+        bar(shape[0] * request.samples, "inpaint") as progress,
+        files.array_in_parts(out, (shape[0], kept, *shape[1:]), dtype) as write,
+    ):
+        for start in range(0, shape[0], PART):
+            # Mapped anew each time: pages that were read go with the map.
+            part = np.array(as_images(read_array(source), str(source))[start : start + PART])
+            hidden = draw(part, start)
+            if start == 0:
+                masks.notice(hidden)
+                _warn_if_unlike(model, part, hidden)
+            filled = inpainting.inpaint(
+                model, part, hidden, request.samples, value_range=request.value_range, progress=progress, first=start,
+                **request.how,
+            )  # fmt: skip
+            write(_kept(request, filled))
+    return f"{out}: {shape[0]:,} x {kept} completions"
+
+
+def _warn_if_unlike(model: Model, images: Images | list[Images], mask: Mask | list[Mask]) -> None:
+    """Say where images are so unlike those that the weights learnt that the result will mean little."""
+    both = zip(images, mask, strict=True) if isinstance(images, list) else [(images, mask)]
+    reasons = dict.fromkeys(reason for pair in both for reason in inpainting.unlike(model, *pair))
+    for reason in list(reasons)[:2]:
+        trained = f"these weights were trained on {shown(model.recipe.trained_on)}"
+        remark(
+            f"warning: {trained} and {reason}: the completions will mean little; train on images like yours "
+            "(inkfill train --data)"
+        )
