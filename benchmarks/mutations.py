@@ -21,7 +21,17 @@ from inkfill.checkpoint import written_whole
 from inkfill.evaluation.tables import markdown
 
 ROOT = Path(__file__).parent.parent
-TESTS = ("tests/test_schedule.py", "tests/test_methods.py", "tests/test_inpainting.py")
+METHODS = ("test_schedule", "test_methods", "test_inpainting")
+TESTS = {  # by the first word of a mutation: the files whose tests should notice it; others are methods, by their names
+    "masks": ("test_masks",),
+    "metrics": ("test_metrics",),
+    "evaluate": ("test_evaluation",),
+    "report": ("test_cli",),
+    "commands": ("test_cli",),
+    "train": ("test_train",),
+    "files": ("test_data",),
+    "any": ("test_any_image",),
+}
 
 
 def mutations() -> Iterator[tuple[str, str, str, str]]:
@@ -33,10 +43,13 @@ def mutations() -> Iterator[tuple[str, str, str, str]]:
             yield file, what, before, after
 
 
-def run_tests(source: Path, about: str) -> tuple[bool, str]:
-    """Whether the tests pass on this source, and the first that failed; ``about`` chooses tests by name."""
+def run_tests(source: Path, word: str) -> tuple[bool, str]:
+    """Whether the tests pass on this source, and the first that failed; ``word`` chooses files, or tests by name."""
+    about = "" if word in TESTS else {"all": "", "filters": "mcgdiff or tds"}.get(word, word)
+    files = [f"tests/{name}.py" for name in TESTS.get(word, METHODS)]
+    options = ["-x", "--no-header", "-rf", "-m", "not slow", "--numprocesses", "auto", "-k", about]
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "--no-header", "-rf", "--numprocesses", "auto", "-k", about, *TESTS],
+        [sys.executable, "-m", "pytest", *options, *files],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -59,8 +72,7 @@ def main(out: Path | None = None) -> None:
             if text.count(before) != 1:
                 sys.exit(f"{what}: its text stands {text.count(before)} times in {file}")
             path.write_text(text.replace(before, after))
-            word = what.split(":")[0]
-            passed, first = run_tests(Path(folder), {"all": "", "filters": "mcgdiff or tds"}.get(word, word))
+            passed, first = run_tests(Path(folder), what.split(":")[0])
         survived += passed
         lines.append([what, "**survived**" if passed else "caught", f"`{first}`" if first else ""])
         print(f"{'SURVIVED' if passed else 'caught  '}  {what}  {first}", flush=True)

@@ -415,10 +415,13 @@ def test_a_run_can_be_stopped_while_its_data_load(tmp_path, number):
         command(tmp_path / "run", "--data", str(tmp_path / "slow.gz")),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c,
     )  # fmt: skip
-    assert "training 14,000 steps" in process.stdout.readline()
-    time.sleep(0.5)
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=20)
+    try:
+        assert "training 14,000 steps" in process.stdout.readline()
+        time.sleep(0.5)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=20)
+    finally:
+        process.kill()
     assert process.returncode in (130, -signal.SIGTERM)
     assert "Traceback" not in stderr
 

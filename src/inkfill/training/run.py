@@ -251,11 +251,7 @@ def train(
             stack.enter_context(locked(out, "train"))
         say(f"training {'for ' + _minutes(config) if config.minutes else f'{config.steps:,} steps'} into {out}")
         run = _prepared(config, out, group, state)
-        count = sum(p.numel() for p in run.trainer.net.parameters())
-        size = (
-            f"{len(run.dataset.train):,} images; {count / 1e6:.2f} M parameters; {run.config.dtype} on {group.device}"
-        )
-        say(f"data {run.dataset.name}: {size}")
+        say(_described(run))
         stack.enter_context(stop.listening())
         bar = stack.enter_context(
             tqdm(
@@ -351,6 +347,17 @@ class StopRequest:
 def _say(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # a closed standard output is no reason to lose a run
         print(text, flush=True)
+
+
+def _described(run: Run) -> str:
+    """What a run trains on, with what black and white are, and what it trains."""
+    images, net = run.dataset.train, run.trainer.net
+    parameters = sum(p.numel() for p in net.parameters()) / 1e6
+    return (
+        f"data {run.dataset.name}: {len(images):,} images of {size_words(images)}, {CHANNELS[channels_of(images)]}, "
+        f"{images.dtype} from {run.values.low:g} (black) to {run.values.high:g} (white); "
+        f"{parameters:.2f} M parameters; {run.config.dtype} on {run.group.device}"
+    )
 
 
 def _minutes(config: TrainConfig) -> str:

@@ -1,0 +1,118 @@
+"""docs/pictures.md: any small image, filled. Colour icons, odd sizes, NaN holes, letters, a scratched photograph.
+
+    .venv/bin/python benchmarks/pictures.py --minutes 5
+
+Fonts are those of Debian's fonts-noto-color-emoji and of matplotlib, photographs those of scikit-image. Networks are kept in
+runs/pictures; a second run trains those that are not there.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import skimage.data
+from fontTools.ttLib import TTFont
+from matplotlib import get_data_path
+from PIL import Image, ImageDraw, ImageFont
+
+from common import DOCS, run
+from inkfill.app import figures
+from inkfill.checkpoint import written_whole
+from inkfill.data import Images, masks
+from inkfill.data.datasets import uniform
+from inkfill.evaluation.tables import markdown
+from inkfill.inpainting import inpaint
+from inkfill.model import Model, load
+from inkfill.training.config import TrainConfig
+from inkfill.training.run import train
+
+EMOJI = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+FOLDER = Path("runs/pictures")
+
+
+def glyphs(font: Path, codes: list[int], size: int, box: tuple[int, int], shape: tuple[int, int], mode: str) -> Images:
+    """Characters of a font, uint8 ``[N, *shape]`` (``mode`` L) or ``[N, *shape, 4]`` (RGBA); empty ones left out."""
+    face, drawn = ImageFont.truetype(font, size), []
+    for code in codes:
+        page = Image.new(mode, box)
+        ink: Any = 255 if mode == "L" else None
+        place = (box[0] / 2, box[1] / 2)
+        ImageDraw.Draw(page).text(place, chr(code), ink, face, anchor="mm", embedded_color=mode == "RGBA")
+        drawn.append(np.asarray(page.resize(shape[::-1], Image.Resampling.BOX)))
+    return np.stack([picture for picture in drawn if picture.max() > 0])
+
+
+def icons(shape: tuple[int, int]) -> Images:
+    """The pictures of a colour font, uint8 ``[N, *shape, 4]``."""
+    codes = [code for code in TTFont(EMOJI).getBestCmap() if code > 0x2000]
+    return glyphs(EMOJI, codes, 109, (136, 128), shape, "RGBA")
+
+
+def letters() -> Images:
+    """Letters of many scripts in matplotlib's fonts, uint8 ``[N, 64, 64]``."""
+    fonts = [f for f in sorted(Path(get_data_path(), "fonts", "ttf").glob("DejaVu*.ttf")) if "Display" not in f.name]
+    codes = [c for c in range(0x41, 0x590) if chr(c).isalpha()]
+    return np.concatenate([glyphs(f, codes, 48, (64, 64), (64, 64), "L") for f in fonts])
+
+
+def on_white(images: Images) -> Images:
+    """Colour with alpha laid on white."""
+    alpha = images[..., 3:] / 255
+    return (images[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
+
+
+def network(name: str, images: Images, minutes: float) -> tuple[Model, Images]:
+    """A network trained on all but the last 32 of the images in a fixed random order, and those."""
+    images = images[np.random.Generator(np.random.Philox(1)).permutation(len(images))]
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    np.save(FOLDER / f"{name}.npy", images[:-32])
+    if not (FOLDER / name / "model.safetensors").exists():
+        config = TrainConfig(data=str(FOLDER / f"{name}.npy"), minutes=minutes, ema=0.998, warmup=50)
+        train(config, FOLDER / name, validate_every=10**9)
+    return load(FOLDER / name / "model.safetensors"), images[-32:]
+
+
+def gallery(name: str, model: Model, images: Images, specs: list[str], zoom: int) -> list[object]:
+    """Complete held-out images, write the picture, and give a row for the table."""
+    mask, began = masks.fit_each(specs, images[: len(specs)]), time.perf_counter()
+    filled = inpaint(model, images[: len(specs)], mask, 8)
+    seconds = (time.perf_counter() - began) / filled.shape[0] / filled.shape[1]
+    figures.save_picture(
+        figures.gallery(images[: len(specs)], mask, filled, specs, zoom=zoom), DOCS / "pictures" / f"{name}.png"
+    )
+    size = "x".join(map(str, images.shape[1:]))
+    return [name, size, images.dtype, f"{model.recipe.step:,}", f"{seconds:.3f}"]
+
+
+def main(minutes: float = 5.0) -> None:
+    """Train, fill, and write the page."""
+    specs = ["half:left", "box:0.5", "quadrants:3", "strokes", "pixels:0.9", "half:bottom"]
+    rows = []
+    for name, images, zoom in (
+        ("icons", on_white(icons((32, 32))), 3),
+        ("sprites", icons((32, 32)), 3),
+        ("odd", on_white(icons((30, 45))), 3),
+        ("letters", letters(), 2),
+    ):
+        rows.append(gallery(name, *network(name, images, minutes), specs, zoom))
+    photographs = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea(), skimage.data.rocket()]
+    tiles = uniform([part for photo in photographs for part in (photo[:300, :400], photo[-300:, -400:])])
+    cut = [tiles[:, y : y + 32, x : x + 32] for y in range(0, 256, 24) for x in range(0, 360, 24)]
+    model, _ = network("photographs", np.concatenate(cut), minutes)
+    sky, began = skimage.data.hubble_deep_field(), time.perf_counter()
+    scratch = np.zeros(sky.shape[:2], bool)
+    for i in range(60, 940):
+        scratch[300 + int(60 * np.sin(i / 90)) + i // 6 :, i][:4] = True
+    filled = inpaint(model, sky[None], scratch, 1)[0, 0]
+    rows.append(["photograph", "872x1000x3", "uint8", f"{model.recipe.step:,}", f"{time.perf_counter() - began:.1f}"])
+    part = np.concatenate([figures.masked(sky, scratch), filled], 1)[250:560:, :]
+    figures.save_picture(part, DOCS / "pictures" / "photograph.png")
+    headings = ["what", "size", "type", "training steps", "seconds a completion"]
+    text = (Path(__file__).parent / "pages" / "pictures.md").read_text()
+    with written_whole(DOCS / "pictures.md") as temporary:
+        temporary.write_text(text.replace("{table}", markdown(headings, rows)).replace("{minutes}", f"{minutes:g}"))
+
+
+if __name__ == "__main__":
+    run(main)
