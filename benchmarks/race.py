@@ -122,12 +122,12 @@ def losses(model: Model, config: TrainConfig, images: data.Images) -> dict[str, 
 
 
 def variants(
-    minutes: float = 1.0, rounds: int = 2, names: tuple[str, ...] = (*VARIANTS,), out: Path | None = None
+    minutes: float = 1.0, rounds: int = 2, variants: tuple[str, ...] = (*VARIANTS,), out: Path | None = None
 ) -> None:
     """Losses of each variant in each round, each trained for so many minutes."""
     images, rows = data.load("auto").validation, []
     for turn in range(rounds):
-        for name in names:
+        for name in variants:
             model, _ = trained(replace(VARIANTS[name], minutes=minutes), "float32")
             found = losses(model, VARIANTS[name], images)
             rows.append(show({"variant": name, "round": turn, "minutes": minutes, **found}))

@@ -37,7 +37,7 @@ from inkfill.checkpoint import (
 )
 from inkfill.data import masks
 from inkfill.data.datasets import check_name
-from inkfill.data.images import BYTES, CHANNELS, ValueRange, channels_of, range_of
+from inkfill.data.images import BYTES, CHANNELS, ValueRange, channels_of, range_of, size_words
 from inkfill.errors import InputError
 from inkfill.model import DENOISING, Model, Recipe, find_dtype
 from inkfill.rng import stream
