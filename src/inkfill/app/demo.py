@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from inkfill import defaults
 from inkfill.app import figures
 from inkfill.app.html import Page
-from inkfill.data import Dataset, Images, masks, to_uint8, to_x0
+from inkfill.data import Dataset, Images, masks, to_uint8
+from inkfill.data.images import as_bytes
 from inkfill.errors import InputError
 from inkfill.evaluation.cells import Cell, machine
 from inkfill.evaluation.protocol import Bar
@@ -33,9 +34,9 @@ NOTICES = {
 def forward_strip(model: Model, image: Images, seed: int) -> figures.RGB:
     """One image at ten noise levels, all with the same noise."""
     levels = [int(t) for t in np.linspace(0, model.schedule.T, 10)]
-    x0 = to_x0(image[None])
+    x0 = model.value_range.to_x0(image[None])
     eps = SampleNoise(seed, [0], [0], tuple(x0.shape[1:]))()
-    tiles = [figures.grey(to_uint8(model.schedule.q_sample(x0, t, eps))[0]) for t in levels]
+    tiles = [figures.tile(to_uint8(model.schedule.q_sample(x0, t, eps))[0]) for t in levels]
     return figures.sheet([tiles], [f"t = {t}" for t in levels])
 
 
@@ -43,25 +44,24 @@ def reverse_frames(
     model: Model, images: Images, mask: NDArray[np.bool_], seed: int
 ) -> tuple[list[int], list[Images], list[Images]]:
     """Levels, and at each what the sampler holds and what the network believes; uint8 ``[N, H, W]`` each."""
-    levels, states, beliefs = [], [], []
+    levels, states, beliefs, shown = [], [], [], as_bytes(images, model.value_range)
 
     def watch(t: int, x_t: torch.Tensor, x0_hat: torch.Tensor) -> None:
         levels.append(t)
-        states.append(np.where(mask, to_uint8(x_t), images))
+        states.append(np.where(mask if shown.ndim == 3 else mask[..., None], to_uint8(x_t), shown))
         beliefs.append(to_uint8(x0_hat))
 
     filled = inpaint(model, images, mask, 1, steps=FRAMES, seed=seed, rows=len(images), watch=watch)[:, 0]
-    return [*levels, 0], [*states, filled], [*beliefs, filled]
+    last = as_bytes(filled, model.value_range)
+    return [*levels, 0], [*states, last], [*beliefs, last]
 
 
 def reverse_strip(model: Model, image: Images, mask: NDArray[np.bool_], seed: int) -> figures.RGB:
     """One masked image becoming whole: above the state, below the network's belief, at ten levels."""
     levels, states, beliefs = reverse_frames(model, image[None], mask[None], seed)
     shown = [int(i) for i in np.linspace(0, len(levels) - 1, 10).round()]
-    rows = [
-        [figures.masked(image, mask), *(figures.grey(states[i][0]) for i in shown), figures.grey(image)],
-        [figures.masked(image, mask), *(figures.grey(beliefs[i][0]) for i in shown), figures.grey(image)],
-    ]
+    first, last = figures.masked(states[-1][0], mask), figures.tile(as_bytes(image, model.value_range))
+    rows = [[first, *(figures.tile(each[i][0]) for i in shown), last] for each in (states, beliefs)]
     columns = ["masked", *(f"t = {levels[i]}" for i in shown), "original"]
     return figures.sheet(rows, columns, ["x_t", "x0_hat"])
 
@@ -129,7 +129,7 @@ def _show_process(page: Page, model: Model, images: Images, seed: int) -> None:
 
     levels, states, _ = reverse_frames(model, chosen, mask, seed)
     frames = [
-        figures.sheet([[figures.grey(image) for image in state]], ["" for _ in chosen], [f"t = {t:4d}"])
+        figures.sheet([[figures.tile(image) for image in state]], ["" for _ in chosen], [f"t = {t:4d}"])
         for t, state in zip(levels, states, strict=True)
     ]
     figures.save_animation(frames, page.folder / "denoising.gif")
@@ -150,7 +150,8 @@ def _show_completions(page: Page, model: Model, images: Images, seed: int, bar: 
         "Blue pixels are missing. Four of eight completions, then the mean of all eight and their spread (bright: "
         "completions disagree, so the model is unsure there), then the original. Several completions can be right."
     )
-    page.picture(figures.gallery(images, hidden, filled, specs), "gallery.png", "completions")
+    shown, filled = as_bytes(images, model.value_range), as_bytes(filled, model.value_range)
+    page.picture(figures.gallery(shown, hidden, filled, specs), "gallery.png", "completions")
     page.command("inkfill inpaint digits.npy --mask half:left --samples 8 --out filled.npy --sheet filled.png")
 
 

@@ -47,7 +47,7 @@ def run(request: Request, model: Model, bar: Bar) -> list[str]:
     try:
         return _run(request, model, bar)
     except InputError as error:
-        if str(request.images[0].parent) in str(error):
+        if any(str(place) in str(error) for place in (*request.images, request.mask, request.out)):
             raise
         raise InputError(f"{request.images[0]}: {error}") from None
 
