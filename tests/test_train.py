@@ -154,6 +154,20 @@ def test_a_run_written_over_cannot_be_resumed_into(tmp_path, images_file):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_run_that_is_written_over_is_gone_before_the_first_save(tmp_path, images_file, monkeypatch):
+    """Killed right after it began: what it replaced must not be there to be resumed in its place."""
+    config = replace(SMALL, data=str(images_file))
+    train(config, tmp_path / "run", quiet=True)
+
+    def killed(self, rate):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "update", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(config, seed=5), tmp_path / "run", overwrite=True, quiet=True)
+    assert not (tmp_path / "run" / "state.pt").exists()
+
+
 def test_other_sizes_train(tmp_path):
     np.save(tmp_path / "big.npy", np.random.default_rng(0).integers(0, 256, (20, 32, 48), dtype=np.uint8))
     config = replace(SMALL, data=str(tmp_path / "big.npy"), steps=2)
