@@ -248,6 +248,22 @@ def test_the_gradient_is_clipped(digits):
     assert float((after - before).norm()) == pytest.approx(0.5, rel=1e-3)
 
 
+def test_the_running_mean_follows_the_weights(digits):
+    """Its decay warms up: 1/10 after the first step, 2/11 after the second, and never more than ``ema``."""
+    net = UNet(TINY)
+
+    def draw(step):
+        return draw_batch(SMALL, SCHEDULE, digits, masks.parse("all"), stream(0, step))
+
+    trainer = Trainer(net, [torch.optim.SGD(net.parameters(), 1.0)], draw, v_errors, ema=0.15)
+    expected = [p.detach().clone() for p in net.parameters()]
+    for decay in (1 / 10, 0.15, 0.15):
+        trainer.step(1.0)
+        expected = [decay * mean + (1 - decay) * p.detach() for mean, p in zip(expected, net.parameters(), strict=True)]
+        for mean, found in zip(expected, trainer.ema.parameters(), strict=True):
+            torch.testing.assert_close(found, mean)
+
+
 def test_a_trainer_goes_on_from_its_state(digits):
     """Two steps, and one step twice with the state put into another trainer between: the same weights."""
 
