@@ -369,7 +369,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, images, checkpoint, capsys, m
     tail = ["--steps", 1, "--samples", 1, "--checkpoint", checkpoint, "--overwrite"]
     refused(capsys, "inpaint", images, "--mask", "half:left", "--out", out, *tail, says=["no room left"])
     assert out.read_text() == "precious"
-    assert not list(tmp_path.glob(".o*"))
+    assert not list(tmp_path.glob(".unfinished*"))
 
 
 def test_evaluate_of_rendered_is_never_called_mnist(checkpoint, tmp_path, monkeypatch, capsys):
@@ -487,6 +487,26 @@ def test_names_that_are_no_utf_8(checkpoint, tmp_path, digits):
     page = (tmp_path / "page" / "report.html").read_bytes().decode("utf-8")
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
+
+
+def test_an_error_about_a_hostile_name_is_one_harmless_line(checkpoint, tmp_path, capsys):
+    """A name that would set the title of a terminal, or clear it."""
+    for name in ("\x1b]0;pwned\x07.npy", "\x1b[2J.png", "two\nlines.npy"):
+        arguments = ["inpaint", tmp_path / name, "--mask", "half:left", "--out", tmp_path / "o.npy"]
+        assert run(*arguments, "--checkpoint", checkpoint) == 1
+        said = capsys.readouterr().err
+        assert "\x1b" not in said
+        assert "\x07" not in said
+        assert len(said.splitlines()) == 1
+
+
+def test_a_report_that_is_written_over_leaves_nothing(checkpoint, tmp_path, digits):
+    np.save(tmp_path / "three.npy", digits[:3])
+    np.save(tmp_path / "one.npy", digits[:1])
+    tail = ["--mask", "half:left", "--samples", 2, "--steps", 1, "--checkpoint", checkpoint, "--report", tmp_path / "p"]
+    assert run("inpaint", tmp_path / "three.npy", *tail) == 0
+    assert run("inpaint", tmp_path / "one.npy", *tail, "--overwrite") == 0
+    assert [p.name for p in (tmp_path / "p").glob("*.png")] == ["image-0.png"]
 
 
 def test_what_cannot_be_written_is_said_first(checkpoint, images, tmp_path, capsys):

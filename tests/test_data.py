@@ -96,9 +96,18 @@ def test_a_gzip_bomb_is_not_unpacked(tmp_path):
         file.write(idx())
         for _ in range(200):
             file.write(bytes(1 << 20))
-    began = time.perf_counter()
-    refused(lambda: readers.read_idx(path), "longer")
-    assert time.perf_counter() - began < 0.5
+    assert peak(lambda: refused(lambda: readers.read_idx(path), "longer")) < 5
+    read, before = [], gzip.GzipFile.read
+
+    def counted(self, size=-1):
+        read.append(size)
+        return before(self, size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gzip.GzipFile, "read", counted)
+        refused(lambda: readers.read_idx(path), "longer")
+    assert all(size >= 0 for size in read)
+    assert sum(read) < 10_000
 
 
 # ---- MNIST: folder, cache, download ----------------------------------------------------------------------------------
@@ -376,6 +385,8 @@ def test_compressed_bombs_are_refused_before_they_unpack(tmp_path):
 
 def test_seeds_of_hostile_files(hostile):
     """Files that once raised something else: all of them are read, or refused in one line."""
+    if not hostile:
+        pytest.skip("no such files here")
     for path in hostile:
         with contextlib.suppress(InputError):
             read_mask(str(path)) if path.name.startswith("mask") else data.read_images(path)

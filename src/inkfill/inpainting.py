@@ -166,7 +166,7 @@ def _filled(
     job: _Job, images: Images, mask: Mask, samples: int, first: int, value_range: tuple[float, float] | None
 ) -> Images:
     """Completions ``[N, K, ...]`` of images of one kind."""
-    images = np.ma.getdata(images)
+    images = np.asarray(np.ma.getdata(images))
     pictures, alpha = _without_alpha(job.prior, images)
     values = _values(job.prior, pictures, mask, value_range)
     if windows.is_large(pictures.shape[1:3], getattr(job.prior, "image_size", None)):

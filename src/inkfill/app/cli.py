@@ -502,8 +502,6 @@ def main() -> None:
         if "memory" not in str(error):  # torch's word for what numpy and Python call MemoryError
             raise
         _fail("not enough memory: use fewer or smaller images", 1)
-    except BrokenPipeError:  # whoever read along has gone; the work was finished before it was told
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except OSError as error:
         reason = "no room left on the disk" if error.errno == errno.ENOSPC else error.strerror or str(error)
         _fail(f"{error.filename or 'a file'}: {reason}", 1)

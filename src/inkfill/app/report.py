@@ -152,6 +152,8 @@ def write_inpainting(
     black to white, for colour the root of the mean square over channels) and, for weights trained on MNIST and images
     of its size, ``labels.npy`` (float32 ``[N, 10]``).
     """
+    for earlier in out.glob("image-*.png"):  # of a report that is written over
+        earlier.unlink()
     page = Page(out, "inkfill: completions")
     page.text(
         f"{filled.shape[1]} completions of each image. Blue is missing. In the spread, bright means that completions "
