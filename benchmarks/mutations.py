@@ -22,16 +22,8 @@ from inkfill.evaluation.tables import markdown
 
 ROOT = Path(__file__).parent.parent
 METHODS = ("test_schedule", "test_methods", "test_inpainting")
-TESTS = {  # by the first word of a mutation: the files whose tests should notice it; others are methods, by their names
-    "masks": ("test_masks",),
-    "metrics": ("test_metrics",),
-    "evaluate": ("test_evaluation",),
-    "report": ("test_cli",),
-    "commands": ("test_cli",),
-    "train": ("test_train",),
-    "files": ("test_data",),
-    "any": ("test_any_image",),
-}
+# By the first word of a mutation: the file whose tests should notice it; the others are methods, by their names.
+FILES = ("masks", "metrics", "evaluation", "cli", "train", "data", "any_image")
 
 
 def mutations() -> Iterator[tuple[str, str, str, str]]:
@@ -45,8 +37,8 @@ def mutations() -> Iterator[tuple[str, str, str, str]]:
 
 def run_tests(source: Path, word: str) -> tuple[bool, str]:
     """Whether the tests pass on this source, and the first that failed; ``word`` chooses files, or tests by name."""
-    about = "" if word in TESTS else {"all": "", "filters": "mcgdiff or tds"}.get(word, word)
-    files = [f"tests/{name}.py" for name in TESTS.get(word, METHODS)]
+    about = "" if word in FILES else {"all": "", "filters": "mcgdiff or tds"}.get(word, word)
+    files = [f"tests/test_{word}.py"] if word in FILES else [f"tests/{name}.py" for name in METHODS]
     options = ["-x", "--no-header", "-rf", "-m", "not slow", "--numprocesses", "auto", "-k", about]
     result = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *files],
