@@ -45,8 +45,8 @@ def run(*commands: Callable[..., object]) -> None:
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__, formatter_class=style)
     parts = parser.add_subparsers(required=True) if len(commands) > 1 else None
     for command in commands:
-        told = {"description": command.__doc__, "formatter_class": style}
-        own = parts.add_parser(command.__name__, **told) if parts else parser
+        own = parts.add_parser(command.__name__, formatter_class=style) if parts else parser
+        own.epilog = inspect.getdoc(command)
         own.set_defaults(command=command)
         for name, parameter in inspect.signature(command).parameters.items():
             default = parameter.default
