@@ -185,6 +185,7 @@ def peers(found: Any) -> Row:
 
 
 def main() -> None:
+    """Write the page."""
     parts = (throughput, formats, race, original, variants, steps, scaling, peers)
     builders = {part.__name__: part for part in parts} | {"steps_1000": thousand}
     write_page(DOCS / "speed.md", {**from_files(FOLDER, builders), "gpu": {}})

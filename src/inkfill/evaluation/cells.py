@@ -156,10 +156,15 @@ def imported(path: Path) -> set[str]:
 
 
 def code_hash(method: str) -> str:
-    """Hash of the code that the completions of a method depend on: a change to it makes them anew."""
+    """Hash of the code that the completions of a method depend on: a change to it makes them anew.
+
+    Of a method from elsewhere it is the driver's and the network's; whoever keeps its completions knows the rest.
+    """
     parts: dict[str, tuple[Callable[..., Any], ...]] = {name: (each,) for name, each in REFERENCES.items()}
     parts |= {name: (each.run, inpaint, Model) for name, each in METHODS.items()} | {"regression": (regress, Model)}
-    files = set().union(*(source_files(Path(inspect.getsourcefile(part) or "")) for part in parts[method]))
+    files = set().union(
+        *(source_files(Path(inspect.getsourcefile(part) or "")) for part in parts.get(method, (inpaint, Model)))
+    )
     return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()[:12]
 
 

@@ -303,7 +303,8 @@ def _loop(
             losses = []
         if group.first and (done % validate_every == 0 or last):
             found = run.validate()
-            bar.write(f"step {done}: validation loss {found['validation']:.5f}", file=sys.stderr)
+            if not bar.disable:
+                bar.write(f"step {done}: validation loss {found['validation']:.5f}", file=sys.stderr)
             if on_validation and run.config.objective in DENOISING:
                 on_validation(done, run.model(), run.dataset)
         # Processes ask each other now and then, so that all leave the loop at the same step.
