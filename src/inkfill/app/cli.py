@@ -185,7 +185,7 @@ def train(out: Path, resume: bool, overwrite: bool, save_seconds: float, validat
     type=click.IntRange(1, 10_000),
     help=f"Completions per image [default: {defaults.SAMPLES}; 1 for one picture into one .png].",
 )
-@option("--keep", type=click.Choice(["all", "mean", "central"]), default="all", show_default=True, help="Of --samples.")
+@option("--keep", type=click.Choice(["all", "mean", "central"]), default="all", show_default=True, help="Of samples.")
 @option("--grey", is_flag=True, help="Make grey of colour first.")
 @range_option
 @option("--mask-colour", metavar="COLOUR", help="The mask picture has its holes in this colour: red or #ff0000.")

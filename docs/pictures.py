@@ -1,11 +1,12 @@
 """docs/pictures.md: any small image, filled. Colour icons, odd sizes, NaN holes, letters, a scratched photograph.
 
-    .venv/bin/python benchmarks/pictures.py --minutes 5
+    .venv/bin/python docs/pictures.py --minutes 5
 
-Fonts are those of Debian's fonts-noto-color-emoji and of matplotlib, photographs those of scikit-image. Networks are kept in
-runs/pictures; a second run trains those that are not there.
+Fonts are those of Debian's fonts-noto-color-emoji and of matplotlib, photographs those of scikit-image. Networks are
+kept in runs/pictures; a second run trains those that are not there.
 """
 
+import argparse
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from fontTools.ttLib import TTFont
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from common import DOCS, run
 from inkfill.app import figures
 from inkfill.checkpoint import written_whole
 from inkfill.data import Images, masks
@@ -28,6 +28,7 @@ from inkfill.training.config import TrainConfig
 from inkfill.training.run import train
 
 EMOJI = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+DOCS = Path(__file__).parent
 FOLDER = Path("runs/pictures")
 
 
@@ -109,10 +110,12 @@ def main(minutes: float = 5.0) -> None:
     part = np.concatenate([figures.masked(sky, scratch), filled], 1)[250:560:, :]
     figures.save_picture(part, DOCS / "pictures" / "photograph.png")
     headings = ["what", "size", "type", "training steps", "seconds a completion"]
-    text = (Path(__file__).parent / "pages" / "pictures.md").read_text()
+    text = (DOCS / "pictures.template.md").read_text()
     with written_whole(DOCS / "pictures.md") as temporary:
         temporary.write_text(text.replace("{table}", markdown(headings, rows)).replace("{minutes}", f"{minutes:g}"))
 
 
 if __name__ == "__main__":
-    run(main)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=5.0, help="of training, each network")
+    main(parser.parse_args().minutes)
