@@ -49,7 +49,9 @@ class MaskOptions:
         if not self.grow:
             return mask
         size = 2 * self.grow + 1
-        grown = torch.nn.functional.max_pool2d(torch.from_numpy(mask[:, None]).float(), size, 1, self.grow)
+        grown = torch.nn.functional.max_pool2d(
+            torch.from_numpy(np.ascontiguousarray(mask[:, None])).float(), size, 1, self.grow
+        )
         return grown[:, 0].numpy() > 0
 
 
