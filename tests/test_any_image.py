@@ -547,3 +547,16 @@ def test_metadata_tells_the_type_and_the_range(tmp_path):
         recipe = json.loads(file.metadata()["inkfill"])["recipe"]
     assert recipe["number_type"] == "float32"
     assert recipe["value_range"] == [0.0, 1.0]
+
+
+def test_what_one_window_filled_is_known_to_the_next():
+    """Every missing pixel is missing in one window alone, however many it lies in."""
+    mask = masks.parse("box:60").draw(1, 120, 110, stream(0))[0]
+    missing = []
+
+    def counting(task):
+        missing.append(int(task.observation.mask.sum()))
+        return task.observation.pixels
+
+    inpaint(tiny_model(), images_of("uint8", (1, 120, 110)), mask, 2, counting)
+    assert sum(missing) == 2 * mask.sum()
