@@ -117,8 +117,7 @@ def _written(
 def values_of(request: Request, model: Model, pictures: Images | list[Images]) -> ValueRange:
     """What black and white are when completions are shown."""
     first = pictures[0] if isinstance(pictures, list) else pictures
-    nothing = np.zeros(first.shape[:3], bool) | masks.holes_of(first)
-    return range_for(first, nothing, model.value_range, model.number_type, request.value_range)
+    return range_for(first, masks.holes_of(first), model.value_range, model.number_type, request.value_range)
 
 
 def _in_parts(

@@ -148,15 +148,17 @@ def run(
             done = kept(out, cell, about, completed, group) if out else completed()
         if group.first:
             results.append(Result(cell, done, score(images, done, cell, labels, judges, networks.model.value_range)))
-    return _evaluation(networks, dataset, split, images, results) if group.first else None
+    return _evaluation(networks, dataset, split, images, data_hash, results) if group.first else None
 
 
-def _evaluation(networks: Networks, dataset: Dataset, split: str, images: Images, results: list[Result]) -> Evaluation:
+def _evaluation(
+    networks: Networks, dataset: Dataset, split: str, images: Images, data_hash: str, results: list[Result]
+) -> Evaluation:
     cell = results[0].cell
     about = {
         "inkfill": defaults.VERSION,
         "data": dataset.name,
-        "data_hash": array_hash(images),
+        "data_hash": data_hash,
         "split": split,
         "checkpoint": networks.checkpoint.name,
         "checkpoint_hash": file_hash(networks.checkpoint),
