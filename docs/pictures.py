@@ -2,8 +2,8 @@
 
     .venv/bin/python docs/pictures.py --minutes 5
 
-Fonts are those of Debian's fonts-noto-color-emoji and of matplotlib, photographs those of scikit-image. Networks are
-kept in runs/pictures; a second run trains those that are not there.
+Fonts are those of Debian's fonts-noto-color-emoji and of matplotlib, photographs those of scikit-image, elevations
+those of matplotlib's sample data. Networks are kept in runs/pictures; a second run trains those that are not there.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from inkfill.app import figures
 from inkfill.checkpoint import written_whole
 from inkfill.data import Images, masks
 from inkfill.data.datasets import uniform
+from inkfill.data.images import ValueRange, as_bytes
 from inkfill.evaluation.tables import markdown
 from inkfill.inpainting import inpaint
 from inkfill.model import Model, load
@@ -75,15 +76,31 @@ def network(name: str, images: Images, minutes: float) -> tuple[Model, Images]:
 
 
 def gallery(name: str, model: Model, images: Images, specs: list[str], zoom: int) -> list[object]:
-    """Complete held-out images, write the picture, and give a row for the table."""
-    mask, began = masks.fit_each(specs, images[: len(specs)]), time.perf_counter()
-    filled = inpaint(model, images[: len(specs)], mask, 8)
+    """Complete held-out images, write the picture, and give a row for the table. Fractions get their holes as NaN."""
+    images = images[: len(specs)]
+    mask = masks.fit_each(specs, images)
+    fractions = images.dtype.kind == "f"
+    given = np.where(mask, np.float32(np.nan), images) if fractions else images
+    began = time.perf_counter()
+    filled = inpaint(model, given, None if fractions else mask, 8)
     seconds = (time.perf_counter() - began) / filled.shape[0] / filled.shape[1]
-    figures.save_picture(
-        figures.gallery(images[: len(specs)], mask, filled, specs, zoom=zoom), DOCS / "pictures" / f"{name}.png"
-    )
+    kept = ~np.broadcast_to(mask[:, None], filled.shape[:4])
+    assert filled.dtype == images.dtype and (filled[kept] == np.repeat(images[:, None], 8, 1)[kept]).all()
+    seen = ValueRange(float(images.min()), float(images.max())) if fractions else model.value_range
+    picture = figures.gallery(as_bytes(images, seen), mask, as_bytes(filled, seen), specs, zoom=zoom)
+    figures.save_picture(picture, DOCS / "pictures" / f"{name}.png")
     size = "x".join(map(str, images.shape[1:]))
     return [name, size, images.dtype, f"{model.recipe.step:,}", f"{seconds:.3f}"]
+
+
+def elevation() -> tuple[Images, Images]:
+    """Tiles of a mountain's height in metres, float32 ``[N, 32, 32]``: of its west to learn from, of its east to fill."""
+    with np.load(Path(get_data_path(), "sample_data", "jacksboro_fault_dem.npz")) as file:
+        height = file["elevation"].astype(np.float32)
+    places = [(y, x) for y in range(0, height.shape[0] - 31, 4) for x in range(0, 257, 4)]
+    east = [(y, x) for y in range(0, height.shape[0] - 31, 96) for x in (300, 350)]
+    west, east_tiles = (np.stack([height[y : y + 32, x : x + 32] for y, x in part]) for part in (places, east))
+    return west, east_tiles
 
 
 def main(minutes: float = 5.0) -> None:
@@ -97,6 +114,8 @@ def main(minutes: float = 5.0) -> None:
         ("letters", letters(), 2),
     ):
         rows.append(gallery(name, *network(name, images, minutes), specs, zoom))
+    west, east = elevation()
+    rows.append(gallery("elevation", network("elevation", west, minutes)[0], east, specs, 3))
     photographs = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea(), skimage.data.rocket()]
     tiles = uniform([part for photo in photographs for part in (photo[:300, :400], photo[-300:, -400:])])
     cut = [tiles[:, y : y + 32, x : x + 32] for y in range(0, 256, 24) for x in range(0, 360, 24)]

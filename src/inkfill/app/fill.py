@@ -108,9 +108,11 @@ def _written(
     if request.sheet:
         written.append(files.write_sheet(request.sheet, pictures, hidden, filled, values))
     if request.report:
-        if isinstance(pictures, list) or isinstance(hidden, list) or isinstance(filled, list):
-            raise InputError("pictures of several sizes have no report together: give those of one size")
-        written.append(str(write_inpainting(request.report, pictures, hidden, filled, names, model, values)))
+
+        def range_of(picture: Images) -> ValueRange:
+            return values_of(request, model, [picture] if isinstance(pictures, list) else pictures)
+
+        written.append(str(write_inpainting(request.report, pictures, hidden, filled, names, model, range_of)))
     return written
 
 

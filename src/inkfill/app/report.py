@@ -139,49 +139,59 @@ def label_words(probabilities: NDArray[np.floating]) -> str:
 
 def write_inpainting(
     out: Path,
-    images: Images,
-    mask: NDArray[np.bool_],
-    filled: Images,
+    images: Images | Sequence[Images],
+    mask: NDArray[np.bool_] | Sequence[NDArray[np.bool_]],
+    filled: Images | Sequence[Images],
     names: Sequence[str] | None,
     model: Model,
-    values: ValueRange,
+    values: Callable[[Images], ValueRange],
 ) -> Path:
     """Write ``report.html`` into ``out``: each image's completions, mean, per-pixel spread and what they are read as.
 
     Beside it go ``filled.npy``, ``spread.npy`` (float32 ``[N, H, W]``, standard deviation as a share of the range from
     black to white, for colour the root of the mean square over channels) and, for weights trained on MNIST and images
-    of its size, ``labels.npy`` (float32 ``[N, 10]``).
+    of its size, ``labels.npy`` (float32 ``[N, 10]``). Images of several sizes have ``filled.npz`` and ``spread.npz``,
+    with an array each under its number. ``values`` says what black and white are in an image.
     """
-    for earlier in out.glob("image-*.png"):  # of a report that is written over
-        earlier.unlink()
+    for earlier in (*out.glob("image-*.png"), *out.glob("filled.np?"), *out.glob("spread.np?"), out / "labels.npy"):
+        earlier.unlink(missing_ok=True)  # of a report that is written over
     page = Page(out, "inkfill: completions")
     page.text(
-        f"{filled.shape[1]} completions of each image. Blue is missing. In the spread, bright means that completions "
+        f"{len(filled[0])} completions of each image. Blue is missing. In the spread, bright means that completions "
         "disagree: there the model is unsure, and one completion is one guess of many."
     )
     page.text(repr(model).split("; run it")[0].removeprefix("<"))
-    arrays = {"filled.npy": filled}
-    images, filled = as_bytes(images, values), as_bytes(filled, values)
-    spread = np.stack([figures.spread_of(each) / 255 for each in filled]).astype(np.float32)
-    arrays["spread.npy"] = spread
+    pairs = zip(images, filled, strict=True)
+    shown = [(as_bytes(image, values(image)), as_bytes(completions, values(image))) for image, completions in pairs]
+    spread = [(figures.spread_of(completions) / 255).astype(np.float32) for _, completions in shown]
     found = None
-    if model.recipe.trained_on == "mnist" and images.shape[1:] == (28, 28):
-        found = judge(load_classifier(WHOLE), filled.reshape(-1, *filled.shape[2:]))[0]
-        found = found.reshape(*filled.shape[:2], -1)
-        arrays["labels.npy"] = metrics.vote(found).astype(np.float32)
+    if model.recipe.trained_on == "mnist" and all(image.shape == (28, 28) for image, _ in shown):
+        found = judge(load_classifier(WHOLE), np.concatenate([k for _, k in shown]))[0]
+        found = found.reshape(len(shown), -1, found.shape[1])
+        _save(out / "labels", metrics.vote(found).astype(np.float32))
     for i, name in enumerate(names or [f"image {i}" for i in range(len(images))]):
         hole = mask[i]
         width = f"mean spread {spread[i][hole].mean():.3f} over {hole.sum()} missing pixels" if hole.any() else "whole"
+        image, completions = shown[i]
         page.heading(name)
         page.text(width)
         if found is not None:
             page.text("read as a digit:", label_words(found[i]))
-        tiles = figures.gallery(images[i : i + 1], mask[i : i + 1], filled[i : i + 1], show=8, original=False)
+        tiles = figures.gallery(image[None], hole[None], completions[None], show=8, original=False)
         page.picture(tiles, f"image-{i}.png", name)
-    for name, array in arrays.items():
-        with written_whole(out / name) as temporary:
-            np.save(temporary, array)
+    _save(out / "filled", filled)
+    _save(out / "spread", np.stack(spread) if isinstance(filled, np.ndarray) else spread)
     return page.write("report.html")
+
+
+def _save(path: Path, arrays: NDArray[Any] | Sequence[NDArray[Any]]) -> None:
+    """Write an array as ``.npy``, or arrays of several sizes as ``.npz``."""
+    whole = isinstance(arrays, np.ndarray)
+    with written_whole(path.with_suffix(".npy" if whole else ".npz")) as temporary:
+        if whole:
+            np.save(temporary, arrays)
+        else:
+            np.savez_compressed(temporary, **{str(i): array for i, array in enumerate(arrays)})
 
 
 def training_pictures(folder: Path) -> Callable[[int, Model, Dataset], None]:
