@@ -85,7 +85,8 @@ def gallery(name: str, model: Model, images: Images, specs: list[str], zoom: int
     filled = inpaint(model, given, None if fractions else mask, 8)
     seconds = (time.perf_counter() - began) / filled.shape[0] / filled.shape[1]
     kept = ~np.broadcast_to(mask[:, None], filled.shape[:4])
-    assert filled.dtype == images.dtype and (filled[kept] == np.repeat(images[:, None], 8, 1)[kept]).all()
+    assert filled.dtype == images.dtype
+    assert (filled[kept] == np.repeat(images[:, None], 8, 1)[kept]).all()
     seen = ValueRange(float(images.min()), float(images.max())) if fractions else model.value_range
     picture = figures.gallery(as_bytes(images, seen), mask, as_bytes(filled, seen), specs, zoom=zoom)
     figures.save_picture(picture, DOCS / "pictures" / f"{name}.png")
@@ -94,7 +95,7 @@ def gallery(name: str, model: Model, images: Images, specs: list[str], zoom: int
 
 
 def elevation() -> tuple[Images, Images]:
-    """Tiles of a mountain's height in metres, float32 ``[N, 32, 32]``: of its west to learn from, of its east to fill."""
+    """Tiles of a mountain's height in metres, float32 ``[N, 32, 32]``: its west to learn from, its east to fill."""
     with np.load(Path(get_data_path(), "sample_data", "jacksboro_fault_dem.npz")) as file:
         height = file["elevation"].astype(np.float32)
     places = [(y, x) for y in range(0, height.shape[0] - 31, 4) for x in range(0, 257, 4)]

@@ -13,7 +13,7 @@ from conftest import TINY, tiny_model
 from inkfill import data, windows
 from inkfill.checkpoint import save_network
 from inkfill.data import masks, readers
-from inkfill.data.datasets import uniform
+from inkfill.data.datasets import by_size, uniform
 from inkfill.data.images import ValueRange, as_images
 from inkfill.denoiser import Observation
 from inkfill.errors import InputError
@@ -401,6 +401,26 @@ def test_a_set_of_mixed_pictures_becomes_tiles_of_one_kind(caplog):
     assert "tiles of 16x16" in caplog.text
 
 
+def test_pictures_of_several_sizes_are_learnt_in_batches_of_one(tmp_path, caplog):
+    """Sizes that many have stay whole; the others are cut into tiles; nothing of a picture is in two splits."""
+    folder, rng = tmp_path / "mixed", np.random.default_rng(0)
+    folder.mkdir()
+    for i in range(60):
+        side = 16 if i < 30 else 24 if i < 55 else 40
+        Image.fromarray(rng.integers(0, 256, (side, side, 3), np.uint8)).save(folder / f"{i:02d}.png")
+    with caplog.at_level(logging.WARNING):
+        dataset = data.load(str(folder))
+    assert {images.shape[1:3] for images in dataset.groups} == {(16, 16), (24, 24), (40, 40)}
+    assert sum(map(len, dataset.groups)) == 48
+    assert dataset.validation.shape[1:] == dataset.test.shape[1:] == dataset.train.shape[1:] == (16, 16, 3)
+    assert "several sizes" in caplog.text
+    train(TrainConfig(data=str(folder), steps=6, batch_size=4, warmup=1, unet=TINY), tmp_path / "run", quiet=True)
+    recipe = load(tmp_path / "run" / "model.safetensors").recipe
+    assert (recipe.image_size, recipe.least_size) == ((40, 40), (16, 16))
+    rows = by_size([np.zeros((9, 9), np.uint8)] * 3 + [np.ones((12, 9), np.uint8)] * 20 + [np.ones((150, 9), np.uint8)])
+    assert [group.shape for group in rows] == [(20, 12, 9), (20, 9, 9)]
+
+
 @pytest.fixture
 def colour_checkpoint(tmp_path):
     path, model = tmp_path / "colour.safetensors", model_of(3, (16, 16), black=None)
@@ -429,6 +449,11 @@ def test_a_folder_of_mixed_sizes_with_its_folder_of_masks(tmp_path, colour_check
             np.testing.assert_array_equal(filled[~hole], before[~hole])
     capsys.readouterr()
     refused(capsys, *words, "--out", tmp_path / "x.npy", says=["several sizes", "folder"])
+    assert run(*words, "--report", tmp_path / "page", "--samples", 2) == 0
+    with np.load(tmp_path / "page" / "filled.npz") as filled, np.load(tmp_path / "page" / "spread.npz") as spread:
+        assert len(filled.files) == len(spread.files) > 1
+        assert all(filled[name].shape[1:3] == spread[name].shape for name in filled.files)
+    capsys.readouterr()
     (tmp_path / "holes" / "c.png").rename(tmp_path / "holes" / "d.png")
     refused(capsys, *words, "--out", tmp_path / "y", says=["no mask is called c"])
     (tmp_path / "in" / "c.png").unlink()

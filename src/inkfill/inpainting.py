@@ -307,7 +307,9 @@ def unlike(prior: Prior, images: Images, mask: Mask) -> list[str]:
     recipe = getattr(prior, "recipe", None)
     if recipe is None:
         return reasons
-    if images.shape[1:3] != recipe.image_size:
+    size, least, most = images.shape[1:3], recipe.least_size, max(recipe.image_size)
+    between = least[0] > 0 and least[0] <= size[0] <= most and least[1] <= size[1] <= most
+    if size != recipe.image_size and not between:
         trained = "x".join(map(str, recipe.image_size))
         reasons.append(f"on {trained} images, these are {size_words(images)}")
     known = images[~mask]

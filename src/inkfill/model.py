@@ -31,7 +31,8 @@ class Recipe:
     schedule: str = "cosine"
     T: int = 1000  # noise levels
     channels: int = 1
-    image_size: tuple[int, int] = (28, 28)  # height and width of the training images
+    image_size: tuple[int, int] = (28, 28)  # height and width of the (largest) training images
+    least_size: tuple[int, int] = (0, 0)  # the least height and width of any; 0 where all have one size
     value_range: tuple[float, float] = (0.0, 255.0)  # of users' values: what becomes -1 and 1
     number_type: str = "uint8"  # of the training images
     floor: float = 0.0  # values up to it become the lowest (see ValueRange)

@@ -110,9 +110,10 @@ def _written(
     if request.report:
 
         def range_of(picture: Images) -> ValueRange:
-            return values_of(request, model, [picture] if isinstance(pictures, list) else pictures)
+            return values_of(request, model, [picture[None]] if isinstance(pictures, list) else pictures)
 
-        written.append(str(write_inpainting(request.report, pictures, hidden, filled, names, model, range_of)))
+        each, holes = ([x[0] for x in xs] if isinstance(xs, list) else xs for xs in (pictures, hidden))
+        written.append(str(write_inpainting(request.report, each, holes, filled, names, model, range_of)))
     return written
 
 

@@ -12,13 +12,19 @@ from inkfill.errors import InputError
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits of images, uint8 ``[N, H, W]``, and where they came from."""
+    """Three splits of images, ``[N, H, W]`` or ``[N, H, W, C]``, and where they came from."""
 
     name: str
     train: Images
     validation: Images
     test: Images
     labels: dict[str, NDArray[np.uint8]]  # by split, ``[N]``; empty where there are none
+    other_sizes: tuple[Images, ...] = ()  # training images of other sizes, an array each
+
+    @property
+    def groups(self) -> tuple[Images, ...]:
+        """The training images, an array for each size."""
+        return (self.train, *self.other_sizes)
 
     def split(self, name: str) -> Images:
         """``train``, ``validation`` or ``test``. Raises InputError for another name."""
@@ -30,4 +36,5 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (first 16 hex digits) of the training images, for provenance."""
-        return array_hash(self.train)
+        hashes = [array_hash(images) for images in self.groups]
+        return hashes[0] if len(hashes) == 1 else array_hash(np.array(hashes))

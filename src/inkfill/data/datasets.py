@@ -14,7 +14,7 @@ import numpy as np
 
 from inkfill.data.dataset import Dataset
 from inkfill.data.images import Images, size_words
-from inkfill.data.readers import read_idx, read_images, reason
+from inkfill.data.readers import read_idx, read_images, reason, stacked
 from inkfill.data.rendered import rendered
 from inkfill.errors import InputError, remark
 
@@ -28,6 +28,8 @@ MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.go
 CONNECT_TIMEOUT = 4.0  # seconds without an answer
 DEADLINE = 300.0  # seconds for one file
 MAX_DOWNLOAD = 2**24  # bytes; the largest of the four files has 9.9 million
+FEW_OF_A_SIZE = 16  # pictures; a size that fewer have makes no batches of its own
+LEARNT_WHOLE = 128  # pixels a side; larger pictures are learnt, and filled, in parts
 VALIDATION = 5000  # the last digits of MNIST's training file
 
 # ---- MNIST -----------------------------------------------------------------------------------------------------------
@@ -171,41 +173,78 @@ def load(name: str = "auto") -> Dataset:
     path = Path(name)
     dataset = _idx_folder(path) if path.is_dir() else None
     if dataset is None:
-        images = uniform(read_images(path))
+        images = read_images(path)
         if len(images) < 10:
             raise InputError(f"{path}: {len(images)} images; at least 10 are needed to hold some out")
         tenth = len(images) // 10
         order = np.random.Generator(np.random.Philox(0)).permutation(len(images))
+        if isinstance(images, list):
+            alike = of_one_kind(images)
+            shuffled = [alike[i] for i in order]
+            groups = by_size(shuffled[: -2 * tenth])
+            held_out = shuffled[-2 * tenth : -tenth], shuffled[-tenth:]
+            size = groups[0].shape[1:]  # those that are measured have the size that most have
+            same = [[picture for picture in part if picture.shape == size] or part for part in held_out]
+            validation, test = (uniform(stacked(part)) for part in same)
+            return Dataset(path.stem, groups[0], validation, test, {}, tuple(groups[1:]))
         images = images[order]
         splits = images[: -2 * tenth], images[-2 * tenth : -tenth], images[-tenth:]
         dataset = Dataset(path.stem, *splits, {})
     return dataset
 
 
+def by_size(pictures: list[Images]) -> list[Images]:
+    """Pictures of one kind as arrays, one for each size, the largest set first.
+
+    Pictures of a size that few have, or that is too large to be learnt whole, are cut into tiles (:func:`uniform`).
+    Batches of one size each were better by a third than tiles of the least size for all (docs/pictures.md).
+    """
+    sizes: dict[tuple[int, ...], list[Images]] = {}
+    for picture in pictures:
+        sizes.setdefault(picture.shape[:2], []).append(picture)
+    whole = {size: each for size, each in sizes.items() if len(each) >= FEW_OF_A_SIZE and max(size) <= LEARNT_WHOLE}
+    groups = [np.stack(each) for each in whole.values()]
+    rest = [picture for size, each in sizes.items() if size not in whole for picture in each]
+    if rest:
+        tiles = uniform(rest)
+        same = [i for i, group in enumerate(groups) if group.shape[1:] == tiles.shape[1:]]
+        if same:
+            groups[same[0]] = np.concatenate([groups[same[0]], tiles])
+        else:
+            groups.append(tiles)
+    if len(groups) > 1:
+        remark(f"pictures of several sizes: {', '.join(f'{len(g):,} of {size_words(g)}' for g in groups)}")
+    return sorted(groups, key=len, reverse=True)
+
+
 def uniform(images: Images | list[Images]) -> Images:
-    """Pictures of any sizes and channels as one array to train on, ``[N, H, W]`` or ``[N, H, W, C]``.
+    """Pictures of any sizes and channels as one array ``[N, H, W]`` or ``[N, H, W, C]``.
 
     Pictures of several sizes are cut into overlapping tiles of the least height and width of any; grey ones among
     colour become colour, and those without alpha opaque.
     """
     if not isinstance(images, list):
         return images
-    channels = {1 if picture.ndim == 2 else picture.shape[2] for picture in images}
-    colour, alpha = bool(channels & {3, 4}), bool(channels & {2, 4})
     height, width = (min(picture.shape[axis] for picture in images) for axis in (0, 1))
     tiles = []
-    for picture in images:
-        full = _with_channels(picture, colour, alpha)
+    for full in of_one_kind(images):
         tops, lefts = (
             np.linspace(0, side - part, -(-side // part)).round().astype(int)
             for side, part in zip(full.shape[:2], (height, width), strict=True)
         )
         tiles += [full[y : y + height, x : x + width] for y in tops for x in lefts]
-    if len({tile.dtype for tile in tiles}) > 1:
-        raise InputError("some of the pictures have 8 bits and some 16: use one number type")
     if len(tiles) > len(images):
         remark(f"pictures of several sizes: {len(images)} are cut into {len(tiles)} tiles of {height}x{width}")
     return np.stack(tiles)
+
+
+def of_one_kind(pictures: list[Images]) -> list[Images]:
+    """Pictures with the channels that any of them has. Raises InputError for several number types."""
+    if len({picture.dtype for picture in pictures}) > 1:
+        raise InputError("some of the pictures have 8 bits and some 16: use one number type")
+    channels = {1 if picture.ndim == 2 else picture.shape[2] for picture in pictures}
+    colour, alpha = bool(channels & {3, 4}), bool(channels & {2, 4})
+    return [_with_channels(picture, colour, alpha) for picture in pictures]
 
 
 def _with_channels(picture: Images, colour: bool, alpha: bool) -> Images:

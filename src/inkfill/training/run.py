@@ -63,7 +63,7 @@ class Run:
     ):
         self.out, self.dataset, self.group = out, dataset, group
         config, net = _network(config, dataset.train, fresh=state is None)
-        self.values = _values(config, dataset.train)
+        self.values = _values(config, dataset.groups)
         self.config = config = replace(config, dtype=str(find_dtype(config.dtype or None, group.device))[6:])
         self.schedule = Schedule.named(config.schedule, config.T)
         self.spec = masks.parse(config.masks)
@@ -96,7 +96,8 @@ class Run:
         """This process's share of the batch of a step."""
         config, group = self.config, self.group
         part, rng = group.slice(config.batch_size), stream(config.seed, "train", step)
-        return draw_batch(config, self.schedule, self.dataset.train, self.spec, rng, part, group.device, self.values)
+        images = _of_one_size(self.dataset.groups, rng)
+        return draw_batch(config, self.schedule, images, self.spec, rng, part, group.device, self.values)
 
     def share(self) -> float:
         """How much of the run is over: of its steps, or of its minutes by the first process's clock."""
@@ -127,17 +128,19 @@ class Run:
 
     def recipe(self) -> Recipe:
         """What the weights are at this moment."""
-        config, train = self.config, self.dataset.train
+        config, train, groups = self.config, self.dataset.train, self.dataset.groups
+        sizes = [(images.shape[1], images.shape[2]) for images in groups]
         named = {f.name for f in fields(Recipe)}
         return Recipe(
             schedule=config.schedule,
             T=config.T,
             channels=config.unet.channels,
-            image_size=(train.shape[1], train.shape[2]),
+            image_size=max(sizes, key=math.prod),
+            least_size=(min(h for h, _ in sizes), min(w for _, w in sizes)) if len(sizes) > 1 else (0, 0),
             value_range=(self.values.low, self.values.high),
             number_type=train.dtype.name,
             floor=self.values.floor,
-            black=float((train == self.values.low).mean()),
+            black=sum(int((images == self.values.low).sum()) for images in groups) / sum(g.size for g in groups),
             objective=config.objective,
             trained_on=self.dataset.name,
             data_hash=self.dataset.fingerprint,
@@ -163,8 +166,17 @@ class Run:
         return found
 
 
-def _values(config: TrainConfig, images: data.Images) -> ValueRange:
+def _of_one_size(groups: tuple[data.Images, ...], rng: np.random.Generator) -> data.Images:
+    """The images that a batch is of: those of one size, each size as often as it has images."""
+    if len(groups) == 1:
+        return groups[0]
+    counts = np.array([len(images) for images in groups])
+    return groups[rng.choice(len(groups), p=counts / counts.sum())]
+
+
+def _values(config: TrainConfig, groups: tuple[data.Images, ...]) -> ValueRange:
     """What black and white are: as given, or as the number type or the training images say. Raises InputError."""
+    images = groups[0] if len(groups) == 1 else np.concatenate([each.ravel() for each in groups])
     if images.dtype.kind == "f" and not np.isfinite(images).all():
         raise InputError("the training images have NaN or infinite values: train on images that are whole")
     low, high = range_of(images) if config.low is None or config.high is None else (config.low, config.high)
@@ -353,9 +365,10 @@ def _say(text: str) -> None:
 def _described(run: Run) -> str:
     """What a run trains on, with what black and white are, and what it trains."""
     images, net = run.dataset.train, run.trainer.net
+    counts = ", ".join(f"{len(each):,} images of {size_words(each)}" for each in run.dataset.groups)
     parameters = sum(p.numel() for p in net.parameters()) / 1e6
     return (
-        f"data {run.dataset.name}: {len(images):,} images of {size_words(images)}, {CHANNELS[channels_of(images)]}, "
+        f"data {run.dataset.name}: {counts}, {CHANNELS[channels_of(images)]}, "
         f"{images.dtype} from {run.values.low:g} (black) to {run.values.high:g} (white); "
         f"{parameters:.2f} M parameters; {run.config.dtype} on {run.group.device}"
     )
@@ -393,8 +406,9 @@ def _prepared(config: TrainConfig, out: Path, group: Processes, state: dict[str,
     dataset = data.load(config.data)
     if state is not None and state.get("data") != dataset.fingerprint:
         raise InputError(f"{out}: was trained on other images than {config.data} holds now: not resumed")
-    height, width = dataset.train.shape[1:3]
-    masks.parse(config.masks).draw(1, height, width, stream(0), dataset.train[:1])  # says if it does not fit
+    for images in dataset.groups:
+        height, width = images.shape[1:3]
+        masks.parse(config.masks).draw(1, height, width, stream(0), images[:1])  # says if it does not fit
     try:
         run = Run(config, out, dataset, group, state)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

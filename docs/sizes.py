@@ -1,0 +1,97 @@
+"""Pictures of several sizes: four ways to make batches of them, at equal training time. Prints a table.
+
+    .venv/bin/python docs/sizes.py --minutes 2.5
+
+Icons of a colour font (Debian's fonts-noto-color-emoji), a quarter each of 24, 32, 40 and 48 pixels; 24 of each size
+are held out and completed (K = 8, CRPS per missing value). Each way starts from the same weights.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from pictures import icons, on_white
+
+from inkfill.data import Images, masks
+from inkfill.data.datasets import uniform
+from inkfill.evaluation.cells import Cell
+from inkfill.evaluation.scores import evaluate
+from inkfill.evaluation.tables import markdown
+from inkfill.model import Model, Recipe
+from inkfill.rng import stream
+from inkfill.schedule import Schedule
+from inkfill.training.config import TrainConfig
+from inkfill.training.objectives import Batch, draw_batch, v_errors
+from inkfill.training.trainer import Trainer, optimisers
+from inkfill.unet import UNet, UNetConfig
+
+SIZES, HELD_OUT, MASKS = (24, 32, 40, 48), 24, ("half:left", "box:0.5")
+CONFIG = TrainConfig(ema=0.998, warmup=50, unet=UNetConfig(channels=3))
+Choose = Callable[[np.random.Generator], Images]
+
+
+def crop(picture: Images, side: int, rng: np.random.Generator) -> Images:
+    """A square part at a random place."""
+    y, x = rng.integers(len(picture) - side + 1, size=2)
+    return picture[y : y + side, x : x + side]
+
+
+def ways(train: list[Images]) -> dict[str, tuple[Choose, int]]:
+    """How 64 pictures are chosen for a step, and the largest side that a network then knows."""
+    tiles = uniform(train)
+
+    def crops_from(pictures: list[Images], side: int, rng: np.random.Generator) -> Images:
+        return np.stack([crop(pictures[i], side, rng) for i in rng.integers(len(pictures), size=CONFIG.batch_size)])
+
+    def of_one(rng: np.random.Generator) -> Images:
+        side = len(train[rng.integers(len(train))])
+        return crops_from([picture for picture in train if len(picture) >= side], side, rng)
+
+    def of_same(rng: np.random.Generator) -> Images:
+        side = len(train[rng.integers(len(train))])
+        return crops_from([picture for picture in train if len(picture) == side], side, rng)
+
+    return {
+        "tiles of the least size": (lambda rng: tiles[rng.integers(len(tiles), size=CONFIG.batch_size)], SIZES[0]),
+        "random crops of the least size": (lambda rng: crops_from(train, SIZES[0], rng), SIZES[0]),
+        "crops of the size of one picture": (of_one, SIZES[-1]),
+        "batches of one size": (of_same, SIZES[-1]),
+    }
+
+
+def trained(choose: Choose, side: int, minutes: float) -> Model:
+    """A network after so many minutes."""
+    schedule, spec, net = Schedule.named("cosine"), masks.parse("training"), UNet(CONFIG.unet, 0)
+
+    def draw(step: int) -> Batch:
+        rng = stream(0, "train", step)
+        return draw_batch(CONFIG, schedule, choose(rng), spec, rng)
+
+    trainer = Trainer(net, optimisers(CONFIG, net), draw, v_errors, CONFIG.clip, CONFIG.ema, torch.bfloat16)
+    began = time.monotonic()
+    while (share := (time.monotonic() - began) / 60 / minutes) < 1:
+        trainer.step(CONFIG.rate(trainer.done, share))
+    ema: UNet = trainer.ema  # type: ignore[assignment]
+    return Model(ema, Recipe(channels=3, image_size=(side, side), step=trainer.done))
+
+
+def main(minutes: float) -> None:
+    """Train each way, and print what the networks make of held-out icons."""
+    full = [on_white(icons((side, side))) for side in SIZES]
+    order = np.random.Generator(np.random.Philox(1)).permutation(len(full[0]))
+    held_out = len(SIZES) * HELD_OUT
+    parts = [[full[i % len(SIZES)][k] for i, k in enumerate(order[:held_out]) if i % len(SIZES) == j] for j in range(4)]
+    rows = []
+    for name, (choose, side) in ways([full[i % len(SIZES)][k] for i, k in enumerate(order[held_out:])]).items():
+        model = trained(choose, side, minutes)
+        scores = [evaluate(model, np.stack(part), Cell(mask))["crps"] for mask in MASKS for part in parts]
+        rows.append([name, f"{model.recipe.step:,}", *(f"{score:.3f}" for score in scores)])
+    print(markdown(["way", "steps", *(f"{mask} {side}" for mask in MASKS for side in SIZES)], rows))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=2.5, help="of training, each way")
+    main(parser.parse_args().minutes)
