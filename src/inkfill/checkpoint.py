@@ -27,6 +27,7 @@ from inkfill.unet import UNet, UNetConfig
 
 FORMAT = "inkfill-unet-1"
 SHIPPED = Path(__file__).parent / "weights" / "mnist.safetensors"
+NAMED = {"mnist": SHIPPED, "mnist-few": SHIPPED.with_name("mnist-few.safetensors")}  # weights that come with inkfill
 MAX_ABOUT = 2**20  # characters of metadata that are read
 UNFINISHED = ".unfinished-"  # how the name begins of what is being written; whoever reads a folder skips such names
 
@@ -223,6 +224,11 @@ def load_network(path: Path) -> tuple[UNet, dict[str, Any]]:
         net = UNet(config(about))
     net.load_state_dict(weights, assign=True)
     return net.to(memory_format=torch.channels_last).eval().requires_grad_(False), about["recipe"]  # type: ignore[call-overload]
+
+
+def find_checkpoint(path: Path | str | None) -> Path:
+    """The file of a checkpoint: of shipped weights by their name (default: ``mnist``), else the path itself."""
+    return NAMED.get(str(path), Path(path)) if path else SHIPPED
 
 
 def file_hash(path: Path) -> str:

@@ -18,6 +18,15 @@ from inkfill.schedule import Schedule
 Denoiser = Callable[[Tensor, int], Tensor]
 
 
+class Draw(Protocol):
+    """``draw(x_t, t, fresh) -> x0``: a draw from p(x0 given x_t) and no mean; ``fresh`` is noise like x_t.
+
+    At level T, where x_t is noise itself, it needs none.
+    """
+
+    def __call__(self, x_t: Tensor, t: int, fresh: Tensor | None = None) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Observation:
     """What an inpainting method is given: ``pixels``, float ``[B, C, H, W]``, 0 where missing, and ``known``, bool.
@@ -83,6 +92,25 @@ class ConditionalPrior(Prior, Protocol):
     def conditional(self, observation: Observation) -> Denoiser:
         """E[x0 given x_t and the known pixels], for rows of an observation."""
         ...
+
+
+@runtime_checkable
+class DrawingPrior(Prior, Protocol):
+    """A prior that draws, and has no posterior mean to give: few-step weights."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether it does."""
+        ...
+
+    def draw(self, observation: Observation) -> Draw:
+        """Draws from p(x0 given x_t and the known pixels), for rows of an observation."""
+        ...
+
+
+def draws(prior: Prior) -> bool:
+    """Whether a prior draws, and has no posterior mean to give."""
+    return isinstance(prior, DrawingPrior) and prior.draws
 
 
 def likelihood_gradient(

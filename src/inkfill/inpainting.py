@@ -14,7 +14,7 @@ from inkfill import defaults, windows
 from inkfill.data import masks
 from inkfill.data.images import BYTES, CHANNELS, Images, Mask, ValueRange, as_images, channels_of, range_for, size_words
 from inkfill.data.readers import read_images, stacked
-from inkfill.denoiser import ConditionalPrior, Observation, Prior
+from inkfill.denoiser import Observation, Prior, draws
 from inkfill.errors import InputError, remark
 from inkfill.methods import Method, Task, find_method
 from inkfill.rng import SampleNoise, check_seed
@@ -32,7 +32,7 @@ def inpaint(
     images: Any,
     mask: Any = None,
     samples: int = defaults.SAMPLES,
-    method: str | Callable[..., Tensor] = defaults.METHOD,
+    method: str | Callable[..., Tensor] | None = None,
     steps: int | None = None,
     seed: int = 0,
     sampler: str | None = None,
@@ -51,8 +51,8 @@ def inpaint(
     path of a file or folder, or a list; pictures of several sizes give a list back. ``mask`` is bool, True = missing,
     ``[N, H, W]`` or ``[H, W]``, a spec such as ``"half:left"``, ``"nan"`` or ``"alpha"``, or a file; None means the
     holes that the images have. ``method`` is a name or a function of a :class:`~inkfill.methods.Task`, ``settings`` its
-    keyword arguments. ``steps`` and ``sampler`` default to what suits the prior. ``value_range`` says what black and
-    white are, where number type and training do not tell.
+    keyword arguments. ``method``, ``steps`` and ``sampler`` default to what suits the prior. ``value_range`` says what
+    black and white are, where number type and training do not tell.
 
     Known pixels come back bit for bit. The noise of image i, sample k depends on ``(seed, i, k)`` alone, so ``rows``
     (how many completions go through the network together) is a matter of speed and memory. ``first`` is the number of
@@ -113,7 +113,7 @@ class _Job:
     def of(
         cls,
         prior: Prior,
-        method: str | Callable[..., Tensor],
+        method: str | Callable[..., Tensor] | None,
         steps: int | None,
         seed: int,
         sampler: str | None,
@@ -124,7 +124,8 @@ class _Job:
         progress: Callable[[int], object] | None,
     ) -> "_Job":
         """With what suits the prior where nothing was given. Raises InputError."""
-        chosen = find_method(method, isinstance(prior, ConditionalPrior))
+        method = getattr(prior, "method", defaults.METHOD) if method is None else method
+        chosen = find_method(method, prior)
         sampler = getattr(prior, "sampler", defaults.SAMPLER) if sampler is None else sampler
         find_sampler(sampler)
         steps = getattr(prior, "steps", defaults.STEPS) if steps is None else steps
@@ -288,12 +289,13 @@ def sample(
     if size is None:
         raise InputError("this prior does not say how large its images are: give size=(height, width)")
 
-    def draw(task: Task) -> Tensor:
+    def generate(task: Task) -> Tensor:
         return task.sample(task.unconditional)
 
     shape = (count, *size) if prior.channels == 1 else (count, *size, prior.channels)
     blank = np.zeros(shape, getattr(prior, "number_type", "uint8"))
-    drawn: Images = inpaint(prior, blank, "all", 1, draw, steps, seed, sampler, progress=progress)[:, 0]
+    method = None if draws(prior) else generate
+    drawn: Images = inpaint(prior, blank, "all", 1, method, steps, seed, sampler, progress=progress)[:, 0]
     return drawn
 
 

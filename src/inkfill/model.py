@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from inkfill import defaults
-from inkfill.checkpoint import SHIPPED, load_network
+from inkfill.checkpoint import find_checkpoint, load_network
 from inkfill.data.images import CHANNELS, ValueRange, check_size
-from inkfill.denoiser import Denoiser, Observation
+from inkfill.denoiser import Denoiser, Draw, Observation
 from inkfill.errors import InputError, shown
 from inkfill.schedule import SCHEDULES, Schedule
 from inkfill.unet import UNet
@@ -22,6 +22,7 @@ from inkfill.unet import UNet
 NUMBER_TYPES = ("bool", "uint8", "uint16", "float16", "float32", "float64", "int32", "int64")
 MAX_T = 10**6  # noise levels
 DENOISING = ("v", "eps")  # objectives whose minimiser is the posterior mean
+DRAWING = ("few",)  # objectives whose minimiser draws from the posterior
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,16 @@ class Model:
         return self.recipe.number_type
 
     @property
+    def draws(self) -> bool:
+        """Whether the network draws from p(x0 given x_t and what is known), and gives no mean of it."""
+        return self.recipe.objective in DRAWING
+
+    @property
+    def method(self) -> str:
+        """The method that suits the network best."""
+        return "few" if self.draws else defaults.METHOD
+
+    @property
     def sampler(self) -> str:
         """The sampler that suits the network best."""
         return self.recipe.sampler
@@ -165,6 +176,8 @@ class Model:
 
         Raises InputError for a network that was trained for something else, and for a size that it cannot take.
         """
+        if self.draws:
+            raise InputError("few-step weights draw completions and have no posterior mean: use the method few")
         if self.recipe.objective not in DENOISING:
             raise InputError(
                 f"this network was trained with the objective {self.recipe.objective}, and this needs v or eps"
@@ -175,28 +188,38 @@ class Model:
         """The prior's denoiser, for states of the shape of ``like``: the same network with everything hidden."""
         return self.conditional(Observation.nothing(like))
 
-    def predictor(self, observation: Observation) -> Denoiser:
+    def draw(self, observation: Observation) -> Draw:
+        """Draws from p(x0 given x_t and what is known). Raises InputError for a network that gives means."""
+        if not self.draws:
+            raise InputError("these weights give posterior means and no draws: use another method than few")
+        return self.predictor(observation)
+
+    def predictor(self, observation: Observation) -> Draw:
         """What the network says of x0, whatever it was trained for. Raises InputError for a size it cannot take."""
         height, width = observation.pixels.shape[-2:]
         check_size(height, width, "images")
         pixels, known = observation.pixels.to(self.dtype), observation.known[:, :1].to(self.dtype)
         embedded = self.net.embed(pixels, known)
 
-        def predict(x_t: Tensor, t: int) -> Tensor:
+        def predict(x_t: Tensor, t: int, fresh: Tensor | None = None) -> Tensor:
             level = torch.tensor([t / self.schedule.T], device=self.device)
-            v = self.net(x_t.to(self.dtype), pixels, known, level, embedded)
+            noise = None if fresh is None else fresh.to(self.dtype)
+            v = self.net(x_t.to(self.dtype), pixels, known, level, embedded, noise)
             return torch.where(observation.known, observation.pixels, self.schedule.x0_from_v(x_t, t, v))
 
         return predict
 
 
 def load(path: Path | str | None = None, device: str | None = None, dtype: torch.dtype | str | None = None) -> Model:
-    """A model from a checkpoint (default: the shipped weights), on CUDA where there is one, else on the CPU.
+    """A model from a checkpoint, on CUDA where there is one, else on the CPU.
+
+    ``path`` is a file, or the name of shipped weights: ``mnist`` (the default), or ``mnist-few``, which completes in
+    one or two evaluations.
 
     ``device`` is cpu, cuda, cuda:N or mps; ``dtype`` defaults to the faster of bfloat16 and float32 (see
     :func:`fast_dtype`). Raises InputError.
     """
-    source = Path(path) if path else SHIPPED
+    source = find_checkpoint(path)
     net, found = load_network(source)
     try:
         recipe = Recipe.read(found)

@@ -29,6 +29,7 @@ class UNetConfig:
     blocks: tuple[int, int] = (1, 2)  # blocks at half resolution (each way) and at quarter resolution
     head_width: int = 64  # channels of one attention head
     time_width: int = 256  # width of the time embedding
+    fresh: bool = False  # whether it reads noise of its own, so that it can draw and need not average
 
     def __post_init__(self) -> None:
         for name, values, low, high in (
@@ -40,6 +41,8 @@ class UNetConfig:
         ):
             if not all(isinstance(value, int) and low <= value <= high for value in values):
                 raise InputError(f"{name} {getattr(self, name)!r}: whole numbers from {low} to {high} are needed")
+        if not isinstance(self.fresh, bool):
+            raise InputError(f"fresh {self.fresh!r}: true or false is needed")
         if len(self.widths) != 2 or len(self.blocks) != 2 or self.widths[1] % self.head_width:
             raise InputError("two widths, of which head_width divides the second, and two numbers of blocks are needed")
 
@@ -125,8 +128,8 @@ class UNet(nn.Module):
 
     ``known_map`` is ``[B, 1, H, W]``, 1 where pixels are known; ``known_pixels`` is 0 where it is 0. The noisy image
     is shown only where pixels are missing. A ``t`` of length 1 serves the whole batch. ``embed`` gives the part of the
-    stem that depends on the observation alone, which a sampler computes once. The initial weights depend on ``seed``
-    alone.
+    stem that depends on the observation alone, which a sampler computes once. ``fresh`` is noise like ``x_t``, for
+    networks that draw (``config.fresh``); without it they are given none. The initial weights depend on ``seed`` alone.
     """
 
     def __init__(self, config: UNetConfig | None = None, seed: int = 0):
@@ -153,6 +156,10 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(half, 4 * config.channels, 3, padding=1)
         self.unfold = nn.PixelShuffle(2)
         nn.init.zeros_(self.head.weight)
+        if config.fresh:  # last, so that all else begins as in a network without it; small, not zero: a zero would stay
+            self.stem_fresh = nn.Conv2d(4 * config.channels, half, 3, padding=1, bias=False)
+            with torch.no_grad():
+                self.stem_fresh.weight.mul_(0.1)
 
     def embed(self, known_pixels: Tensor, known_map: Tensor) -> Tensor:
         """The observation's share of the stem: ``[B, width, H / 2, W / 2]``."""
@@ -168,11 +175,22 @@ class UNet(nn.Module):
         return F.pad(planes, (0, right, 0, below), mode="reflect") if below or right else planes
 
     def forward(
-        self, x_t: Tensor, known_pixels: Tensor, known_map: Tensor, t: Tensor, embedded: Tensor | None = None
+        self,
+        x_t: Tensor,
+        known_pixels: Tensor,
+        known_map: Tensor,
+        t: Tensor,
+        embedded: Tensor | None = None,
+        fresh: Tensor | None = None,
     ) -> Tensor:
         time, (height, width) = self.time(t), x_t.shape[-2:]
-        noisy = self.fold(self._padded(x_t * (1 - known_map))).contiguous(memory_format=torch.channels_last)
-        h = self.stem_noisy(noisy) + (self.embed(known_pixels, known_map) if embedded is None else embedded)
+
+        def folded(planes: Tensor) -> Tensor:  # what is shown where pixels are missing alone
+            return self.fold(self._padded(planes * (1 - known_map))).contiguous(memory_format=torch.channels_last)
+
+        h = self.stem_noisy(folded(x_t)) + (self.embed(known_pixels, known_map) if embedded is None else embedded)
+        if fresh is not None:
+            h = h + self.stem_fresh(folded(fresh))
         for block in self.down:
             h = block(h, time)
         low = self.shrink(h)

@@ -52,7 +52,7 @@ def network_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 SEED = click.IntRange(0, 2**64 - 1)
-checkpoint_option = option("--checkpoint", type=PATH, help="Weights to use [default: shipped].")
+checkpoint_option = option("--checkpoint", type=PATH, help="A file, mnist, or mnist-few for one or two evaluations.")
 seed_option = option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")
 steps_option = option(
     "--steps",
@@ -64,9 +64,7 @@ sampler_option = option(
     type=click.Choice(defaults.SAMPLERS),
     help="How to go from noise to image [default: what suits the weights].",
 )
-method_option = option(
-    "--method", default=defaults.METHOD, show_default=True, help="Inpainting method; see inkfill methods."
-)
+method_option = option("--method", help="Inpainting method; see inkfill methods [default: what suits the weights].")
 set_option = option(
     "--set", "settings", metavar="NAME=VALUE", multiple=True, help="A setting of the method, as strength=2; repeatable."
 )
@@ -133,12 +131,14 @@ def demo(out: Path, data: str, seed: int, network: Network, overwrite: bool) -> 
 @option(
     "--objective",
     type=click.Choice(defaults.OBJECTIVES),
-    help="v or eps: diffusion, by the error of v or of the noise. regression: one best guess, a reference for inkfill "
-    "evaluate [default: v].",
+    help="v or eps: diffusion, by the error of v or of the noise. few: draws in one or two evaluations. regression: "
+    "one best guess, a reference for inkfill evaluate [default: v].",
 )
 @option(
-    "--start", metavar="FILE", help="Start from a checkpoint's weights (shipped: the shipped ones), to fine-tune them."
+    "--start", metavar="FILE", help="Start from a checkpoint's weights (mnist: the shipped ones), to fine-tune them."
 )
+@option("--teacher", metavar="FILE", help="Of --objective few: a checkpoint to learn completions from as well (mnist).")
+@option("--pairs", type=click.IntRange(1), help="Holes that the teacher completes first [default: 65536].")
 @option("--batch-size", type=click.IntRange(1), help="Images per step [default: 64].")
 @option("--learning-rate", type=float, help="AdamW's, at the top of its curve [default: 0.003].")
 @option("--schedule", type=click.Choice(defaults.SCHEDULES), help="Noise schedule [default: cosine].")
@@ -152,7 +152,8 @@ def train(out: Path, resume: bool, overwrite: bool, save_seconds: float, validat
 
     \b
     inkfill train --out runs/mnist --minutes 10
-    inkfill train --out runs/mine --data my-pictures/ --start shipped --minutes 5
+    inkfill train --out runs/mine --data my-pictures/ --start mnist --minutes 5
+    inkfill train --out runs/few --objective few --start mnist --teacher mnist --minutes 60
     inkfill train --out runs/mnist --resume            after Ctrl-C, a crash or a power cut
     torchrun --nproc-per-node 2 -m inkfill train --out runs/mnist --steps 5000
 
@@ -209,7 +210,7 @@ def inpaint(
     invert_mask: bool,
     grow: int,
     seed: int,
-    method: str,
+    method: str | None,
     settings: tuple[str, ...],
     steps: int | None,
     sampler: str | None,
@@ -304,9 +305,8 @@ def sample(
     "--method",
     "names",
     multiple=True,
-    default=[defaults.METHOD],
-    show_default=True,
-    help="As in inkfill methods, or mean, nearest, empirical, regression; may be repeated.",
+    help="As in inkfill methods, or mean, nearest, empirical, regression; may be repeated [default: what suits the "
+    "weights].",
 )
 @set_option
 @option(
@@ -364,12 +364,14 @@ def evaluate(
     if "regression" in names and regression is None:
         raise InputError("the method regression needs --regression FILE (inkfill train --objective regression)")
     given = _numbers(settings)
-    protocol.plan(specs, names, [1], settings=given)  # says what is wrong before anything is loaded
+    protocol.plan(
+        specs, names or [defaults.METHOD], [1], settings=given
+    )  # says what is wrong before anything is loaded
     with processes(find_device(network.device) if network.device else None) as group:
         at = replace(network, device=network.device or str(group.device))
         networks = protocol.Networks.load(at.checkpoint, regression, at.device, at.dtype)
         steps, sampler = counts or [networks.model.steps], sampler or networks.model.sampler
-        cells = protocol.plan(specs, names, steps, samples, seed, sampler, given)
+        cells = protocol.plan(specs, names or [networks.model.method], steps, samples, seed, sampler, given)
         found = protocol.run(networks, load(data), split, count, cells, out, overwrite, group, _bar)
     if found is not None:
         _tell(found, out)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from inkfill import defaults
-from inkfill.checkpoint import SHIPPED, file_hash, write_json
+from inkfill.checkpoint import file_hash, find_checkpoint, write_json
 from inkfill.data import Dataset, Images, ValueRange
 from inkfill.data.images import array_hash
 from inkfill.errors import InputError
@@ -80,7 +80,7 @@ class Networks:
     ) -> "Networks":
         """From files (default: the shipped weights). Raises InputError."""
         other = load(regression, device, dtype) if regression else None
-        return cls(load(checkpoint, device, dtype), checkpoint or SHIPPED, other, regression)
+        return cls(load(checkpoint, device, dtype), find_checkpoint(checkpoint), other, regression)
 
     def about(self, cell: Cell, dataset: Dataset) -> dict[str, str]:
         """What the completions of a cell are made from, besides the images."""

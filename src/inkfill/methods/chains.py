@@ -21,6 +21,21 @@ def replacement(task: Task) -> Tensor:
     return x
 
 
+def few(task: Task) -> Tensor:
+    """A draw from p(x0 given x_t and what is known), noised again to the next level, and drawn anew from there.
+
+    For priors that draw. One level is one evaluation: x_T is noise, and the draw is a function of it. Every further one
+    starts from a draw of x_t, and the draw of x0 from there needs noise of its own. Where the draws are exact, every
+    number of them is; where they are not, a draw from a lower level errs less.
+    """
+    x, T = task.noise(), task.schedule.T
+    for t, s in pairwise(task.levels):
+        x0 = task.draw(x, t, task.noise() if t < T else None)
+        task.seen(t, x, x0)
+        x = task.schedule.q_sample(x0, s, task.noise()) if s else x0
+    return x
+
+
 def repaint_path(steps: int, jump: int, repeats: int) -> list[int]:
     """The indices that RePaint visits, from ``steps`` down to 0 with jumps back up (Lugmayr et al. 2022, appendix).
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+from inkfill.denoiser import ConditionalPrior, Prior, draws
 from inkfill.errors import InputError
-from inkfill.methods.chains import dps, repaint, repaint_path, replacement
+from inkfill.methods.chains import dps, few, repaint, repaint_path, replacement
 from inkfill.methods.guided import conditional, ddnm, pigdm
 from inkfill.methods.particles import mcgdiff, tds
 
@@ -27,6 +28,7 @@ class Method:
     exact: str = ""  # when it draws from the posterior
     gradient: bool = False  # whether it runs backward passes through the denoiser
     conditional: bool = False  # whether it needs a prior that can be told what is known
+    draws: bool = False  # whether it needs a prior that draws, and has no posterior mean
     cost: Callable[[int, Settings], int] = lambda steps, settings: steps  # network evaluations per completion
 
     def defaults(self) -> dict[str, float]:
@@ -79,6 +81,7 @@ def _each_particle(steps: int, settings: Settings) -> int:
 GROW = "steps and particles grow"
 METHODS = {
     "conditional": Method(conditional, "this network, trained on masks", "steps grow", conditional=True),
+    "few": Method(few, "few-step weights (docs/few.md)", "the weights are", draws=True),
     "replacement": Method(replacement, "Song et al. 2021, arXiv 2011.13456", "never"),
     "repaint": Method(repaint, "Lugmayr et al. 2022, arXiv 2201.09865", "never", cost=_path_length),
     "ddnm": Method(ddnm, "Wang et al. 2022, arXiv 2212.00490", "never"),
@@ -89,15 +92,25 @@ METHODS = {
 }
 
 
-def find_method(method: str | Callable[..., Any], prior_is_conditional: bool = True) -> Method:
-    """A method by name, or from a function of a task. Raises InputError for one that there is not, or cannot run."""
+def find_method(method: str | Callable[..., Any], prior: Prior | None = None) -> Method:
+    """A method by name, or from a function of a task; one that runs on the prior, if it is given. Raises InputError."""
     if callable(method):
         return Method(method)
-    runs = [name for name, each in METHODS.items() if prior_is_conditional or not each.conditional]
+    runs = [name for name, each in METHODS.items() if prior is None or _suits(each, prior)]
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}: choose one of {', '.join(runs)}")
     if method not in runs:
-        raise InputError(
-            f"the method {method} needs a conditional denoiser, which this prior lacks: choose one of {', '.join(runs)}"
-        )
+        if prior is not None and draws(prior):
+            why = "cannot run here: few-step weights draw completions and have no posterior mean"
+        else:
+            lacks = "few-step weights" if METHODS[method].draws else "a conditional denoiser"
+            why = f"needs {lacks}, which this prior lacks"
+        raise InputError(f"the method {method} {why}: choose {'one of ' * (len(runs) > 1)}{', '.join(runs)}")
     return METHODS[method]
+
+
+def _suits(method: Method, prior: Prior) -> bool:
+    """Whether a method can run on a prior."""
+    if method.draws or draws(prior):
+        return method.draws and draws(prior)
+    return isinstance(prior, ConditionalPrior) or not method.conditional

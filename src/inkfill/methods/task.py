@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from inkfill import defaults
-from inkfill.denoiser import ConditionalPrior, Denoiser, Observation, Prior, likelihood_gradient
+from inkfill.denoiser import ConditionalPrior, Denoiser, Draw, DrawingPrior, Observation, Prior, likelihood_gradient
 from inkfill.errors import InputError
 from inkfill.rng import SampleNoise
 from inkfill.samplers import Watch, find_sampler
@@ -49,6 +49,19 @@ class Task:
             raise InputError("this prior has no conditional denoiser: choose a method that needs none")
         denoise = self._counted(self.prior.conditional(self.observation))
         return lambda x_t, t: self.clip(denoise(x_t, t))
+
+    @functools.cached_property
+    def draw(self) -> Draw:
+        """Draws from p(x0 given x_t and the known pixels), clipped. Raises InputError for a prior that has none."""
+        if not isinstance(self.prior, DrawingPrior):
+            raise InputError("this prior gives means and no draws: choose another method than few")
+        draw = self.prior.draw(self.observation)
+
+        def counted(x_t: Tensor, t: int, fresh: Tensor | None = None) -> Tensor:
+            self.count(len(x_t))
+            return self.clip(draw(x_t, t, fresh))
+
+        return counted
 
     @functools.cached_property
     def _unclipped(self) -> Denoiser:

@@ -35,6 +35,8 @@ class TrainConfig:
     low: float | None = None  # of the values: what is black ...
     high: float | None = None  # ... and what is white; by default what the number type or the data say
     start: str = ""  # checkpoint to start from, "shipped" or a path: its weights, its shape and its noise levels
+    teacher: str = ""  # checkpoint whose completions a few-step network learns from as well
+    pairs: int = 65_536  # conditions that the teacher completes first, twice each
     unet: UNetConfig = field(default_factory=UNetConfig)
 
     def check(self) -> None:
@@ -49,6 +51,7 @@ class TrainConfig:
             ("clip", 1e-6, 1e6),
             ("ema", 0.0, 1.0),
             ("T", 2, 10**6),
+            ("pairs", 1, 10**7),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
@@ -61,6 +64,8 @@ class TrainConfig:
         ):
             if value not in known:
                 raise InputError(f"unknown {name} {value!r}: choose {' or '.join(filter(None, known))}")
+        if self.teacher and self.objective != "few":
+            raise InputError("a teacher is of use to the objective few alone")
         check_seed(self.seed)
         masks.parse(self.masks)
         Schedule.named(self.schedule, self.T)

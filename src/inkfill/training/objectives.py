@@ -5,6 +5,7 @@ A new objective is one function and one line of ``OBJECTIVES``.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from inkfill.data import Images, masks
 from inkfill.data.images import BYTES, ValueRange
 from inkfill.schedule import Schedule
 from inkfill.training.config import TrainConfig
+from inkfill.training.few import draw_few, few_errors
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,17 @@ class Batch:
         return (~self.mask).float()
 
     @property
+    def weights(self) -> Tensor:
+        """How much each image counts in a mean of errors: its missing values, ``[B]``."""
+        return self.mask.expand_as(self.x0).sum((1, 2, 3)).float().cpu()
+
+    @property
     def level(self) -> Tensor:
         """t / T, as the network takes it."""
         return (self.t / self.schedule.T).float().to(self.x0.device)
 
 
-Objective = Callable[[nn.Module, Batch], Tensor]
+Objective = Callable[[nn.Module, Any], Tensor]
 
 
 def draw_batch(
@@ -109,6 +116,12 @@ def regression_errors(net: nn.Module, batch: Batch) -> Tensor:
     return (batch.x0 + v).square() * batch.mask
 
 
-OBJECTIVES: dict[str, Objective] = {"v": v_errors, "eps": eps_errors, "regression": regression_errors}
+OBJECTIVES: dict[str, Objective] = {
+    "v": v_errors,
+    "eps": eps_errors,
+    "few": few_errors,
+    "regression": regression_errors,
+}
 # Validation reports the error of the noise for all that denoise, whatever weights their levels.
-REPORTED: dict[str, Objective] = {"v": eps_errors, "eps": eps_errors, "regression": regression_errors}
+REPORTED: dict[str, Objective] = {**OBJECTIVES, "v": eps_errors}
+BATCHES: dict[str, Callable[..., Any]] = {**dict.fromkeys(OBJECTIVES, draw_batch), "few": draw_few}  # how one is drawn

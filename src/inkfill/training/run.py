@@ -23,10 +23,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from inkfill import data
+from inkfill import data, defaults
 from inkfill.checkpoint import (
     SHIPPED,
     UNFINISHED,
+    find_checkpoint,
     load_network,
     load_state,
     locked,
@@ -39,17 +40,19 @@ from inkfill.data import masks
 from inkfill.data.datasets import check_name
 from inkfill.data.images import BYTES, CHANNELS, ValueRange, channels_of, range_of, size_words
 from inkfill.errors import InputError
-from inkfill.model import DENOISING, Model, Recipe, find_dtype
+from inkfill.model import DENOISING, DRAWING, Model, Recipe, find_dtype, load
 from inkfill.rng import stream
 from inkfill.schedule import Schedule
 from inkfill.training.config import TrainConfig
-from inkfill.training.objectives import OBJECTIVES, REPORTED, Batch, draw_batch
+from inkfill.training.few import Pairs, draw_few, find_pairs
+from inkfill.training.objectives import BATCHES, OBJECTIVES, REPORTED
 from inkfill.training.processes import Processes, processes
 from inkfill.training.trainer import Trainer, optimisers
 from inkfill.unet import UNet
 
 DIVERGED = "the loss or the weights are not finite at step {}: lower --learning-rate (last save kept)"
 FEW = 500  # steps; completions of networks that made fewer are of no use (docs/speed.md)
+FEW_STEPS = 2  # evaluations of few-step weights that are the default
 LOG_EVERY = 50  # steps
 
 OnValidation = Callable[[int, Model, data.Dataset], object]
@@ -67,6 +70,7 @@ class Run:
         self.config = config = replace(config, dtype=str(find_dtype(config.dtype or None, group.device))[6:])
         self.schedule = Schedule.named(config.schedule, config.T)
         self.spec = masks.parse(config.masks)
+        self.pairs = self._taught() if config.teacher else None
         net = net.to(group.device)
         dtype = find_dtype(config.dtype, group.device)
         objective, both = OBJECTIVES[config.objective], optimisers(config, net)
@@ -92,12 +96,32 @@ class Run:
         """A line of JSON every so many steps."""
         return self.out / "metrics.jsonl"
 
-    def draw(self, step: int) -> Batch:
+    def draw(self, step: int) -> Any:
         """This process's share of the batch of a step."""
         config, group = self.config, self.group
         part, rng = group.slice(config.batch_size), stream(config.seed, "train", step)
-        images = _of_one_size(self.dataset.groups, rng)
-        return draw_batch(config, self.schedule, images, self.spec, rng, part, group.device, self.values)
+        if self.pairs is not None:
+            images, pairs = self.dataset.train, self.pairs
+            return draw_few(config, self.schedule, images, self.spec, rng, part, group.device, self.values, pairs)
+        images, draw = _of_one_size(self.dataset.groups, rng), BATCHES[config.objective]
+        return draw(config, self.schedule, images, self.spec, rng, part, group.device, self.values)
+
+    def _taught(self) -> Pairs:
+        """The teacher's completions, made by the first process where they are not there."""
+        config, dataset, group = self.config, self.dataset, self.group
+        if dataset.other_sizes:
+            raise InputError("a teacher needs training images of one size")
+
+        def teacher() -> Model:
+            return load(config.teacher, str(group.device))
+
+        def pairs() -> Pairs:
+            folder = self.out / "pairs"
+            return find_pairs(folder, teacher, dataset.train, self.spec, config.pairs, config.seed)
+
+        first = pairs() if group.first else None
+        group.from_first(True)
+        return first or pairs()
 
     def share(self) -> float:
         """How much of the run is over: of its steps, or of its minutes by the first process's clock."""
@@ -142,6 +166,7 @@ class Run:
             floor=self.values.floor,
             black=sum(int((images == self.values.low).sum()) for images in groups) / sum(g.size for g in groups),
             objective=config.objective,
+            sampling_steps=FEW_STEPS if config.objective in DRAWING else defaults.STEPS,
             trained_on=self.dataset.name,
             data_hash=self.dataset.fingerprint,
             step=self.trainer.done,
@@ -191,15 +216,25 @@ def _network(config: TrainConfig, images: data.Images, fresh: bool) -> tuple[Tra
     Raises InputError for a checkpoint that knows images of other channels.
     """
     channels = channels_of(images)
+    draws = config.objective in DRAWING
     if not (config.start and fresh):
-        config = replace(config, unet=replace(config.unet, channels=channels))
+        config = replace(config, unet=replace(config.unet, channels=channels, fresh=draws))
         return config, UNet(config.unet, config.seed)
-    net, found = load_network(SHIPPED if config.start == "shipped" else Path(config.start))
+    net, found = load_network(SHIPPED if config.start == "shipped" else find_checkpoint(config.start))
     recipe = Recipe.read(found)
     if net.config.channels != channels:
         known = CHANNELS[net.config.channels]
         raise InputError(f"the images are {CHANNELS[channels]}, and {config.start} knows images that are {known}")
-    return replace(config, unet=net.config, schedule=recipe.schedule, T=recipe.T), net.requires_grad_(True)
+    config = replace(config, unet=replace(net.config, fresh=draws), schedule=recipe.schedule, T=recipe.T)
+    started = UNet(config.unet, config.seed)  # what the checkpoint lacks begins anew
+    started.load_state_dict({**started.state_dict(), **_common(net, started)})
+    return config, started
+
+
+def _common(net: UNet, other: UNet) -> dict[str, Tensor]:
+    """The weights of one network that another has too."""
+    names = other.state_dict()
+    return {name: value for name, value in net.state_dict().items() if name in names}
 
 
 def validation_losses(
@@ -209,7 +244,7 @@ def validation_losses(
     dtype: torch.dtype = torch.float32,
     values: ValueRange = BYTES,
 ) -> dict[str, float]:
-    """Error on held-out images (of the noise, or of the regression), all and by tenths of the levels.
+    """Error on held-out images (of the noise, of the regression, of draws), all and by tenths of the levels.
 
     The same draws at every call.
     """
@@ -221,11 +256,12 @@ def validation_losses(
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
         for part in range(8):
             rng = stream(0, "validation", part)
-            batch = draw_batch(fixed, schedule, images, spec, rng, device=device, values=values)
+            draw = BATCHES[config.objective]
+            batch = draw(fixed, schedule, images, spec, rng, device=device, values=values)
             rows = REPORTED[config.objective](net, batch).sum((1, 2, 3)).cpu()
             tenth = (batch.t - 1) * 10 // schedule.T
             errors.index_add_(0, tenth, rows)
-            counts.index_add_(0, tenth, batch.mask.expand_as(batch.x0).sum((1, 2, 3)).float().cpu())
+            counts.index_add_(0, tenth, batch.weights)
     losses = {f"validation_{i}": float(errors[i] / counts[i].clamp(min=1)) for i in range(10)}
     return {"validation": float(errors.sum() / counts.sum().clamp(min=1)), **losses}
 
@@ -317,7 +353,7 @@ def _loop(
             found = run.validate()
             if not bar.disable:
                 bar.write(f"step {done}: validation loss {found['validation']:.5f}", file=sys.stderr)
-            if on_validation and run.config.objective in DENOISING:
+            if on_validation and run.config.objective in (*DENOISING, *DRAWING):
                 on_validation(done, run.model(), run.dataset)
         # Processes ask each other now and then, so that all leave the loop at the same step.
         stopped = (group.world == 1 or done % 10 == 0) and group.total(stop.asked()) > 0
