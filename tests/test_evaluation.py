@@ -153,6 +153,7 @@ def test_a_frechet_distance_of_few_images_is_left_out(digits):
         scores.load_classifier(scores.WHOLE),
         scores.load_classifier(scores.MASKED),
         np.random.rand(300, 128),  # noqa: NPY002
+        digits,
     )
 
     def row(n):
@@ -164,6 +165,11 @@ def test_a_frechet_distance_of_few_images_is_left_out(digits):
     assert not [name for name in few if name.startswith(("frechet", "kernel"))]
     assert many["frechet"] == pytest.approx(many["frechet_floor"])
     assert "vote" in few
+    # Completions that are the truth itself, which is among the training images: as sure, as even and as near as they.
+    assert few["confident"] == few["real_confident"]
+    assert few["nearest"] == few["real_nearest"] == pytest.approx(0, abs=1e-3)
+    assert few["real_imbalance"] == pytest.approx(0.9)  # all labels are 0 here
+    assert "imbalance" in table([few], scores.NEW_COLUMNS)
     assert "Frechet" not in table([few], scores.LABEL_COLUMNS)
     assert "Frechet" in table([few, many], scores.LABEL_COLUMNS)
 

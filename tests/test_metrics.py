@@ -241,3 +241,15 @@ def test_the_standard_error_is_unbiased_for_few_values():
     """Of two values it is half their distance: the sample's variance has one degree of freedom less."""
     assert metrics.standard_error(np.array([1.0, 3.0, np.nan])) == pytest.approx(1.0)
     assert np.isnan(metrics.standard_error(np.array([1.0])))
+
+
+def test_how_sure_how_even_and_how_near():
+    sure = np.array([[0.95, 0.05], [0.5, 0.5], [0.09, 0.91], [0.9, 0.1]])
+    assert metrics.confident(sure, 0.9) == 0.5
+    assert metrics.imbalance(np.arange(10).repeat(3), 10) == pytest.approx(0)
+    assert metrics.imbalance(np.zeros(5, int), 10) == pytest.approx(0.9)
+    train = np.zeros((7, 4, 4), np.uint8)
+    train[3], train[6] = 100, 200
+    images = np.stack([train[3], train[6], np.full((4, 4), 140, np.uint8)])
+    near = metrics.nearest_distance(images, train, part=2)
+    np.testing.assert_allclose(near, [0, 0, 40 / 255], atol=1e-3)

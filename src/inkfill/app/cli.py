@@ -351,7 +351,9 @@ def evaluate(
 
     CRPS and energy score (lower is better) reward completions that are sharp and right about what is uncertain;
     intensities are in [0, 1]. PSNR of the mean of the completions, and of one completion, in dB. nfe: network
-    evaluations per completion. bbox:N is placed from the digit itself, which a real mask cannot be.
+    evaluations per completion. confident: completions that a classifier reads with over 90 %, beside real digits.
+    --mask all adds a table of images from nothing: imbalance of labels, distance to the nearest training image. bbox:N
+    is placed from the digit itself, which a real mask cannot be.
     """
     from inkfill.app.files import check_folder
     from inkfill.data import load
@@ -380,7 +382,7 @@ def evaluate(
 def _tell(found: "Evaluation", out: Path | None) -> None:
     """Write an evaluation, and only then print it: whoever reads along may have gone."""
     from inkfill.app.report import write_evaluation
-    from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS
+    from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS, NEW_COLUMNS
     from inkfill.evaluation.tables import table
 
     if out:
@@ -390,6 +392,8 @@ def _tell(found: "Evaluation", out: Path | None) -> None:
     _echo(table(found.rows, COLUMNS))
     if found.labelled:
         _echo(table(found.rows, LABEL_COLUMNS))
+    if found.generated:
+        _echo("Images from nothing:\n" + table(found.generated, NEW_COLUMNS))
     if out:
         _echo(f"wrote {out / 'results.json'} and {page}")
 

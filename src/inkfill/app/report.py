@@ -15,7 +15,7 @@ from inkfill.data.images import BYTES, as_bytes
 from inkfill.evaluation import metrics
 from inkfill.evaluation.classifier import WHOLE, judge, load_classifier
 from inkfill.evaluation.protocol import Evaluation, Result
-from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS, planes
+from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS, NEW_COLUMNS, planes
 from inkfill.evaluation.tables import table
 from inkfill.inpainting import inpaint
 from inkfill.model import Model
@@ -85,7 +85,14 @@ def write_evaluation(out: Path, found: Evaluation) -> Path:
         page.text(
             "Of whole completed images. The yardstick is a classifier that was trained on masked digits: an estimate "
             "of what can be known. The floor of the Frechet distance is that of as many real images; neither is shown "
-            "for few images."
+            "for few images. Confident: completions that a classifier reads with over 90 %, and real images."
+        )
+    if found.generated:
+        page.heading("Images from nothing")
+        page.table(table(found.generated, NEW_COLUMNS))
+        page.text(
+            "One for each real image. Imbalance: how far their labels are from equally many of each. Nearest: mean "
+            "distance to the nearest training image, beside that of real images."
         )
     page.heading("Calibration")
     page.text("Rank of the truth among the completions. Flat is calibrated; a bowl is too sure, a hill too unsure.")

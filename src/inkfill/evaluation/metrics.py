@@ -170,6 +170,17 @@ def coverage(histogram: NDArray[np.int64], level: float) -> float:
 # ---- labels ----------------------------------------------------------------------------------------------------------
 
 
+def confident(probabilities: Floats, least: float) -> float:
+    """Share of images that a classifier reads with a probability over ``least``, from ``[..., L]``."""
+    return float((probabilities.max(-1) > least).mean())
+
+
+def imbalance(labels: NDArray[np.integer], kinds: int) -> float:
+    """Total variation distance between the shares of labels and equal ones: 0 for equally many of each, under 1."""
+    shares = np.bincount(labels, minlength=kinds) / len(labels)
+    return float(np.abs(shares - 1 / kinds).sum() / 2)
+
+
 def vote(probabilities: Floats, smoothing: float = 0.02) -> Floats:
     """Label posterior ``[N, L]`` from a classifier's probabilities ``[N, K, L]`` for the K completions of each image.
 
@@ -224,6 +235,16 @@ def frechet_distance(a: Floats, b: Floats) -> float:
     # The trace of (A B)^(1/2) is that of (A^(1/2) B A^(1/2))^(1/2), which is symmetric.
     cross = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
     return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * cross)
+
+
+def nearest_distance(images: Images, train: Images, part: int = 5000) -> PerImage:
+    """Distance of images ``[N, ...]`` to the nearest of training images, on the scale of a pixel, ``[N]``."""
+    x = images.reshape(len(images), -1).astype(np.float32) / 255
+    least = np.full(len(x), np.inf)
+    for start in range(0, len(train), part):
+        y = train[start : start + part].reshape(-1, x.shape[1]).astype(np.float32) / 255
+        least = np.minimum(least, _distances(x[None], y[None])[0].min(1))
+    return np.asarray(least / x.shape[1] ** 0.5, np.float64)
 
 
 def kernel_distance(a: Floats, b: Floats) -> float:

@@ -56,6 +56,11 @@ class Evaluation:
         """Whether the rows have scores of labels."""
         return bool(self.rows) and "vote" in self.rows[0]
 
+    @property
+    def generated(self) -> list[dict[str, Any]]:
+        """The rows of images from nothing that have labels: those of the mask ``all``."""
+        return [row for row in self.rows if "imbalance" in row]
+
     def write(self, path: Path) -> None:
         """Write ``results.json``."""
         write_json(path, {**self.about, "rows": self.rows})

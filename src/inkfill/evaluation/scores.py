@@ -36,11 +36,28 @@ LABEL_COLUMNS = {
     "masked_nll": ("yardstick", "{:.3f}"),
     "brier": ("Brier", "{:.3f}"),
     "masked_brier": ("yardstick", "{:.3f}"),
+    "confident": ("confident", "{:.3f}"),
+    "real_confident": ("real", "{:.3f}"),
     "frechet": ("Frechet", "{:.2f}"),
     "frechet_floor": ("floor", "{:.2f}"),
     "ssim": ("SSIM", "{:.3f}"),
     "diversity": ("diversity", "{:.3f}"),
 }
+NEW_COLUMNS = {  # of images from nothing
+    "method": ("method", "{}"),
+    "evaluations": ("nfe", "{:g}"),
+    "confident": ("confident", "{:.3f}"),
+    "real_confident": ("real", "{:.3f}"),
+    "frechet": ("Frechet", "{:.2f}"),
+    "frechet_floor": ("floor", "{:.2f}"),
+    "kernel": ("kernel", "{:.4f}"),
+    "kernel_floor": ("floor", "{:.4f}"),
+    "imbalance": ("imbalance", "{:.3f}"),
+    "real_imbalance": ("real", "{:.3f}"),
+    "nearest": ("nearest", "{:.3f}"),
+    "real_nearest": ("real", "{:.3f}"),
+}
+CONFIDENT = 0.9  # probability from which on a classifier reads a digit without doubt
 REFERENCE_IMAGES = 10_000  # training digits that features of completions are compared with
 KERNEL_IMAGES = 2_000  # of them for the kernel distance, which takes a table of all pairs
 LEAST_IMAGES = 200  # a Frechet distance between fewer has no meaning: its floor is larger than what it measures
@@ -48,11 +65,12 @@ LEAST_IMAGES = 200  # a Frechet distance between fewer has no meaning: its floor
 
 @dataclass(frozen=True)
 class Judges:
-    """The classifiers, and the features of training digits that those of completions are compared with."""
+    """The classifiers, and the training digits, with the features that those of completions are compared with."""
 
     whole: Classifier
     masked: Classifier
     features: NDArray[np.float32]
+    train: Images
 
     @classmethod
     def of(cls, dataset: Dataset) -> "Judges | None":
@@ -60,7 +78,7 @@ class Judges:
         if about_classifier(WHOLE).get("data_hash") != dataset.fingerprint:
             return None
         whole = load_classifier(WHOLE)
-        return cls(whole, load_classifier(MASKED), judge(whole, dataset.train[:REFERENCE_IMAGES])[1])
+        return cls(whole, load_classifier(MASKED), judge(whole, dataset.train[:REFERENCE_IMAGES])[1], dataset.train)
 
 
 def score(
@@ -81,7 +99,8 @@ def score(
     row |= {"evaluations": done.evaluations, "seconds": done.seconds, "machine": done.machine}
     if judges is None or labels is None:
         return row
-    return row | _labels(truth, done, labels, judges) | _realism(truth, done, cell.seed, judges)
+    row |= _labels(truth, done, labels, judges) | _realism(truth, done, cell.seed, judges)
+    return row | _generation(truth, done, labels, judges) if done.mask.all() else row
 
 
 def planes(truth: Images, done: Completed, values: ValueRange) -> tuple[Images, Completed]:
@@ -144,7 +163,10 @@ def _labels(truth: Images, done: Completed, labels: NDArray[np.integer], judges:
     posterior, known = metrics.vote(found), judge(judges.masked, truth, done.mask)[0].astype(np.float64)
     nll, known_nll = (metrics.negative_log_likelihood(p, labels) for p in (posterior, known))
     right = posterior.argmax(1) == labels
+    real = judge(judges.whole, truth)[0]
     return {
+        "confident": metrics.confident(found, CONFIDENT),
+        "real_confident": metrics.confident(real, CONFIDENT),
         "vote": float(right.mean()),
         "vote_se": float(right.std() / len(labels) ** 0.5),
         "nll": float(nll.mean()),
@@ -172,6 +194,22 @@ def _realism(truth: Images, done: Completed, seed: int, judges: Judges) -> dict[
         "frechet_floor": metrics.frechet_distance(real, judges.features),
         "kernel": metrics.kernel_distance(features, some),
         "kernel_floor": metrics.kernel_distance(real, some),
+    }
+
+
+def _generation(truth: Images, done: Completed, labels: NDArray[np.integer], judges: Judges) -> dict[str, float]:
+    """Of images from nothing, one for each of the real ones: how even their labels are, and how new they are.
+
+    The imbalance is how far their labels are from equally many of each. The distance to the nearest training image,
+    beside that of real images, shows what is learnt by heart.
+    """
+    drawn, kinds = done.filled[:, 0], judge(judges.whole, truth[:1])[0].shape[1]
+    found = judge(judges.whole, drawn)[0].argmax(1)
+    return {
+        "imbalance": metrics.imbalance(found, kinds),
+        "real_imbalance": metrics.imbalance(labels, kinds),
+        "nearest": float(metrics.nearest_distance(drawn, judges.train).mean()),
+        "real_nearest": float(metrics.nearest_distance(truth, judges.train).mean()),
     }
 
 
