@@ -18,6 +18,7 @@ LADDER = [  # from the top down: a room imports from rooms below it and from its
     ("inpainting",),
     ("windows",),
     ("methods",),
+    ("adapters",),
     ("model",),
     ("samplers",),
     ("denoiser",),

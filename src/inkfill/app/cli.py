@@ -17,6 +17,7 @@ from inkfill import defaults
 from inkfill.errors import InputError, shown
 
 if TYPE_CHECKING:  # torch takes a second to import; a command imports it when it runs
+    from inkfill.adapters import Foreign
     from inkfill.evaluation.protocol import Evaluation
     from inkfill.model import Model
 
@@ -38,6 +39,15 @@ class Network:
 
         return load(self.checkpoint, self.device, self.dtype)
 
+    def prior(self) -> "Model | Foreign":
+        """The same, or a foreign model from a folder of diffusers. Raises InputError."""
+        from inkfill import adapters
+        from inkfill.model import find_device
+
+        if self.checkpoint and adapters.is_diffusers(self.checkpoint):
+            return adapters.from_diffusers(self.checkpoint, find_device(self.device))
+        return self.load()
+
 
 def network_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that choose a network, given to a command as one ``network``."""
@@ -52,7 +62,7 @@ def network_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 SEED = click.IntRange(0, 2**64 - 1)
-checkpoint_option = option("--checkpoint", type=PATH, help="A file, mnist, or mnist-few for one or two evaluations.")
+checkpoint_option = option("--checkpoint", type=PATH, help="A file, mnist, or mnist-few; a folder of diffusers.")
 seed_option = option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")
 steps_option = option(
     "--steps",
@@ -248,7 +258,7 @@ def inpaint(
         images, mask, out, sheet, report, samples or (1 if into_one else defaults.SAMPLES), mask_options=options,
         how=how, **other,
     )  # fmt: skip
-    for text in fill.run(request, network.load(), _bar):
+    for text in fill.run(request, network.prior(), _bar):
         _echo(f"wrote {text}")
 
 
@@ -282,7 +292,7 @@ def sample(
 
     files.check_pictures(out, overwrite)
     files.check_sheet(out, count, files.SAMPLES_SHEET)
-    model = network.load()
+    model = network.prior()
     with _bar(count, "sample") as progress:
         drawn = inpainting.sample(model, count, (size, size) if size else None, steps, seed, sampler, progress)
     written = files.write_samples(out, drawn, model.value_range)

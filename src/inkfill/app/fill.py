@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from inkfill import inpainting
+from inkfill.adapters import Foreign
 from inkfill.app import files
 from inkfill.app.report import write_inpainting
 from inkfill.data import Images, ValueRange, masks
@@ -42,7 +43,7 @@ class Request:
         return int(self.how.get("seed", 0))
 
 
-def run(request: Request, model: Model, bar: Bar) -> list[str]:
+def run(request: Request, model: Model | Foreign, bar: Bar) -> list[str]:
     """Do it, and say what was written. Raises InputError, which names the first of the images."""
     try:
         return _run(request, model, bar)
@@ -52,7 +53,7 @@ def run(request: Request, model: Model, bar: Bar) -> list[str]:
         raise InputError(f"{request.images[0]}: {error}") from None
 
 
-def _run(request: Request, model: Model, bar: Bar) -> list[str]:
+def _run(request: Request, model: Model | Foreign, bar: Bar) -> list[str]:
     source = request.images[0]
     if len(request.images) == 1 and source.suffix.lower() == ".npy" and request.out and request.out.suffix == ".npy":
         array = as_images(read_array(source), str(source))
@@ -71,7 +72,11 @@ def _run(request: Request, model: Model, bar: Bar) -> list[str]:
 
 
 def _filled(
-    request: Request, model: Model, pictures: Images | list[Images], hidden: Mask | list[Mask], progress: Progress
+    request: Request,
+    model: Model | Foreign,
+    pictures: Images | list[Images],
+    hidden: Mask | list[Mask],
+    progress: Progress,
 ) -> Images | list[Images]:
     """Completions, of which those are kept that were asked for."""
     found: Images | list[Images] = inpainting.inpaint(
@@ -95,7 +100,7 @@ def _kept(request: Request, filled: Images) -> Images:
 
 def _written(
     request: Request,
-    model: Model,
+    model: Model | Foreign,
     pictures: Images | list[Images],
     hidden: Mask | list[Mask],
     filled: Images | list[Images],
@@ -117,7 +122,7 @@ def _written(
     return written
 
 
-def values_of(request: Request, model: Model, pictures: Images | list[Images]) -> ValueRange:
+def values_of(request: Request, model: Model | Foreign, pictures: Images | list[Images]) -> ValueRange:
     """What black and white are when completions are shown."""
     first = pictures[0] if isinstance(pictures, list) else pictures
     return range_for(first, masks.holes_of(first), model.value_range, model.number_type, request.value_range)
@@ -125,7 +130,7 @@ def values_of(request: Request, model: Model, pictures: Images | list[Images]) -
 
 def _in_parts(
     request: Request,
-    model: Model,
+    model: Model | Foreign,
     shape: tuple[int, ...],
     dtype: np.dtype,
     bar: Bar,
@@ -154,11 +159,12 @@ def _in_parts(
     return f"{out}: {shape[0]:,} x {kept} completions"
 
 
-def _warn_if_unlike(model: Model, images: Images | list[Images], mask: Mask | list[Mask]) -> None:
+def _warn_if_unlike(model: Model | Foreign, images: Images | list[Images], mask: Mask | list[Mask]) -> None:
     """Say where images are so unlike those that the weights learnt that the result will mean little."""
     both = zip(images, mask, strict=True) if isinstance(images, list) else [(images, mask)]
     reasons = dict.fromkeys(reason for pair in both for reason in inpainting.unlike(model, *pair))
-    for reason in list(reasons)[:2]:
+    for reason in list(reasons)[:2]:  # of a model alone: of others nobody knows what they learnt from
+        assert isinstance(model, Model)
         trained = f"these weights were trained on {shown(model.recipe.trained_on)}"
         remark(
             f"warning: {trained} and {reason}: the completions will mean little; train on images like yours "

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inkfill.adapters import Foreign
 from inkfill.app import figures
 from inkfill.app.html import Page
 from inkfill.checkpoint import written_whole
@@ -150,7 +151,7 @@ def write_inpainting(
     mask: NDArray[np.bool_] | Sequence[NDArray[np.bool_]],
     filled: Images | Sequence[Images],
     names: Sequence[str] | None,
-    model: Model,
+    model: Model | Foreign,
     values: Callable[[Images], ValueRange],
 ) -> Path:
     """Write ``report.html`` into ``out``: each image's completions, mean, per-pixel spread and what they are read as.
@@ -172,7 +173,11 @@ def write_inpainting(
     shown = [(as_bytes(image, values(image)), as_bytes(completions, values(image))) for image, completions in pairs]
     spread = [(figures.spread_of(completions) / 255).astype(np.float32) for _, completions in shown]
     found = None
-    if model.recipe.trained_on == "mnist" and all(image.shape == (28, 28) for image, _ in shown):
+    if (
+        isinstance(model, Model)
+        and model.recipe.trained_on == "mnist"
+        and all(image.shape == (28, 28) for image, _ in shown)
+    ):
         found = judge(load_classifier(WHOLE), np.concatenate([k for _, k in shown]))[0]
         found = found.reshape(len(shown), -1, found.shape[1])
         _save(out / "labels", metrics.vote(found).astype(np.float32))
