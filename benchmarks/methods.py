@@ -30,7 +30,8 @@ from inkfill.denoiser import Denoiser, Observation
 from inkfill.evaluation import scores, tables
 from inkfill.evaluation.cells import Cell
 from inkfill.evaluation.oracle import EmpiricalPrior, GaussianMixture, Oracle
-from inkfill.methods import METHODS, Task
+from inkfill.methods import MEAN_METHODS as METHODS
+from inkfill.methods import Task
 from inkfill.rng import SampleNoise, stream
 from inkfill.samplers import spaced_levels
 from inkfill.schedule import Schedule
@@ -236,8 +237,7 @@ def pictures() -> None:
             beliefs.append(figures.grey(data.to_uint8(x0_hat[:1])[0]))
 
         complete = partial(inkfill.inpaint, model, digits, mask, 1, name, method.steps_for(100), sampler="ancestral")
-        filled = complete(rows=len(digits), watch=watch)[:, 0]
-        columns.append(figures.grey(filled))
+        columns.append(figures.grey(complete(rows=len(digits), watch=watch)[:, 0]))
         shown = np.linspace(0, len(beliefs) - 1, 9).round().astype(int)
         reverse.append([*(beliefs[i] for i in shown), columns[-1][0]])
     rows = list(zip(*columns, figures.grey(digits), strict=True))

@@ -26,7 +26,7 @@ from inkfill.data.images import array_hash
 from inkfill.evaluation import metrics, protocol, references, scores
 from inkfill.evaluation.cells import Cell, kept
 from inkfill.evaluation.protocol import Result
-from inkfill.methods import METHODS
+from inkfill.methods import MEAN_METHODS as METHODS
 from inkfill.rng import stream
 
 MASKS = (

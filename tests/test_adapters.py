@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import inkfill
 from inkfill import adapters
 from inkfill.errors import InputError
 from inkfill.evaluation.oracle import GaussianMixture, Oracle
@@ -111,6 +113,26 @@ def test_what_cannot_be_a_prior():
     prior = adapters.prior(lambda x, t: x, SCHEDULE.alpha_bar, channels=3)
     with pytest.raises(InputError, match="lacks: choose one of"):
         inpaint(prior, np.zeros((1, 8, 8, 3), np.uint8), "all", 1, "conditional")
+
+
+def test_the_lines_of_the_readme_run(tmp_path, monkeypatch, diffusers):
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    lines = next(block for block in readme.split("```python\n")[1:] if "import adapters" in block).split("```")[0]
+    diffusers.DDPMPipeline(network(diffusers), diffusers.DDPMScheduler(100)).save_pretrained(tmp_path / "ddpm-icons")
+    monkeypatch.chdir(tmp_path)
+    names = {
+        "inkfill": inkfill,
+        "denoiser": lambda x, sigma: x / (1 + sigma.view(-1, 1, 1, 1) ** 2),
+        "net": lambda x_t, t: 0.1 * x_t,
+        "alphas_cumprod": SCHEDULE.alpha_bar[1:],
+        "images": np.zeros((1, 16, 16, 3), np.uint8),
+        "mask": "half:left",
+    }
+    for line in lines.strip().splitlines():
+        exec(line, names)
+        if line.startswith("prior"):
+            assert inpaint(names["prior"], names["images"], "half:left", 1, steps=2).shape == (1, 1, 16, 16, 3)
+    assert names["filled"].shape == (1, 8, 16, 16, 3)
 
 
 # ---- diffusers -------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from inkfill.errors import InputError
 from inkfill.evaluation.oracle import GaussianMixture, Oracle
 from inkfill.evaluation.scores import Cell, evaluate
 from inkfill.inpainting import inpaint, sample
-from inkfill.methods import METHODS
+from inkfill.methods import MEAN_METHODS as METHODS
 from inkfill.model import Model, Recipe, load
 from inkfill.rng import stream
 from inkfill.schedule import Schedule

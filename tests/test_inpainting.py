@@ -14,7 +14,8 @@ from inkfill.denoiser import ConditionalPrior, Observation, Prior, likelihood_gr
 from inkfill.errors import InputError
 from inkfill.evaluation.oracle import EmpiricalPrior, Oracle
 from inkfill.inpainting import inpaint, sample, unlike
-from inkfill.methods import METHODS, Task
+from inkfill.methods import MEAN_METHODS as METHODS
+from inkfill.methods import Task
 from inkfill.model import Model, Recipe
 from inkfill.rng import SampleNoise, stream
 from inkfill.samplers import spaced_levels

@@ -11,7 +11,9 @@ from inkfill.data.masks import parse
 from inkfill.denoiser import Observation
 from inkfill.evaluation.oracle import GaussianMixture, Oracle
 from inkfill.inpainting import inpaint
-from inkfill.methods import METHODS, Task, mcgdiff, repaint, repaint_path, run_filter, tds
+from inkfill.methods import MEAN_METHODS as METHODS
+from inkfill.methods import Task, mcgdiff, repaint, repaint_path, run_filter, tds
+from inkfill.methods.guided import conjugate_gradients, mmps
 from inkfill.methods.particles import Mcgdiff, Tds
 from inkfill.rng import SampleNoise, stream
 from inkfill.samplers import spaced_levels
@@ -184,6 +186,32 @@ def test_everything_missing_draws_from_the_prior(method):
     std = gm.covariance().diagonal().sqrt()
     assert ((x.mean(0) - gm.mean()).abs() < std * (5 / 1500**0.5 + 0.03)).all()
     assert ((x.std(0) / std - 1).abs() < 5 / 3000**0.5 + 0.03).all()
+
+
+def test_mmps_is_exact_for_any_gaussian():
+    """With as many iterations as known values it is the conditional denoiser itself: the same draws, from one noise."""
+    job = task(CORRELATED, [True, True, False], [0.7, -1.0, 0], 200, 20)
+    expected = draws(METHODS["conditional"].run, job)
+    job = task(CORRELATED, [True, True, False], [0.7, -1.0, 0], 200, 20)
+    found = draws(functools.partial(mmps, iterations=2), job)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    job = task(CORRELATED, [True, True, False], [0.7, -1.0, 0], 200, 20)
+    assert (draws(METHODS["pigdm"].run, job) - expected).abs().mean() > 0.015  # which takes the covariance for round
+
+
+def test_conjugate_gradients_solve_each_row_by_itself():
+    matrices = torch.stack([torch.eye(4) * 2, torch.diag(torch.tensor([1.0, 2.0, 3.0, 4.0])) + 0.5])
+    b = torch.randn(2, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+
+    def product(w):
+        return torch.einsum("bij,bj->bi", matrices, w.flatten(1)).view_as(w)
+
+    solved = conjugate_gradients(product, b, 4)
+    torch.testing.assert_close(product(solved), b, rtol=1e-4, atol=1e-4)
+    alone = conjugate_gradients(lambda w: product(torch.cat([w, w]))[1:], b[1:], 4)
+    torch.testing.assert_close(alone, solved[1:])
+    assert conjugate_gradients(lambda w: -w, b, 3).abs().max() == 0  # no covariance: nothing is done
+    assert conjugate_gradients(product, torch.zeros_like(b), 3).abs().max() == 0
 
 
 def test_pigdm_is_exact_for_an_isotropic_gaussian():

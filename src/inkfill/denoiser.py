@@ -16,6 +16,7 @@ from inkfill.errors import InputError
 from inkfill.schedule import Schedule
 
 Denoiser = Callable[[Tensor, int], Tensor]
+NO_GRADIENT = "this denoiser lets no gradient through (torch.no_grad inside?): use a method without one"
 
 
 class Draw(Protocol):
@@ -126,7 +127,7 @@ def likelihood_gradient(
         x = x_t.detach().requires_grad_()
         x0_hat = denoise(x, t)
         if not x0_hat.requires_grad:
-            raise InputError("this denoiser lets no gradient through (torch.no_grad inside?): use a method without one")
+            raise InputError(NO_GRADIENT)
         log_p = -observation.misfit(x0_hat).square().flatten(1).sum(1) / (2 * variance)
         (gradient,) = torch.autograd.grad(log_p.sum(), x)
     known = observation.known.expand_as(x_t).flatten(1).sum(1)

@@ -1,5 +1,7 @@
 """Guided methods: a denoiser in, a denoiser out, so that every sampler works on them."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -41,3 +43,53 @@ def pigdm(task: Task, prior_variance: float = 1.0) -> Tensor:
         return task.clip(x0_hat + (1 - a) / a**0.5 * gradient)  # Tweedie: a step in score, in x0_hat
 
     return task.sample(denoise)
+
+
+def mmps(task: Task, iterations: int = 3) -> Tensor:
+    """Moment matching posterior sampling (Rozet et al. 2024, "Learning diffusion priors from observations by
+    expectation maximization", section 4.2).
+
+    p(x0 given x_t) is taken for the Gaussian with its first two moments: its mean is x0_hat, and its covariance is
+    V = (1 - alpha_bar) / sqrt(alpha_bar) J with J the Jacobian of x0_hat (Tweedie's second formula). Given the known
+    pixels y = A x0 the mean becomes x0_hat + V A' (A V A')^-1 (y - A x0_hat). The system is solved by ``iterations`` of
+    conjugate gradients, a backward pass each, and one more. Exact for every Gaussian prior, of any covariance, with as
+    many iterations as there are known values.
+    """
+    observation = task.observation
+
+    def denoise(x_t: Tensor, t: int) -> Tensor:
+        a = float(task.schedule.alpha_bar[t])
+        x0_hat, transposed = task.jacobian(x_t, t)
+
+        def covariance(w: Tensor) -> Tensor:  # V w; V is symmetric, so a product from the left will do
+            return (1 - a) / a**0.5 * transposed(w)
+
+        def seen(w: Tensor) -> Tensor:
+            return torch.where(observation.known, covariance(w), 0.0)
+
+        u = conjugate_gradients(seen, observation.misfit(x0_hat), iterations)
+        return task.clip(x0_hat + covariance(u))
+
+    return task.sample(denoise)
+
+
+def conjugate_gradients(matrix: Callable[[Tensor], Tensor], b: Tensor, iterations: int) -> Tensor:
+    """Solve matrix u = b for each row of a batch by itself (Hestenes and Stiefel 1952).
+
+    A row stops where it is solved, or where the matrix, which of a network is no exact covariance, is not positive.
+    """
+
+    def dot(x: Tensor, y: Tensor) -> Tensor:
+        return (x * y).flatten(1).sum(1).view(-1, *[1] * (x.ndim - 1))
+
+    u, residual, direction = torch.zeros_like(b), b, b
+    size = start = dot(b, b)
+    for _ in range(iterations):
+        image = matrix(direction)
+        curvature = dot(direction, image)
+        goes = (curvature > 0) & (size > 1e-12 * start)
+        step = torch.where(goes, size / curvature.where(goes, torch.ones_like(curvature)), 0.0)
+        u, residual = u + step * direction, residual - step * image
+        before, size = size, dot(residual, residual)
+        direction = torch.where(goes, residual + size / before.clamp(min=1e-30) * direction, 0.0)
+    return u

@@ -13,7 +13,7 @@ from torch import Tensor
 from inkfill.denoiser import ConditionalPrior, Prior, draws
 from inkfill.errors import InputError
 from inkfill.methods.chains import dps, few, repaint, repaint_path, replacement
-from inkfill.methods.guided import conditional, ddnm, pigdm
+from inkfill.methods.guided import conditional, ddnm, mmps, pigdm
 from inkfill.methods.particles import mcgdiff, tds
 
 Settings = Mapping[str, float]
@@ -87,9 +87,12 @@ METHODS = {
     "ddnm": Method(ddnm, "Wang et al. 2022, arXiv 2212.00490", "never"),
     "dps": Method(dps, "Chung et al. 2022, arXiv 2209.14687", "never", gradient=True),
     "pigdm": Method(pigdm, "Song et al. 2023, OpenReview 9_gsMA8MRKQ", "one isotropic Gaussian", gradient=True),
+    "mmps": Method(mmps, "Rozet et al. 2024, arXiv 2405.13712", "any Gaussian; iterations grow", gradient=True),
     "mcgdiff": Method(mcgdiff, "Cardoso et al. 2023, arXiv 2308.07983", GROW, cost=_each_particle),
     "tds": Method(tds, "Wu et al. 2023, arXiv 2306.17775", GROW, gradient=True, cost=_each_particle),
 }
+
+MEAN_METHODS = {name: method for name, method in METHODS.items() if not method.draws}  # those that need posterior means
 
 
 def find_method(method: str | Callable[..., Any], prior: Prior | None = None) -> Method:

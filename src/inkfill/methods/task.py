@@ -4,10 +4,20 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from inkfill import defaults
-from inkfill.denoiser import ConditionalPrior, Denoiser, Draw, DrawingPrior, Observation, Prior, likelihood_gradient
+from inkfill.denoiser import (
+    NO_GRADIENT,
+    ConditionalPrior,
+    Denoiser,
+    Draw,
+    DrawingPrior,
+    Observation,
+    Prior,
+    likelihood_gradient,
+)
 from inkfill.errors import InputError
 from inkfill.rng import SampleNoise
 from inkfill.samplers import Watch, find_sampler
@@ -90,6 +100,22 @@ class Task:
             return x0_hat + (self.clip(x0_hat) - x0_hat).detach()
 
         return likelihood_gradient(denoise, x_t, t, self.observation, variance)
+
+    def jacobian(self, x_t: Tensor, t: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """x0_hat, unclipped, and the product of its Jacobian, transposed, with a tensor like it (a backward pass).
+
+        Raises InputError for a denoiser that lets no gradient through.
+        """
+        with torch.enable_grad():
+            x = x_t.detach().requires_grad_()
+            x0_hat = self._unclipped(x, t)
+        if not x0_hat.requires_grad:
+            raise InputError(NO_GRADIENT)
+
+        def transposed(w: Tensor) -> Tensor:
+            return torch.autograd.grad(x0_hat, x, w, retain_graph=True)[0]
+
+        return x0_hat.detach(), transposed
 
     def sample(self, denoise: Denoiser) -> Tensor:
         """Run the chosen sampler on a denoiser, from pure noise down the levels."""
