@@ -562,3 +562,15 @@ def test_an_old_model_is_not_replaced_by_a_training(tmp_path, images, capsys):
     refused(capsys, "train", "--data", "rendered", "--steps", 1, "--out", tmp_path, says=["--overwrite"])
     refused(capsys, "train", "--resume", "--minutes", 1, "--out", tmp_path, says=["--out alone"])
     assert (tmp_path / "model.safetensors").read_text() == "precious"
+
+
+def test_info_says_what_a_checkpoint_is(capsys, tmp_path):
+    assert run("info") == 0
+    first = capsys.readouterr().out
+    assert run("info", "mnist") == 0
+    assert capsys.readouterr().out == first
+    assert "trained on mnist" in first
+    assert "  schedule: cosine" in first
+    assert "  training.seed: " in first
+    (tmp_path / "empty").mkdir()
+    refused(capsys, "info", tmp_path / "empty", says=["no such checkpoint"])

@@ -86,7 +86,6 @@ def test_the_objective_ends_at_the_exact_posterior():
     model = Model(trainer.ema, recipe, dtype=torch.float32)
     for steps in (1, 2):
         drawn = sample(model, 512, steps=steps)
-        print(steps, drawn.mean((1, 2)).std(), drawn.std((1, 2)).mean(), drawn.mean())
         level = drawn.mean((1, 2))
         assert abs(level.mean()) < 0.07
         assert 0.32 < level.std() < 0.48

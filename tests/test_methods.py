@@ -199,7 +199,7 @@ def test_mmps_is_exact_for_any_gaussian():
     assert (draws(METHODS["pigdm"].run, job) - expected).abs().mean() > 0.015  # which takes the covariance for round
 
 
-def test_conjugate_gradients_solve_each_row_by_itself():
+def test_mmps_solves_each_row_by_itself():
     matrices = torch.stack([torch.eye(4) * 2, torch.diag(torch.tensor([1.0, 2.0, 3.0, 4.0])) + 0.5])
     b = torch.randn(2, 1, 2, 2, generator=torch.Generator().manual_seed(0))
 

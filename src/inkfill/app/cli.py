@@ -454,6 +454,30 @@ def masks(out: Path, size: int, seed: int, overwrite: bool) -> None:
 
 
 @cli.command()
+@click.argument("checkpoint", metavar="FILE", type=PATH, required=False)
+def info(checkpoint: Path | None) -> None:
+    """Say what a checkpoint is, or the run in a folder: what it reads, how it was trained, how it is run best.
+
+    \b
+    inkfill info mnist
+    inkfill info runs/mine
+    """
+    from dataclasses import asdict
+
+    from inkfill.checkpoint import find_checkpoint
+    from inkfill.model import load
+
+    path = find_checkpoint(checkpoint)
+    path = path / "model.safetensors" if path.is_dir() else path
+    model = load(path, "cpu")
+    _echo(f"{path}\n{model!r}")
+    for name, value in asdict(model.recipe).items():
+        lines = value.items() if isinstance(value, dict) else [("", value)]
+        for key, each in lines:
+            _echo(f"  {name}{'.' * bool(key)}{key}: {each}")
+
+
+@cli.command()
 def methods() -> None:
     """List the inpainting methods: paper, cost, settings, when exact."""
     from inkfill.evaluation.tables import markdown
