@@ -226,10 +226,26 @@ def _read_pipeline(folder: Path, diffusers: Any) -> tuple[Any, dict[str, Any]]:
     if not isinstance(scheduler, dict):
         raise InputError(f"{folder}: its scheduler has no settings")
     try:
+        _check_size(folder, config, diffusers)
         net = diffusers.UNet2DModel.from_pretrained(folder / "unet", use_safetensors=True, local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{folder}: its unet cannot be read ({str(error).splitlines()[0][:100]})") from None
     return net, scheduler
+
+
+def _check_size(folder: Path, config: dict[str, Any], diffusers: Any) -> None:
+    """Raise InputError for a configuration of more weights than the folder holds, before there is memory for them."""
+    blocks = config.get("block_out_channels", [])
+    numbers = [config.get("layers_per_block", 1), *(blocks if isinstance(blocks, list) else [blocks])]
+    if not all(isinstance(n, int) and 0 < n <= 2**14 for n in numbers) or numbers[0] > 64 or len(numbers) > 16:
+        raise InputError(f"{folder}: its unet is of a shape that no network has")
+    with torch.device("meta"):
+        needed = sum(p.numel() for p in diffusers.UNet2DModel.from_config(config).parameters())
+    held = sum(file.stat().st_size for file in (folder / "unet").glob("*.safetensors"))
+    if needed > held:  # of any number type a weight takes a byte at least
+        raise InputError(f"{folder}: its unet cannot be read (it holds fewer weights than it says)")
 
 
 def _predictor(net: Any) -> Predict:
