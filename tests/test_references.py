@@ -1,5 +1,7 @@
 """The references that the table of methods is read against."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +26,29 @@ def test_every_reference_returns_known_pixels_and_reads_no_others(digits):
         known = np.broadcast_to(~mask[:, None], filled.shape)
         np.testing.assert_array_equal(filled[known], np.repeat(images[:, None], 4, 1)[known])
         np.testing.assert_array_equal(filled, reference(train_images, garbage, mask, 4, stream(1)))
+
+
+def test_smooth_fills_continue_what_is_known(monkeypatch):
+    """A ramp with a hole, grey and colour: biharmonic continues it; OpenCV fills with what is near."""
+    ramp = np.broadcast_to(np.arange(10, 210, 10, dtype=np.uint8)[None, :], (20, 20))
+    for images in (ramp[None], np.stack([ramp, ramp.T, 255 - ramp], -1)[None]):
+        mask = np.zeros((1, 20, 20), bool)
+        mask[:, 8:12, 8:12] = True
+        for name, tolerance in (("biharmonic", 2), ("telea", 40), ("navier-stokes", 40)):
+            filled = REFERENCES[name](images, images, mask, 2, stream(0))
+            assert filled.shape == (1, 2, *images.shape[1:])
+            assert np.abs(filled.astype(int) - images[:, None]).max() <= tolerance, name
+    fractions = (ramp / 255).astype(np.float32)[None]
+    filled = REFERENCES["biharmonic"](fractions, fractions, mask, 1, stream(0))
+    assert filled.dtype == np.float32
+    assert np.abs(filled - fractions[:, None]).max() < 0.01
+    with pytest.raises(InputError, match="8 bits"):
+        REFERENCES["telea"](fractions, fractions, mask, 1, stream(0))
+    whole = np.ones((1, 20, 20), bool)
+    assert REFERENCES["biharmonic"](ramp[None], ramp[None], whole, 1, stream(0)).max() == 0
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(InputError, match="pip install opencv-python-headless"):
+        REFERENCES["telea"](ramp[None], ramp[None], mask, 1, stream(0))
 
 
 def test_what_the_references_answer(digits):

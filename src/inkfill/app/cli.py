@@ -315,8 +315,8 @@ def sample(
     "--method",
     "names",
     multiple=True,
-    help="As in inkfill methods, or mean, nearest, empirical, regression; may be repeated [default: what suits the "
-    "weights].",
+    help="As in inkfill methods, or mean, nearest, empirical, regression, biharmonic, telea, navier-stokes; may be "
+    "repeated [default: what suits the weights].",
 )
 @set_option
 @option(
@@ -402,6 +402,8 @@ def _tell(found: "Evaluation", out: Path | None) -> None:
     _echo(table(found.rows, COLUMNS))
     if found.labelled:
         _echo(table(found.rows, LABEL_COLUMNS))
+    for line in found.advice:
+        _echo(line)
     if found.generated:
         _echo("Images from nothing:\n" + table(found.generated, NEW_COLUMNS))
     if out:

@@ -88,6 +88,8 @@ def write_evaluation(out: Path, found: Evaluation) -> Path:
             "of what can be known. The floor of the Frechet distance is that of as many real images; neither is shown "
             "for few images. Confident: completions that a classifier reads with over 90 %, and real images."
         )
+    for line in found.advice:
+        page.text(line)
     if found.generated:
         page.heading("Images from nothing")
         page.table(table(found.generated, NEW_COLUMNS))

@@ -13,8 +13,9 @@ from inkfill.data import Dataset, Images, ValueRange
 from inkfill.data.images import array_hash
 from inkfill.errors import InputError
 from inkfill.evaluation.cells import Cell, Completed, complete, kept, machine
-from inkfill.evaluation.references import REFERENCES
+from inkfill.evaluation.references import REFERENCES, SMOOTH
 from inkfill.evaluation.scores import Judges, score
+from inkfill.methods import METHODS
 from inkfill.model import Model, load
 from inkfill.training.processes import ALONE, Processes
 
@@ -60,6 +61,27 @@ class Evaluation:
     def generated(self) -> list[dict[str, Any]]:
         """The rows of images from nothing that have labels: those of the mask ``all``."""
         return [row for row in self.rows if "imbalance" in row]
+
+    @property
+    def advice(self) -> list[str]:
+        """For every mask that a smooth fill was measured on as well: whether diffusion is worth it, in words.
+
+        It is where its CRPS is lower by more than two standard errors of either.
+        """
+        found = []
+        for mask in dict.fromkeys(row["mask"] for row in self.rows):
+            rows = [row for row in self.rows if row["mask"] == mask and row["crps"] == row["crps"]]
+            plain = [row for row in rows if row["method"] in SMOOTH]
+            ours = [row for row in rows if row["method"] in METHODS]
+            if not plain or not ours:
+                continue
+            best, base = (min(each, key=lambda row: float(row["crps"])) for each in (ours, plain))
+            figures = f"CRPS {best['method']} {best['crps']:.4f}, {base['method']} {base['crps']:.4f}"
+            if best["crps"] + 2 * max(best["crps_se"], base["crps_se"]) < base["crps"]:
+                found.append(f"{mask}: diffusion is better by {1 - best['crps'] / base['crps']:.0%} ({figures})")
+            else:
+                found.append(f"{mask}: {base['method']} is as good here, and needs no training: use it ({figures})")
+        return found
 
     def write(self, path: Path) -> None:
         """Write ``results.json``."""

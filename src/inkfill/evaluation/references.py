@@ -4,8 +4,10 @@ Each takes the training images, the masked test images, their masks, the number 
 gives uint8 ``[N, K, H, W]`` with known pixels as they were. Missing pixels are blanked first, as for every method.
 """
 
+import importlib
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +65,63 @@ def empirical(
     return filled
 
 
-REFERENCES: dict[str, Reference] = {"mean": mean_image, "nearest": nearest, "empirical": empirical}
+def biharmonic(train: Images, images: Images, mask: NDArray[np.bool_], k: int, rng: np.random.Generator) -> Images:
+    """The smoothest surface through the known pixels (scikit-image; Damelin and Hoang 2018): one answer, K times.
+
+    What people would use who have no training images. Raises InputError without scikit-image.
+    """
+    restoration = _needed("skimage.restoration", "scikit-image")
+    axis = -1 if images.ndim == 4 else None
+    filled = images.copy()
+    for out, image, hole in zip(filled, images, mask, strict=True):
+        if hole.any() and not hole.all():
+            blank = np.where(hole if axis is None else hole[..., None], 0, image).astype(np.float64)
+            found = restoration.inpaint_biharmonic(blank, hole, channel_axis=axis)[hole]
+            out[hole] = found.round() if images.dtype.kind in "iu" else found
+        else:
+            out[hole] = 0
+    return np.repeat(filled[:, None], k, 1)
+
+
+def _opencv(images: Images, mask: NDArray[np.bool_], k: int, algorithm: str) -> Images:
+    """OpenCV's ``inpaint``, with a radius of 3 pixels. Raises InputError without OpenCV, or for other than bytes."""
+    cv2 = _needed("cv2", "opencv-python-headless")
+    if images.dtype != np.uint8 or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+        raise InputError("OpenCV fills grey or colour of 8 bits: leave out telea and navier-stokes")
+    blank = np.where(mask if images.ndim == 3 else mask[..., None], 0, images).astype(np.uint8)
+    pairs = zip(blank, mask.astype(np.uint8), strict=True)
+    found = np.stack([cv2.inpaint(image, hole, 3, getattr(cv2, algorithm)) for image, hole in pairs])
+    filled = np.where(mask if images.ndim == 3 else mask[..., None], found.reshape(images.shape), images)
+    return np.repeat(filled[:, None], k, 1)
+
+
+def telea(train: Images, images: Images, mask: NDArray[np.bool_], k: int, rng: np.random.Generator) -> Images:
+    """Fast marching from the edge of the hole (OpenCV; Telea 2004): one answer, K times."""
+    return _opencv(images, mask, k, "INPAINT_TELEA")
+
+
+def navier_stokes(train: Images, images: Images, mask: NDArray[np.bool_], k: int, rng: np.random.Generator) -> Images:
+    """Lines of equal grey continued (OpenCV; Bertalmio et al. 2001): one answer, K times."""
+    return _opencv(images, mask, k, "INPAINT_NS")
+
+
+def _needed(module: str, package: str) -> Any:
+    """A module of an optional package. Raises InputError without it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise InputError(f"this reference needs {package}: pip install {package}") from None
+
+
+SMOOTH = ("biharmonic", "telea", "navier-stokes")  # what people would use without training
+REFERENCES: dict[str, Reference] = {
+    "mean": mean_image,
+    "nearest": nearest,
+    "empirical": empirical,
+    "biharmonic": biharmonic,
+    "telea": telea,
+    "navier-stokes": navier_stokes,
+}
 
 
 def regress(model: Model, images: Images, mask: NDArray[np.bool_], batch: int = 250) -> Images:
