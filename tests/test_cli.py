@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -574,3 +575,14 @@ def test_info_says_what_a_checkpoint_is(capsys, tmp_path):
     assert "  training.seed: " in first
     (tmp_path / "empty").mkdir()
     refused(capsys, "info", tmp_path / "empty", says=["no such checkpoint"])
+
+
+def test_shells_complete_commands():
+    asked = {"_INKFILL_COMPLETE": "bash_complete", "COMP_WORDS": "inkfill eva", "COMP_CWORD": "1"}
+    program = Path(sys.executable).with_name("inkfill")
+    found = subprocess.run([program], env={**os.environ, **asked}, capture_output=True, text=True)
+    assert found.stdout.splitlines() == ["plain,evaluate"]
+    for shell in ("bash", "zsh", "fish"):
+        assert (
+            "_INKFILL_COMPLETE" in subprocess.run([program, "completion", shell], capture_output=True, text=True).stdout
+        )

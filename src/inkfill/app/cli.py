@@ -480,6 +480,22 @@ def info(checkpoint: Path | None) -> None:
 
 
 @cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete inkfill's commands and options.
+
+    \b
+    eval "$(inkfill completion bash)"                        in ~/.bashrc; zsh alike
+    inkfill completion fish > ~/.config/fish/completions/inkfill.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    made = get_completion_class(shell)
+    assert made is not None
+    click.echo(made(cli, {}, "inkfill", "_INKFILL_COMPLETE").source())
+
+
+@cli.command()
 def methods() -> None:
     """List the inpainting methods: paper, cost, settings, when exact."""
     from inkfill.evaluation.tables import markdown
