@@ -317,7 +317,7 @@ def test_training_off_the_main_thread(tmp_path, images_file):
 def test_the_clock_decides(tmp_path, images_file, capsys):
     """0.05 minutes are three seconds, however slow a step is; the rate falls to zero over them."""
     config = replace(SMALL, data=str(images_file), steps=1, minutes=0.05, warmup=0)
-    slow, draw = [], run_module.draw_batch
+    slow, draw = [], run_module.BATCHES["v"]
 
     def drawn(*arguments, **named):
         time.sleep(0.3 if len(slow) > 2 else 0.0)  # a machine that has become busy after the first steps
@@ -325,7 +325,7 @@ def test_the_clock_decides(tmp_path, images_file, capsys):
         return draw(*arguments, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "draw_batch", drawn)
+        patch.setitem(run_module.BATCHES, "v", drawn)
         patch.setattr(run_module, "LOG_EVERY", 1)
         began = time.monotonic()
         assert train(config, tmp_path / "run", validate_every=10**9)
