@@ -203,10 +203,11 @@ def _generation(truth: Images, done: Completed, labels: NDArray[np.integer], jud
     The imbalance is how far their labels are from equally many of each. The distance to the nearest training image,
     beside that of real images, shows what is learnt by heart.
     """
-    drawn, kinds = done.filled[:, 0], judge(judges.whole, truth[:1])[0].shape[1]
-    found = judge(judges.whole, drawn)[0].argmax(1)
+    drawn = done.filled[:, 0]
+    found = judge(judges.whole, drawn)[0]
+    kinds = found.shape[1]
     return {
-        "imbalance": metrics.imbalance(found, kinds),
+        "imbalance": metrics.imbalance(found.argmax(1), kinds),
         "real_imbalance": metrics.imbalance(labels, kinds),
         "nearest": float(metrics.nearest_distance(drawn, judges.train).mean()),
         "real_nearest": float(metrics.nearest_distance(truth, judges.train).mean()),

@@ -73,17 +73,17 @@ def find_pairs(
 
     Raises InputError for a teacher that cannot be one.
     """
-    numbers = range(-(-count // PART))
-    todo = [n for n in numbers if _read(folder / f"{n:05d}.npz", images) is None]
+    paths = [folder / f"{n:05d}.npz" for n in range(-(-count // PART))]
+    parts = [_read(path, images) for path in paths]
+    todo = [n for n, part in enumerate(parts) if part is None]
     if todo:
         model = teacher()
         if model.draws or model.channels != (1 if images.ndim == 3 else images.shape[3]):
             raise InputError("the teacher must be a network that denoises such images (objective v or eps)")
         with tqdm(total=len(todo) * PART * DRAWS, desc="teacher", disable=quiet, dynamic_ncols=True) as bar:
             for n in todo:
-                _make(folder / f"{n:05d}.npz", model, images, spec, n, seed, bar.update)
-    parts = [part for n in numbers if (part := _read(folder / f"{n:05d}.npz", images)) is not None]
-    index, mask, completions = (np.concatenate(each) for each in zip(*parts, strict=True))
+                parts[n] = _make(paths[n], model, images, spec, n, seed, bar.update)
+    index, mask, completions = (np.concatenate(each) for each in zip(*filter(None, parts), strict=True))
     return Pairs(index, mask, completions, seed)
 
 
@@ -95,8 +95,8 @@ def _make(
     number: int,
     seed: int,
     progress: Callable[[int], object],
-) -> None:
-    """One file of pairs."""
+) -> tuple[NDArray[np.int64], Mask, Images]:
+    """One file of pairs, written, and what is in it."""
     rng = stream(seed, "pairs", number)
     index = rng.integers(len(images), size=PART)
     chosen = images[index]
@@ -107,6 +107,7 @@ def _make(
     )  # fmt: skip
     with written_whole(path) as temporary:
         np.savez(temporary, index=index, mask=mask, completions=completions)
+    return index, mask, completions
 
 
 def _read(path: Path, images: Images) -> tuple[NDArray[np.int64], Mask, Images] | None:
