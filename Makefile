@@ -1,12 +1,19 @@
 # make demo    the main job: see masked digits completed       make test    the test suite
+# make page    inkfill.html: paint holes in the browser         make lint    ruff and mypy
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --no-build-isolation --no-deps --editable .
 
-.PHONY: demo test lint shape notebook clean
+.PHONY: demo page kernels test lint shape notebook clean
 
 demo: .venv/installed
 	.venv/bin/inkfill demo --out inkfill-demo
+
+page: .venv/installed
+	.venv/bin/inkfill page --out inkfill.html --overwrite
+
+kernels: .venv/installed-dev
+	.venv/bin/python -m inkfill.web.build
 
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto
@@ -39,4 +46,4 @@ notebook: .venv/installed-dev
 	@touch $@
 
 clean:
-	rm -rf .venv inkfill-demo
+	rm -rf .venv inkfill-demo inkfill.html

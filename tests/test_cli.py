@@ -158,6 +158,8 @@ def test_demo_writes_a_page_and_what_it_shows(checkpoint, tmp_path, capsys):
         with Image.open(out / name) as picture:
             picture.verify()
     assert "this is not MNIST" in page
+    assert 'href="paint.html"' in page
+    assert (out / "paint.html").read_text().startswith("<!doctype html>")
     assert str(out / "index.html") in capsys.readouterr().out
     assert Image.open(out / "denoising.gif").n_frames > 20
 
@@ -172,7 +174,7 @@ def test_demo_leaves_a_folder_of_other_things_alone(checkpoint, tmp_path, capsys
     assert is_demo(out)
 
 
-@pytest.mark.parametrize("command", ["", "demo", "train", "inpaint", "sample", "evaluate", "masks"])
+@pytest.mark.parametrize("command", ["", "demo", "train", "inpaint", "sample", "evaluate", "masks", "page"])
 def test_help(command, capsys):
     assert run(*filter(None, [command]), "--help") == 0
     assert "inkfill" in capsys.readouterr().out

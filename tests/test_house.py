@@ -26,6 +26,7 @@ LADDER = [  # from the top down: a room imports from rooms below it and from its
     ("data",),
     ("checkpoint",),
     ("unet",),
+    ("web",),
     ("rng",),
     ("errors", "defaults"),
 ]

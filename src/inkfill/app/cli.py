@@ -126,7 +126,7 @@ def demo(out: Path, data: str, seed: int, network: Network, overwrite: bool) -> 
     from inkfill.data import load
 
     check_folder(out, overwrite or is_demo(out))
-    page = write_demo(network.load(), load(data), out, seed, _bar)
+    page = write_demo(network.load(), load(data), out, seed, _bar, network.checkpoint)
     _echo(f"open {page}")
 
 
@@ -453,6 +453,25 @@ def masks(out: Path, size: int, seed: int, overwrite: bool) -> None:
     check_file(out, overwrite, (".png",))
     save_picture(mask_sheet(size, seed), out)
     _echo(f"wrote {out}")
+
+
+@cli.command()
+@option("--out", type=PATH, required=True, help="FILE.html, or a folder that gets an index.html.")
+@checkpoint_option
+@option("--float32", is_flag=True, help="Hold 32-bit weights: twice the size, exactly Python's completions.")
+@overwrite_option
+def page(out: Path, checkpoint: Path | None, float32: bool, overwrite: bool) -> None:
+    """Write a page that fills holes in the browser while one paints them: one file, opened by double click, offline.
+
+    \b
+    inkfill page --out inkfill.html
+    inkfill page --out mine.html --checkpoint runs/mine/model.safetensors
+    """
+    from inkfill.app.files import check_file
+    from inkfill.app.page import page_file, write_page
+
+    check_file(page_file(out), overwrite, (".html", ".htm"))
+    _echo(f"open {write_page(checkpoint, out, float32)}")
 
 
 @cli.command()

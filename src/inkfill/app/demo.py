@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from inkfill import defaults
 from inkfill.app import figures
 from inkfill.app.html import Page
+from inkfill.app.page import write_page
 from inkfill.data import Dataset, Images, masks, to_uint8
 from inkfill.data.images import as_bytes
 from inkfill.errors import InputError
@@ -94,13 +95,17 @@ def is_demo(folder: Path) -> bool:
     return page.is_file() and f"<title>{TITLE}" in page.read_text(errors="replace")[:1000]
 
 
-def write_demo(model: Model, dataset: Dataset, out: Path, seed: int, bar: Bar) -> Path:
-    """Write the demonstration into ``out`` and give the page to open. Only test images are shown and scored."""
+def write_demo(model: Model, dataset: Dataset, out: Path, seed: int, bar: Bar, checkpoint: Path | None = None) -> Path:
+    """Write the demonstration into ``out`` and give the page to open. Only test images are shown and scored.
+
+    ``checkpoint`` is what the model was loaded from: the page to paint on is made of it.
+    """
     images = dataset.test
     if len(images) < 9 + 2 * len(GALLERY):
         raise InputError(f"{dataset.name}: {len(images)} test images are too few for the demonstration")
     page = Page(out, f"{TITLE}: holes in digits, filled by diffusion")
     page.text("Every digit on this page is from", NOTICES.get(dataset.name, f"the test split of {dataset.name}."))
+    _link_to_paint(page, checkpoint)
     _show_process(page, model, images, seed)
     _show_completions(page, model, images[9 : 9 + 2 * len(GALLERY)], seed, bar)
     _show_scores(page, model, images[:SCORED_IMAGES], seed, bar)
@@ -110,6 +115,14 @@ def write_demo(model: Model, dataset: Dataset, out: Path, seed: int, bar: Bar) -
         f"trained on {recipe.trained_on} for {recipe.step:,} steps of {recipe.batch_size} images."
     )
     return page.write("index.html")
+
+
+def _link_to_paint(page: Page, checkpoint: Path | None) -> None:
+    """The page to paint on, where these weights can be run in a browser."""
+    try:
+        page.link(write_page(checkpoint, page.folder / "paint.html").name, "Paint holes yourself, and watch them fill")
+    except InputError as error:
+        page.text(f"There is no page to paint on: {error}.")
 
 
 def _show_process(page: Page, model: Model, images: Images, seed: int) -> None:

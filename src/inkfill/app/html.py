@@ -41,6 +41,10 @@ class Page:
         """A line for a terminal."""
         self._body.append(f"<p><code>{escaped(text)}</code></p>")
 
+    def link(self, name: str, text: str) -> None:
+        """A link to a file beside the page."""
+        self._body.append(f'<p><a href="{escaped(name)}">{escaped(text)}</a></p>')
+
     def table(self, text: str) -> None:
         """A table as ``tables.table`` writes it."""
         self._body.append(f"<pre>{escaped(text)}</pre>")
