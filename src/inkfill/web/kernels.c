@@ -32,19 +32,34 @@ INLINE float total(f4 v) {
 
 // ---- matrix product -------------------------------------------------------------------------------------------------
 
-// R rows by 4 V columns of c = a b + bias; the sums stay in registers.
+// One step of the inner index: a row of b, times one number of each row of a.
+INLINE void inner(const int R, const int V, f4 sum[6][2], const f4 *left, const float *b) {
+  f4 column[2];
+  for (int v = 0; v < V; v++) column[v] = load(b + 4 * v);
+  for (int r = 0; r < R; r++)
+    for (int v = 0; v < V; v++) sum[r][v] = madd(left[r], column[v], sum[r][v]);
+}
+
+#define SPLAT(lane)                                                                              \
+  for (int r = 0; r < R; r++) left[r] = wasm_i32x4_shuffle(four[r], four[r], lane, lane, lane, lane); \
+  inner(R, V, sum, left, b + lane * ldb);
+
+// R rows by 4 V columns of c = a b + bias; the sums stay in registers. Four numbers of each row of a are loaded at once:
+// a load for every number costs more in addresses than in arithmetic.
 INLINE void block(const int R, const int V, int k, const float *a, int lda, const float *b, int ldb, float *c, int ldc,
                   const float *bias) {
   f4 sum[6][2];
   for (int v = 0; v < V; v++)
     for (int r = 0; r < R; r++) sum[r][v] = bias ? load(bias + 4 * v) : all(0);
-  for (int i = 0; i < k; i++, b += ldb) {
-    f4 column[2];
-    for (int v = 0; v < V; v++) column[v] = load(b + 4 * v);
-    for (int r = 0; r < R; r++) {
-      f4 left = wasm_v128_load32_splat(a + r * lda + i);
-      for (int v = 0; v < V; v++) sum[r][v] = madd(left, column[v], sum[r][v]);
-    }
+  int i = 0;
+  f4 four[6], left[6];
+  for (; i + 4 <= k; i += 4, b += 4 * ldb) {
+    for (int r = 0; r < R; r++) four[r] = load(a + r * lda + i);
+    SPLAT(0) SPLAT(1) SPLAT(2) SPLAT(3)
+  }
+  for (; i < k; i++, b += ldb) {
+    for (int r = 0; r < R; r++) left[r] = wasm_v128_load32_splat(a + r * lda + i);
+    inner(R, V, sum, left, b);
   }
   for (int r = 0; r < R; r++)
     for (int v = 0; v < V; v++) store(c + r * ldc + 4 * v, sum[r][v]);

@@ -1,6 +1,6 @@
 // The page: a picture, a mask, and what the completions of window.inkfill.complete say.
 
-const SIZE = AREA * CHANNELS, SAMPLES = 8, DRAWS = RECIPE.objective === "few";
+const SIZE = AREA * CHANNELS, SAMPLES = 8, SHORT = RECIPE.objective === "few";
 const DIGITS = ABOUT.classifier && ["mnist", "rendered"].includes(RECIPE.trained_on);
 const HIDDEN = [58, 110, 190]; // the colour of a missing pixel
 const PER_PIXEL = Math.max(1, Math.floor(448 / Math.max(HEIGHT, WIDTH)));
@@ -10,7 +10,7 @@ const state = { pixels: new Uint8Array(SIZE), mask: new Uint8Array(AREA), truth:
 const undone = [], done = [];
 let pointing = false; // whether the pointer moved on the picture after the last key: then Tab shows the original
 let tool = "hide", brush = Math.max(1, Math.round(HEIGHT / 6)), cursor = null, corner = null, peeking = false, chosen = 0;
-let running = null, results = null, beliefs = new Map(), wanted = false, shownStep = -1;
+let painting = false, again = false, running = null, results = null, beliefs = new Map(), wanted = false, shownStep = -1;
 
 const say = (text) => (element("said").textContent = text);
 const copied = ({ pixels, mask, truth, digit }) => ({ pixels: pixels.slice(), mask: mask.slice(), truth: truth.slice(), digit });
@@ -124,7 +124,7 @@ function listenToStrokes() {
     canvas.setPointerCapture(event.pointerId);
     canvas.focus({ preventScroll: true });
     remember();
-    last = cursor = placeOf(event);
+    last = cursor = placeOf(event), painting = true;
     if (tool === "box") corner = last;
     else dab(last);
     changed();
@@ -143,6 +143,7 @@ function listenToStrokes() {
   });
   const end = () => {
     if (last && corner) fillBox(corner, cursor);
+    painting = false;
     if (last) changed();
     last = corner = null;
   };
@@ -187,17 +188,22 @@ function changed() {
   });
 }
 
+// Long runs are cancelled by a change. Short ones, of few-step weights, are let finish, and the next takes up what was
+// changed meanwhile: so finished completions follow the brush.
 async function update() {
+  if (running && SHORT && state.steps <= RECIPE.sampling_steps) return void (again = true);
   running?.abort();
   const mine = (running = new AbortController()), { signal } = mine;
   const job = { pixels: state.pixels, mask: state.mask, seed: state.seed, steps: state.steps, signal };
   try {
-    if (!DRAWS && state.mask.some(Boolean)) {
+    if (!SHORT && state.mask.some(Boolean)) {
       // One evaluation of one row at the noisiest level is nearly the mean: it follows the brush.
       const { pixels } = await complete({ ...job, samples: 1, steps: 1 });
       if (signal.aborted) return;
       show(element("mean"), pixels);
       document.dispatchEvent(new CustomEvent("inkfill:mean"));
+      if (painting) await new Promise((go) => setTimeout(go, 100)); // rather the next mean than half of eight
+      if (signal.aborted) return;
     }
     beliefs = new Map();
     const found = await complete({ ...job, samples: SAMPLES, onBelief: (said) => !signal.aborted && believed(said) });
@@ -205,6 +211,8 @@ async function update() {
   } catch (error) {
     if (error.message !== "cancelled") say(`That did not work: ${error.message}`);
   }
+  if (running === mine) running = null;
+  if (again) (again = false), update();
 }
 
 function believed({ samples, t, state: states, belief }) {
