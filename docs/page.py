@@ -8,6 +8,7 @@ are of one machine and one run. Nothing else should run beside it.
 
 import argparse
 import os
+import platform
 import shutil
 import tempfile
 import time
@@ -23,7 +24,6 @@ from inkfill.checkpoint import written_whole
 from inkfill.data import load as load_data
 from inkfill.data import masks
 from inkfill.denoiser import Observation
-from inkfill.evaluation.cells import machine
 from inkfill.evaluation.tables import markdown
 from inkfill.inpainting import inpaint
 from inkfill.model import Model, load
@@ -72,6 +72,13 @@ PAINTING = """async (seconds) => {
 }"""
 COMPLETE = """async ([pixels, mask, image, samples, steps]) =>
   Array.from((await inkfill.complete({ pixels, mask, seed: 0, image, samples, steps })).pixels)"""
+
+
+def cpu() -> str:
+    """The processor's name, where Linux says it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def opened(browser: Browser, path: Path, **context: Any) -> Page:
@@ -175,6 +182,7 @@ def screenshots(browser: Browser, path: Path) -> None:
         tab.get_by_label("digit 5").click()
         tab.get_by_role("button", name="top", exact=True).click()
         tab.wait_for_timeout(2500)
+        tab.evaluate("scrollTo(0, 0)")
         tab.screenshot(path=DOCS / f"{name}.png", full_page=name != "page-phone")
         tab.context.close()
 
@@ -197,7 +205,7 @@ def main(count: int) -> None:
             "count": str(count),
             "masks": ", ".join(f"`{spec}`" for spec in MASKS),
             "browser": f"Chromium {browser.version}",
-            "machine": f"{machine(models['mnist'])['device']}, {os.cpu_count()} cores",
+            "machine": f"{cpu()}, {os.cpu_count()} cores",
         }
         browser.close()
     text = (DOCS / "page.template.md").read_text()

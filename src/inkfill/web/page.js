@@ -255,7 +255,7 @@ function showSummary({ labels, evaluations, ms }) {
   let squares = 0;
   for (let i = 0; i < SIZE; i++) squares += ((mean[i] - state.pixels[i]) / 255) ** 2;
   const off = Math.sqrt(squares / Math.max(1, missing * CHANNELS));
-  element("error").textContent = known && missing ? `Mean against original, over the hole: off by ${off.toFixed(3)} (root mean square, white is 1).` : "";
+  element("error").textContent = known && missing ? `Mean off by ${off.toFixed(3)} over the hole (RMS; white is 1).` : "";
   const shares = labels ? Array.from({ length: 10 }, (_, d) => [d, labels.reduce((sum, odds) => sum + odds[d], 0) / SAMPLES]) : [];
   const words = shares.filter(([, share]) => share >= 0.05).sort((a, b) => b[1] - a[1]).map(([d, share]) => `${d}: ${share.toFixed(2)}`);
   element("shares").textContent = words.join(", ");
