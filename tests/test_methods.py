@@ -9,6 +9,7 @@ import torch
 
 from inkfill.data.masks import parse
 from inkfill.denoiser import Observation
+from inkfill.errors import InputError
 from inkfill.evaluation.oracle import GaussianMixture, Oracle
 from inkfill.inpainting import inpaint
 from inkfill.methods import MEAN_METHODS as METHODS
@@ -21,7 +22,8 @@ from inkfill.schedule import Schedule
 from test_oracle import mixture
 
 ALL = tuple(METHODS)
-BIASED = ("replacement", "repaint", "ddnm", "dps", "pigdm")
+BIASED = ("replacement", "repaint", "ddnm", "diffpir", "dps", "copaint", "mgps", "pigdm", "tmpd")
+OFF = ("ddrm", "daps")  # off even where what is known says nothing: see below
 SCHEDULE = Schedule.named("cosine")
 
 # ---- contracts, on a network with random weights ---------------------------------------------------------------------
@@ -86,12 +88,12 @@ def test_repaint_visits_the_levels_of_the_paper():
 # ---- against closed-form posteriors ----------------------------------------------------------------------------------
 
 
-def task(prior, known, y, n, steps, seed=0, sampler="ancestral"):
+def task(prior, known, y, n, steps, seed=0, sampler="ancestral", noise=0.0):
     known = torch.tensor(known).view(1, 1, 1, -1).expand(n, -1, -1, -1)
     pixels = torch.where(known, torch.tensor(y, dtype=torch.float32).view(1, 1, 1, -1), 0.0).expand(known.shape)
-    noise = SampleNoise(seed, np.arange(n), np.zeros(n, int), known.shape[1:])
+    streams = SampleNoise(seed, np.arange(n), np.zeros(n, int), known.shape[1:])
     model = Oracle(prior, SCHEDULE)
-    return Task(model, Observation(pixels, known), noise, spaced_levels(SCHEDULE.T, steps), sampler)
+    return Task(model, Observation(pixels, known, noise), streams, spaced_levels(SCHEDULE.T, steps), sampler)
 
 
 def draws(run, job) -> torch.Tensor:
@@ -167,15 +169,33 @@ def test_biased_methods_are_right_where_what_is_known_says_nothing(method):
     assert abs(float(x.std()) / 0.3**0.5 - 1) < 4 / 4000**0.5 + 0.04
 
 
-@pytest.mark.parametrize("method", BIASED)
+def test_ddrm_and_daps_spread_too_little_and_too_much():
+    """What their steps do to pixels of which nothing is known, on record: the ratio of deviations, within .03.
+
+    Of ddrm's noise too little is what x_t had, so that a prediction, a mean, counts for a draw; daps adds r_t to an
+    image that is a draw already.
+    """
+    prior = GaussianMixture(torch.ones(1), torch.tensor([[0.3, -0.4]]), torch.diag(torch.tensor([0.5, 0.3]))[None])
+
+    def ratio(method, steps):
+        return float(
+            draws(METHODS[method].run, task(prior, [True, False], [0.9, 0], 4000, steps))[:, 1].std() / 0.3**0.5
+        )
+
+    assert abs(ratio("ddrm", 100) - 0.85) < 0.03
+    assert abs(ratio("daps", 100) - 1.10) < 0.03
+
+
+@pytest.mark.parametrize("method", [*BIASED, *OFF])
 def test_biased_methods_lean_on_what_is_known(method):
     """Correlation 0.9, y = 1.5: the missing pixel goes most of the way from its prior mean to its posterior mean, 1.35.
 
-    1,000 draws; bounds are far from every method's value (0.9 to 1.5) in standard errors of at most 0.03.
+    1,000 draws; bounds are far from every method's value (0.9 to 1.5; copaint goes too far, to 1.63) in standard errors
+    of at most 0.03.
     """
     prior = GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.tensor([[[1.0, 0.9], [0.9, 1.0]]]))
     x = draws(METHODS[method].run, task(prior, [True, False], [1.5, 0], 1000, 50))[:, 1]
-    assert 0.75 < float(x.mean()) < 1.6
+    assert 0.75 < float(x.mean()) < (1.75 if method == "copaint" else 1.6)
 
 
 @pytest.mark.parametrize("method", ALL)
@@ -197,6 +217,65 @@ def test_mmps_is_exact_for_any_gaussian():
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
     job = task(CORRELATED, [True, True, False], [0.7, -1.0, 0], 200, 20)
     assert (draws(METHODS["pigdm"].run, job) - expected).abs().mean() > 0.015  # which takes the covariance for round
+
+
+def test_tmpd_is_exact_for_independent_gaussians_and_for_one_known_pixel():
+    """The same draws as the conditional denoiser, from one noise; of correlated known pixels it is not."""
+    independent = GaussianMixture(torch.ones(1), torch.zeros(1, 3), torch.diag(torch.tensor([1.0, 0.5, 0.2]))[None])
+    for prior, known in ((independent, [True, True, False]), (CORRELATED, [True, False, False])):
+        expected = draws(METHODS["conditional"].run, task(prior, known, [0.7, -1.0, 0], 100, 20))
+        found = draws(METHODS["tmpd"].run, task(prior, known, [0.7, -1.0, 0], 100, 20))
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    known = [True, True, False]
+    expected = draws(METHODS["conditional"].run, task(CORRELATED, known, [0.7, -1.0, 0], 100, 20))
+    found = draws(METHODS["tmpd"].run, task(CORRELATED, known, [0.7, -1.0, 0], 100, 20))
+    assert (found - expected).abs().mean() > 0.01
+
+
+NOISY = [name for name, method in METHODS.items() if method.noisy]
+EXACT_IN_NOISE = {
+    "mmps": functools.partial(mmps, iterations=2),
+    "tmpd": METHODS["tmpd"].run,
+    "mcgdiff": functools.partial(mcgdiff, particles=32),
+    "tds": functools.partial(tds, particles=32),
+}
+
+
+@pytest.mark.parametrize("name", EXACT_IN_NOISE)
+def test_exact_methods_are_exact_with_noise_in_what_is_known(name):
+    """N(m, S), one pixel known with noise of deviation .5: all three. 1,500 draws, 4 standard errors plus 5 %."""
+    job = task(CORRELATED, [True, False, False], [1.2, 0, 0], 1500, 100, noise=0.5)
+    with torch.no_grad():
+        x = EXACT_IN_NOISE[name](job).flatten(1).double()
+    posterior, _ = CORRELATED.observe(torch.eye(3)[:1], torch.tensor([1.2]), 0.5)
+    std = posterior.covariance().diagonal().sqrt()
+    assert ((x.mean(0) - posterior.mean()).abs() < std * (4 / 1500**0.5 + 0.05)).all()
+    assert ((x.std(0) / std - 1).abs() < 4 / 3000**0.5 + 0.05).all()
+
+
+@pytest.mark.parametrize("name", NOISY)
+def test_noise_in_what_is_known_leaves_it_between_prior_and_observation(name):
+    """Prior N(0, .25), y = 1, noise .5: half is the posterior mean; 500 draws, and bounds that no method comes near."""
+    prior = GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None] / 4)
+    with torch.no_grad():
+        x = METHODS[name].run(task(prior, [True, False], [1.0, 0], 500, 50, noise=0.5)).flatten(1)
+        exact = METHODS[name].run(task(prior, [True, False], [1.0, 0], 500, 50)).flatten(1)
+    assert abs(float(x[:, 1].mean())) < 0.15
+    assert 0.2 < float(x[:, 0].mean()) < 0.95
+    assert float(exact[:, 0].mean()) > float(x[:, 0].mean()) - 0.1 or name in ("tds", "mcgdiff")
+
+
+def test_noisy_images_are_estimated_whole(digits, model):
+    filled = inpaint(model, digits[:2], "half:left", 1, "mmps", steps=2, observation_noise=30.0)
+    assert filled.shape == (2, 1, 28, 28)
+    assert (filled[:, 0, :, 14:] != digits[:2, :, 14:]).any()
+    assert inpaint(model, digits[:1], "none", 1, "ddrm", steps=2, observation_noise=30.0).shape == (1, 1, 28, 28)
+    with pytest.raises(InputError, match="takes what is known as exact: choose one of ddrm"):
+        inpaint(model, digits[:2], "half:left", 1, "ddnm", observation_noise=1.0)
+    with pytest.raises(InputError, match="from 0 on"):
+        inpaint(model, digits[:2], "half:left", 1, "mmps", observation_noise=-1.0)
+    with pytest.raises(InputError, match="windows"):
+        inpaint(model, np.zeros((1, 200, 200), np.uint8), "half:left", 1, "mmps", observation_noise=1.0)
 
 
 def test_mmps_solves_each_row_by_itself():

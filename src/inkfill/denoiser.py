@@ -32,16 +32,19 @@ class Draw(Protocol):
 class Observation:
     """What an inpainting method is given: ``pixels``, float ``[B, C, H, W]``, 0 where missing, and ``known``, bool.
 
-    Known or missing is a matter of pixels, and ``known`` says it of every value, ``[B, C, H, W]`` too.
+    Known or missing is a matter of pixels, and ``known`` says it of every value, ``[B, C, H, W]`` too. ``noise`` is the
+    standard deviation of Gaussian noise in the known pixels, in units of x0; 0: they are exact.
     """
 
     pixels: Tensor
     known: Tensor
+    noise: float = 0.0
 
     @classmethod
-    def of(cls, x0: Tensor, mask: Tensor) -> "Observation":
+    def of(cls, x0: Tensor, mask: Tensor, noise: float = 0.0) -> "Observation":
         """Blank what the mask ``[B, 1, H, W]`` hides (True = missing). The one place that does."""
-        return cls(torch.where(mask, torch.zeros((), dtype=x0.dtype, device=x0.device), x0), ~mask.expand_as(x0))
+        blank = torch.zeros((), dtype=x0.dtype, device=x0.device)
+        return cls(torch.where(mask, blank, x0), ~mask.expand_as(x0), noise)
 
     @classmethod
     def nothing(cls, like: Tensor) -> "Observation":
@@ -55,7 +58,8 @@ class Observation:
 
     def repeat(self, times: int) -> "Observation":
         """Every row so many times, side by side."""
-        return Observation(self.pixels.repeat_interleave(times, 0), self.known.repeat_interleave(times, 0))
+        pixels, known = (part.repeat_interleave(times, 0) for part in (self.pixels, self.known))
+        return Observation(pixels, known, self.noise)
 
     def misfit(self, x0: Tensor) -> Tensor:
         """Known pixels less those of ``x0``, 0 where missing."""

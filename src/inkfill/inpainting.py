@@ -1,5 +1,6 @@
 """The driver: images and a mask in, completions out. It knows no method by name, and counts what they evaluate."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ def inpaint(
     watch: Watch | None = None,
     count: Callable[[int], object] = lambda images: None,
     first: int = 0,
+    observation_noise: float = 0.0,
 ) -> Any:
     """Fill what ``mask`` hides, ``samples`` times over: ``[N, samples, H, W]`` (or ``..., C]``), typed as it came.
 
@@ -57,14 +59,16 @@ def inpaint(
     Known pixels come back bit for bit. The noise of image i, sample k depends on ``(seed, i, k)`` alone, so ``rows``
     (how many completions go through the network together) is a matter of speed and memory. ``first`` is the number of
     the first image, for a part of a set that is to get what the whole would; the mask must then be the array for that
-    part. ``progress`` is told how many completions were finished, ``count`` how many images a network evaluation had.
+    part. ``observation_noise`` is the standard deviation of noise in the known pixels, in the numbers of ``images``:
+    with it they are estimated like the missing ones, and do not come back bit for bit. ``progress`` is told how many
+    completions were finished, ``count`` how many images a network evaluation had.
     Raises InputError for bad input.
     """
     if not isinstance(samples, (int, np.integer)) or samples < 1:
         raise InputError(f"samples must be a whole number of at least 1, not {samples!r}")
     if first and isinstance(mask, str):
         raise InputError("first needs a mask array: a spec is drawn for a whole set of images")
-    job = _Job.of(prior, method, steps, seed, sampler, settings, rows, watch, count, progress)
+    job = _Job.of(prior, method, steps, seed, sampler, settings, rows, watch, count, progress, observation_noise)
     given = _understood(images)
     if isinstance(given, list):
         each = mask if isinstance(mask, (list, tuple)) else [mask] * len(given)
@@ -108,6 +112,7 @@ class _Job:
     watch: Watch | None
     count: Callable[[int], object]
     progress: Callable[[int], object]
+    observation_noise: float
 
     @classmethod
     def of(
@@ -122,17 +127,21 @@ class _Job:
         watch: Watch | None,
         count: Callable[[int], object],
         progress: Callable[[int], object] | None,
+        observation_noise: float,
     ) -> "_Job":
         """With what suits the prior where nothing was given. Raises InputError."""
         method = getattr(prior, "method", defaults.METHOD) if method is None else method
-        chosen = find_method(method, prior)
+        if not 0 <= observation_noise < math.inf:
+            raise InputError(f"the observation's noise must be a number from 0 on, not {observation_noise!r}")
+        chosen = find_method(method, prior, observation_noise > 0)
+        if observation_noise:
+            remark("what is known is taken for noisy: it is estimated too, and does not come back bit for bit")
         sampler = getattr(prior, "sampler", defaults.SAMPLER) if sampler is None else sampler
         find_sampler(sampler)
         steps = getattr(prior, "steps", defaults.STEPS) if steps is None else steps
         levels, told = spaced_levels(prior.schedule.T, steps), progress or (lambda completions: None)
-        return cls(
-            prior, chosen, chosen.settings(settings), levels, sampler, check_seed(seed), rows, watch, count, told
-        )
+        given = chosen.settings(settings)
+        return cls(prior, chosen, given, levels, sampler, check_seed(seed), rows, watch, count, told, observation_noise)
 
     def batch(self, pixels: int) -> int:
         """How many completions of so many pixels go through the network together."""
@@ -151,7 +160,8 @@ class _Job:
         device = torch.device(getattr(self.prior, "device", "cpu"))
         with torch.inference_mode(False), torch.no_grad():  # whatever the caller's mode: some methods need gradients
             x0 = values.to_x0(images).to(device)
-            observation = Observation.of(x0, torch.from_numpy(np.ascontiguousarray(mask[:, None])).to(device))
+            missing = torch.from_numpy(np.ascontiguousarray(mask[:, None])).to(device)
+            observation = Observation.of(x0, missing, self.observation_noise / ((values.high - values.low) / 2))
             noise = SampleNoise(self.seed, image, sample, tuple(x0.shape[1:]), device, part)
             task = Task(self.prior, observation, noise, self.levels, self.sampler, self.watch, self.count)
             found = self.method.run(task, **self.settings)
@@ -159,7 +169,8 @@ class _Job:
             raise InputError("the method did not give x0: a tensor of the shape of task.observation.pixels is needed")
         if not bool(found.isfinite().all()):
             raise InputError("the completions are not finite: use other settings or more steps")
-        hidden = mask if images.ndim == 3 else mask[..., None]
+        estimated = mask | (self.observation_noise > 0)
+        hidden = estimated if images.ndim == 3 else estimated[..., None]
         return np.where(hidden, values.to_images(found, images), images)
 
 
@@ -171,6 +182,8 @@ def _filled(
     pictures, alpha = _without_alpha(job.prior, images)
     values = _values(job.prior, pictures, mask, value_range)
     if windows.is_large(pictures.shape[1:3], getattr(job.prior, "image_size", None)):
+        if job.observation_noise:
+            raise InputError("noise in what is known: large pictures, which are filled through windows, cannot have it")
         out = _large(job, pictures, mask, values, samples, first)
     else:
         out = _small(job, pictures, mask, values, samples, first)
@@ -190,7 +203,8 @@ def _small(job: _Job, images: Images, mask: Mask, values: ValueRange, samples: i
     """Completions of images that go through the network as they are."""
     out = np.repeat(images[:, None], samples, axis=1)
     flat = out.reshape(-1, *images.shape[1:])
-    missing = np.flatnonzero(mask.any((1, 2)))  # an image with nothing missing needs no network
+    # An image with nothing missing needs no network, if what is known is exact.
+    missing = np.flatnonzero(mask.any((1, 2)) | (job.observation_noise > 0))
     todo = (missing[:, None] * samples + np.arange(samples)).ravel()
     if len(todo) < len(flat):
         job.progress(len(flat) - len(todo))

@@ -202,6 +202,13 @@ def train(out: Path, resume: bool, overwrite: bool, save_seconds: float, validat
 @option("--mask-colour", metavar="COLOUR", help="The mask picture has its holes in this colour: red or #ff0000.")
 @option("--invert-mask", is_flag=True, help="Fill what the mask keeps, and keep what it fills.")
 @option("--grow", type=click.IntRange(0, 1000), default=0, show_default=True, help="Grow the holes by so many pixels.")
+@option(
+    "--observation-noise",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="S",
+    help="The known pixels have noise of this standard deviation, in the images' numbers: they are estimated too.",
+)
 @seed_option
 @method_option
 @set_option
@@ -228,6 +235,7 @@ def inpaint(
     overwrite: bool,
     sheet: Path | None,
     report: Path | None,
+    observation_noise: float,
     **other: Any,
 ) -> None:
     """Fill the holes in IMAGES, --samples times over.
@@ -253,7 +261,8 @@ def inpaint(
     one = len(images) == 1 and images[0].is_file() and files.is_picture(images[0]) and not sheet and not report
     into_one = one and out is not None and out.suffix.lower() == ".png" and other["keep"] == "all"
     options = masks.MaskOptions(masks.parse_colour(mask_colour) if mask_colour else None, invert_mask, grow)
-    how = {"method": method, "steps": steps, "seed": seed, "sampler": sampler, "settings": _numbers(settings)}
+    how: dict[str, Any] = {"method": method, "steps": steps, "seed": seed, "sampler": sampler}
+    how |= {"settings": _numbers(settings), "observation_noise": observation_noise}
     request = fill.Request(
         images, mask, out, sheet, report, samples or (1 if into_one else defaults.SAMPLES), mask_options=options,
         how=how, **other,

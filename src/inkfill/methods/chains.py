@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,6 +71,75 @@ def repaint(task: Task, jump: int = 1, repeats: int = 5) -> Tensor:
         unknown = schedule.reverse_step(x, x0_hat, t, s, 1.0, task.noise())
         # 2. The known part: the observation at the level that was reached (lines 4 and 8).
         x = torch.where(observation.known, schedule.q_sample(observation.pixels, s, task.noise()), unknown)
+    return x
+
+
+def ddrm(task: Task, eta: float = 0.85) -> Tensor:
+    """DDRM (Kawar et al. 2022, eqs. 7 and 8), with A a mask, whose singular values are 1, and their eta_b = 1.
+
+    Of every step's noise a share ``eta``^2 is new. Known pixels at level s are the observation, noised by what its own
+    noise lacks; at levels with less noise than that they are drawn towards it. Without noise it is ddnm with more new
+    noise a step, and what is missing comes out spread too little: of its prior's deviation 85 % (a test).
+    """
+    schedule, observation, x = task.schedule, task.observation, task.noise()
+    for t, s in pairwise(task.levels):
+        x0_hat = task.unconditional(x, t)
+        task.seen(t, x, x0_hat)
+        a, z = float(schedule.alpha_bar[s]), task.noise()
+        sigma = ((1 - a) / a) ** 0.5  # theirs, of x / sqrt(alpha_bar)
+        kept = (1 - eta**2) ** 0.5 * sigma
+        missing = x0_hat + kept * schedule.eps_from_x0(x, t, x0_hat) + eta * sigma * z
+        if sigma >= observation.noise:
+            known = observation.pixels + (sigma**2 - observation.noise**2) ** 0.5 * z
+        else:
+            known = x0_hat + kept * (observation.pixels - x0_hat) / observation.noise + eta * sigma * z
+        x = a**0.5 * torch.where(observation.known, known, missing)
+    return x
+
+
+def diffpir(task: Task, strength: float = 7.0, zeta: float = 0.3) -> Tensor:
+    """DiffPIR (Zhu et al. 2023, algorithm 1), with A a mask, for which their data step is a mean of two numbers.
+
+    ``strength`` is their lambda: how much the prediction weighs beside a noisy observation. A share ``zeta`` of every
+    step's noise is new. Without noise in the observation it is ddnm with that other noise.
+    """
+    schedule, observation, x = task.schedule, task.observation, task.noise()
+    for t, s in pairwise(task.levels):
+        # 1. The prediction of the prior (line 3).
+        x0_hat = task.unconditional(x, t)
+        task.seen(t, x, x0_hat)
+        # 2. Nearest to it and to the observation: rho = lambda noise^2 / sigma^2 (line 4, their eq. 13).
+        a_t, a_s = float(schedule.alpha_bar[t]), float(schedule.alpha_bar[s])
+        rho = strength * observation.noise**2 * a_t / (1 - a_t)
+        x0 = torch.where(observation.known, (observation.pixels + rho * x0_hat) / (1 + rho), x0_hat)
+        # 3. Noise again: what x_t had, seen from there, and new noise (lines 5 and 6).
+        eps = (1 - zeta) ** 0.5 * schedule.eps_from_x0(x, t, x0) + zeta**0.5 * task.noise()
+        x = a_s**0.5 * x0 + (1 - a_s) ** 0.5 * eps
+    return x
+
+
+def daps(task: Task, inner: int = 3, prior_variance: float = 0.05) -> Tensor:
+    """Decoupled annealing posterior sampling (Zhang et al. 2024, DAPS, algorithm 1).
+
+    A clean image is drawn given x_t, by ``inner`` deterministic steps down to level 0; p(x0 given x_t) is taken for
+    N(that image, r_t^2 I) and multiplied by the likelihood, which for a mask needs no Langevin steps; the result is
+    noised afresh to the next level. So no error of one level binds the next.
+    """
+    schedule, observation, x = task.schedule, task.observation, task.noise()
+    for t, s in pairwise(task.levels):
+        # 1. An image given x_t, along the probability flow (line 3).
+        state, path = x, np.unique(np.round(np.linspace(t, 0, inner + 1))).astype(int)[::-1].tolist()
+        for above, below in pairwise(path):
+            x0_hat = task.unconditional(state, above)
+            state = schedule.reverse_step(state, x0_hat, above, below, 0.0, None)
+        task.seen(t, x, state)
+        # 2. Times the likelihood: known pixels between image and observation, missing ones as they are (line 5).
+        variance = schedule.posterior_variance(t, prior_variance)
+        gain = variance / (variance + observation.noise**2)
+        spread = torch.where(observation.known, variance * (1 - gain), variance) ** 0.5 if s else 0.0
+        x0 = state + torch.where(observation.known, gain * (observation.pixels - state), 0.0)
+        # 3. Noised to the next level (line 7).
+        x = schedule.q_sample(x0 + spread * task.noise(), s, task.noise()) if s else x0
     return x
 
 

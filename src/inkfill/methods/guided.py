@@ -38,7 +38,7 @@ def pigdm(task: Task, prior_variance: float = 1.0) -> Tensor:
 
     def denoise(x_t: Tensor, t: int) -> Tensor:
         variance = task.schedule.posterior_variance(t, prior_variance)  # r_t^2, their eq. 10
-        x0_hat, _, gradient = task.likelihood_gradient(x_t, t, variance)
+        x0_hat, _, gradient = task.likelihood_gradient(x_t, t, variance + task.observation.noise**2)
         a = float(task.schedule.alpha_bar[t])
         return task.clip(x0_hat + (1 - a) / a**0.5 * gradient)  # Tweedie: a step in score, in x0_hat
 
@@ -51,24 +51,37 @@ def mmps(task: Task, iterations: int = 3) -> Tensor:
 
     p(x0 given x_t) is taken for the Gaussian with its first two moments: its mean is x0_hat, and its covariance is
     V = (1 - alpha_bar) / sqrt(alpha_bar) J with J the Jacobian of x0_hat (Tweedie's second formula). Given the known
-    pixels y = A x0 the mean becomes x0_hat + V A' (A V A')^-1 (y - A x0_hat). The system is solved by ``iterations`` of
-    conjugate gradients, a backward pass each, and one more. Exact for every Gaussian prior, of any covariance, with as
-    many iterations as there are known values.
+    pixels y = A x0 with noise of variance n the mean becomes x0_hat + V A' (A V A' + n)^-1 (y - A x0_hat). The system
+    is solved by ``iterations`` of conjugate gradients, a backward pass each, and one more. Exact for every Gaussian
+    prior, of any covariance, with as many iterations as there are known values.
     """
     observation = task.observation
 
     def denoise(x_t: Tensor, t: int) -> Tensor:
-        a = float(task.schedule.alpha_bar[t])
-        x0_hat, transposed = task.jacobian(x_t, t)
-
-        def covariance(w: Tensor) -> Tensor:  # V w; V is symmetric, so a product from the left will do
-            return (1 - a) / a**0.5 * transposed(w)
+        x0_hat, covariance = task.moments(x_t, t)
 
         def seen(w: Tensor) -> Tensor:
-            return torch.where(observation.known, covariance(w), 0.0)
+            return torch.where(observation.known, covariance(w) + observation.noise**2 * w, 0.0)
 
         u = conjugate_gradients(seen, observation.misfit(x0_hat), iterations)
         return task.clip(x0_hat + covariance(u))
+
+    return task.sample(denoise)
+
+
+def tmpd(task: Task) -> Tensor:
+    """Tweedie moment projected diffusions (Boys et al. 2023, section 4): mmps with a diagonal in place of a matrix.
+
+    A V A' is taken for the diagonal matrix with the sums of its rows, which one backward pass gives; a second one
+    multiplies by V. Exact for Gaussian priors whose pixels are independent.
+    """
+    observation = task.observation
+
+    def denoise(x_t: Tensor, t: int) -> Tensor:
+        x0_hat, covariance = task.moments(x_t, t)
+        # Their eq. 14; a network's sums are no variances everywhere, and what is not positive says nothing.
+        variance = covariance(observation.known.to(x_t.dtype)).clamp(min=1e-6) + observation.noise**2
+        return task.clip(x0_hat + covariance(observation.misfit(x0_hat) / variance))
 
     return task.sample(denoise)
 

@@ -86,7 +86,11 @@ def run_filter(task: Task, particles: int, threshold: float, kernel: Kernel) -> 
 
 
 class Mcgdiff:
-    """What MCGdiff weighs and proposes, for known pixels without noise (Cardoso et al. 2023, section 3.1)."""
+    """What MCGdiff weighs and proposes (Cardoso et al. 2023, section 3.1).
+
+    The potential at level t is N(sqrt(a_t) y; x_t, 1 - a_t + a_t n), n the variance of the observation's noise: at
+    level 0 that is the likelihood itself. Without noise it is theirs.
+    """
 
     def __init__(self, task: Task, particles: int):
         self.task = task.repeat(particles)
@@ -97,26 +101,28 @@ class Mcgdiff:
         """Particles at level T, and a constant of the evidence: N(0, I) times the potential, a Gaussian."""
         known, y = self.observation.known, self.observation.pixels
         a = float(self.schedule.alpha_bar[-1])
-        gain = 1 / (2 - a)
-        fused = gain * a**0.5 * y + ((1 - a) * gain) ** 0.5 * z
-        constant = log_normal(a**0.5 * y, torch.zeros_like(y), 2 - a)
+        variance = self._variance(self.schedule.T)
+        gain = 1 / (1 + variance)
+        fused = gain * a**0.5 * y + (variance * gain) ** 0.5 * z
+        constant = log_normal(a**0.5 * y, torch.zeros_like(y), 1 + variance)
         return torch.where(known, fused, z), torch.where(known, constant, 0.0).flatten(1).sum(1)
 
     def weigh(self, x: Tensor, t: int, s: int) -> Tensor:
         """How much better the next level's potential will be met than this one's was (their eq. 12).
 
-        Weight: N(sqrt(a_s) y; m_s(x_t), sigma^2 + 1 - a_s) / N(sqrt(a_t) y; x_t, 1 - a_t) on known pixels.
+        Weight: N(sqrt(a_s) y; m_s(x_t), sigma^2 + 1 - a_s) / N(sqrt(a_t) y; x_t, 1 - a_t) on known pixels, the
+        variances of the potentials with the observation's noise.
         """
         known, y = self.observation.known, self.observation.pixels
         self.x0_hat = self.task.unconditional(x, t)
         a_t, a_s = float(self.schedule.alpha_bar[t]), float(self.schedule.alpha_bar[s])
-        if s == 0:  # the last step returns the prediction with the known pixels put in: nothing left to weigh
+        if s == 0 and not self.observation.noise:  # the known pixels are put into the prediction: nothing to weigh
             return x.new_zeros(len(x))
         # 1. What the potential at level t was: the known part of x_t against the noised observation.
-        before = log_normal(x, a_t**0.5 * y, 1 - a_t)
+        before = log_normal(x, a_t**0.5 * y, self._variance(t))
         # 2. What it will be at level s: the ancestral kernel and the noised observation, together.
         mean, variance = self.schedule.q_posterior(self.x0_hat, x, t, s)
-        after = log_normal(a_s**0.5 * y, mean, float(variance) + 1 - a_s)
+        after = log_normal(a_s**0.5 * y, mean, float(variance) + self._variance(s))
         return torch.where(known, after - before, 0.0).flatten(1).sum(1)
 
     def propose(self, x: Tensor, ancestors: Tensor, t: int, s: int, z: Tensor) -> Tensor:
@@ -125,9 +131,14 @@ class Mcgdiff:
         a_s = float(self.schedule.alpha_bar[s])
         mean, variance = self.schedule.q_posterior(self.x0_hat[ancestors], x[ancestors], t, s)
         v = float(variance)
-        gain = v / (v + 1 - a_s)
-        fused = gain * a_s**0.5 * y + (1 - gain) * mean + ((1 - a_s) * gain) ** 0.5 * z
+        gain = v / (v + self._variance(s))
+        fused = gain * a_s**0.5 * y + (1 - gain) * mean + (self._variance(s) * gain) ** 0.5 * z
         return torch.where(known, fused, mean + v**0.5 * z)
+
+    def _variance(self, t: int) -> float:
+        """Of the potential at level t."""
+        a = float(self.schedule.alpha_bar[t])
+        return 1 - a + a * self.observation.noise**2
 
 
 class Tds:
@@ -146,7 +157,7 @@ class Tds:
 
     def weigh(self, x: Tensor, t: int, s: int) -> Tensor:
         """log of p(x_t given x_above) twist(x_t) / (q(x_t given x_above) twist(x_above)) (their eq. 11)."""
-        variance = self.schedule.posterior_variance(t, self.prior_variance)
+        variance = self.schedule.posterior_variance(t, self.prior_variance) + self.observation.noise**2
         # 1. The twist: y given x_t taken for N(x0_hat, variance), with its normaliser, and where it pulls (eqs. 8, 9).
         self.x0_hat, self.twist, self.gradient = self.task.likelihood_gradient(x, t, variance)
         return self.correction + self.twist

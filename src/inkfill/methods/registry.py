@@ -12,8 +12,9 @@ from torch import Tensor
 
 from inkfill.denoiser import ConditionalPrior, Prior, draws
 from inkfill.errors import InputError
-from inkfill.methods.chains import dps, few, repaint, repaint_path, replacement
-from inkfill.methods.guided import conditional, ddnm, mmps, pigdm
+from inkfill.methods.chains import daps, ddrm, diffpir, dps, few, repaint, repaint_path, replacement
+from inkfill.methods.guided import conditional, ddnm, mmps, pigdm, tmpd
+from inkfill.methods.optimised import copaint, mgps
 from inkfill.methods.particles import mcgdiff, tds
 
 Settings = Mapping[str, float]
@@ -29,6 +30,7 @@ class Method:
     gradient: bool = False  # whether it runs backward passes through the denoiser
     conditional: bool = False  # whether it needs a prior that can be told what is known
     draws: bool = False  # whether it needs a prior that draws, and has no posterior mean
+    noisy: bool = False  # whether what is known may be noisy
     cost: Callable[[int, Settings], int] = lambda steps, settings: steps  # network evaluations per completion
 
     def defaults(self) -> dict[str, float]:
@@ -78,6 +80,18 @@ def _each_particle(steps: int, settings: Settings) -> int:
     return steps * int(settings["particles"])
 
 
+def _inner(steps: int, settings: Settings) -> int:
+    return steps * int(settings["inner"])
+
+
+def _iterations(steps: int, settings: Settings) -> int:
+    return steps * (1 + int(settings["iterations"]))
+
+
+def _but_for_the_last(steps: int, settings: Settings) -> int:
+    return _iterations(steps, settings) - int(settings["iterations"])
+
+
 GROW = "steps and particles grow"
 METHODS = {
     "conditional": Method(conditional, "this network, trained on masks", "steps grow", conditional=True),
@@ -85,18 +99,27 @@ METHODS = {
     "replacement": Method(replacement, "Song et al. 2021, arXiv 2011.13456", "never"),
     "repaint": Method(repaint, "Lugmayr et al. 2022, arXiv 2201.09865", "never", cost=_path_length),
     "ddnm": Method(ddnm, "Wang et al. 2022, arXiv 2212.00490", "never"),
+    "ddrm": Method(ddrm, "Kawar et al. 2022, arXiv 2201.11793", "never", noisy=True),
+    "diffpir": Method(diffpir, "Zhu et al. 2023, arXiv 2305.08995", "never", noisy=True),
+    "daps": Method(daps, "Zhang et al. 2024, arXiv 2407.01521", "never", noisy=True, cost=_inner),
     "dps": Method(dps, "Chung et al. 2022, arXiv 2209.14687", "never", gradient=True),
-    "pigdm": Method(pigdm, "Song et al. 2023, OpenReview 9_gsMA8MRKQ", "one isotropic Gaussian", gradient=True),
-    "mmps": Method(mmps, "Rozet et al. 2024, arXiv 2405.13712", "any Gaussian; iterations grow", gradient=True),
-    "mcgdiff": Method(mcgdiff, "Cardoso et al. 2023, arXiv 2308.07983", GROW, cost=_each_particle),
-    "tds": Method(tds, "Wu et al. 2023, arXiv 2306.17775", GROW, gradient=True, cost=_each_particle),
+    "copaint": Method(copaint, "Zhang et al. 2023, arXiv 2304.03322", "never", True, noisy=True, cost=_iterations),
+    "mgps": Method(mgps, "Moufad et al. 2024, arXiv 2410.09945", "never", True, noisy=True, cost=_but_for_the_last),
+    "pigdm": Method(pigdm, "Song et al. 2023, OpenReview 9_gsMA8MRKQ", "one isotropic Gaussian", True, noisy=True),
+    "tmpd": Method(tmpd, "Boys et al. 2023, arXiv 2310.06721", "independent Gaussian pixels", True, noisy=True),
+    "mmps": Method(mmps, "Rozet et al. 2024, arXiv 2405.13712", "any Gaussian; iterations grow", True, noisy=True),
+    "mcgdiff": Method(mcgdiff, "Cardoso et al. 2023, arXiv 2308.07983", GROW, noisy=True, cost=_each_particle),
+    "tds": Method(tds, "Wu et al. 2023, arXiv 2306.17775", GROW, True, noisy=True, cost=_each_particle),
 }
 
 MEAN_METHODS = {name: method for name, method in METHODS.items() if not method.draws}  # those that need posterior means
 
 
-def find_method(method: str | Callable[..., Any], prior: Prior | None = None) -> Method:
-    """A method by name, or from a function of a task; one that runs on the prior, if it is given. Raises InputError."""
+def find_method(method: str | Callable[..., Any], prior: Prior | None = None, noisy: bool = False) -> Method:
+    """A method by name, or from a function of a task; one that runs on the prior, if it is given. Raises InputError.
+
+    ``noisy``: what is known is, and the method must not take it as exact.
+    """
     if callable(method):
         return Method(method)
     runs = [name for name, each in METHODS.items() if prior is None or _suits(each, prior)]
@@ -109,6 +132,11 @@ def find_method(method: str | Callable[..., Any], prior: Prior | None = None) ->
             lacks = "few-step weights" if METHODS[method].draws else "a conditional denoiser"
             why = f"needs {lacks}, which this prior lacks"
         raise InputError(f"the method {method} {why}: choose {'one of ' * (len(runs) > 1)}{', '.join(runs)}")
+    if noisy and not METHODS[method].noisy:
+        can = ", ".join(name for name in runs if METHODS[name].noisy)
+        raise InputError(
+            f"the method {method} takes what is known as exact: choose {'one of ' + can if can else 'none'}"
+        )
     return METHODS[method]
 
 

@@ -117,6 +117,16 @@ class Task:
 
         return x0_hat.detach(), transposed
 
+    def moments(self, x_t: Tensor, t: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Mean and covariance of x0 given x_t: x0_hat, unclipped, and the product of V with a tensor like it.
+
+        V = (1 - alpha_bar) / sqrt(alpha_bar) J, with J the Jacobian of x0_hat (Tweedie's second formula); it is
+        symmetric, so a product from the left, a backward pass, will do.
+        """
+        a = float(self.schedule.alpha_bar[t])
+        x0_hat, transposed = self.jacobian(x_t, t)
+        return x0_hat, lambda w: (1 - a) / a**0.5 * transposed(w)
+
     def sample(self, denoise: Denoiser) -> Tensor:
         """Run the chosen sampler on a denoiser, from pure noise down the levels."""
         x = self.noise()
