@@ -18,7 +18,7 @@ LADDER = [  # from the top down: a room imports from rooms below it and from its
     ("inpainting",),
     ("windows",),
     ("methods",),
-    ("adapters",),
+    ("adapters", "diffusers_unet"),
     ("model",),
     ("samplers",),
     ("denoiser",),

@@ -484,6 +484,41 @@ def page(out: Path, checkpoint: Path | None, float32: bool, overwrite: bool) -> 
 
 
 @cli.command()
+@option("--out", type=PATH, required=True, help="Folder to write.")
+@option(
+    "--format",
+    "kind",
+    type=click.Choice(["onnx", "diffusers"]),
+    required=True,
+    help="onnx: two networks and every coefficient. diffusers: a pipeline for new images.",
+)
+@checkpoint_option
+@steps_option
+@sampler_option
+@overwrite_option
+def export(
+    out: Path, kind: str, checkpoint: Path | None, steps: int | None, sampler: str | None, overwrite: bool
+) -> None:
+    """Write a network for other programs.
+
+    \b
+    inkfill export --format onnx --out onnx/                       embed.onnx, step.onnx, sampler.json, README.md
+    inkfill export --format diffusers --out ddpm-digits/ --checkpoint runs/mine/model.safetensors
+    """
+    from inkfill.app import export as write
+    from inkfill.app.files import check_folder
+    from inkfill.model import load
+
+    check_folder(out, overwrite)
+    model = load(checkpoint, "cpu", "float32")
+    if kind == "onnx":
+        write.write_onnx(model, out, sampler, steps)
+    else:
+        write.write_diffusers(model, out)
+    _echo(f"wrote {out}; {out / 'README.md'} says how it is used")
+
+
+@cli.command()
 @click.argument("checkpoint", metavar="FILE", type=PATH, required=False)
 def info(checkpoint: Path | None) -> None:
     """Say what a checkpoint is, or the run in a folder: what it reads, how it was trained, how it is run best.
