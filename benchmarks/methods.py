@@ -1,17 +1,12 @@
 """Every method against posteriors known in closed form, and side by side on the trained network.
 
-    .venv/bin/python benchmarks/methods.py mixture      a 2-D mixture and a correlated Gaussian       (a minute)
-    .venv/bin/python benchmarks/methods.py mcgdiff      the 25-component mixture of the MCGdiff paper (half an hour)
-    .venv/bin/python benchmarks/methods.py empirical    the empirical prior on training digits        (a quarter of one)
-    .venv/bin/python benchmarks/methods.py tune         settings, on validation digits                (a quarter)
-    .venv/bin/python benchmarks/methods.py cost         bookkeeping, as a share of the network's time (a minute)
-    .venv/bin/python benchmarks/methods.py pictures     the trained network, a column a method        (a minute)
-    .venv/bin/python benchmarks/methods.py page         docs/methods.md from what the others wrote
+    .venv/bin/python benchmarks/methods.py PART       mixture, mcgdiff (an hour), empirical, tune, cost, pictures, page
 
-Each part writes JSON (or pictures) into docs/methods/.
+Each part writes JSON (or pictures) into docs/methods/; page makes docs/methods.md of them. mcgdiff keeps the rows that
+are there and makes those that are missing.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from statistics import median
 from typing import Any
@@ -44,7 +39,7 @@ Settings = Mapping[str, Mapping[str, float]]  # of methods, by name; what is not
 def closed_form(particles: int = 32, prior_variance: float = 1.0) -> Settings:
     """Settings for closed-form targets."""
     filters, spread = {"particles": particles}, {"prior_variance": prior_variance}
-    return {"dps": {"strength": 1.0}, "pigdm": spread, "mcgdiff": filters, "tds": filters | spread}
+    return {"dps": {"strength": 1.0}, "pigdm": spread, "daps": spread, "mcgdiff": filters, "tds": filters | spread}
 
 
 def task(prior: GaussianMixture, known: Tensor, y: Tensor, n: int, steps: int, seed: int) -> Task:
@@ -107,7 +102,7 @@ def mixture() -> None:
 
 
 MCGDIFF_SIZES = {8: (500, 64), 80: (200, 64), 800: (100, 32)}  # dimensions: draws, particles
-MCGDIFF_METHODS = ("mcgdiff", "tds", "dps", "pigdm", "replacement", "repaint", "conditional")
+MCGDIFF_METHODS = tuple(name for name in METHODS if name != "ddnm")
 
 
 def mcgdiff_prior(d: int, seed: int) -> GaussianMixture:
@@ -117,8 +112,8 @@ def mcgdiff_prior(d: int, seed: int) -> GaussianMixture:
     return GaussianMixture(weights, grid.repeat(1, d // 2), torch.eye(d, dtype=torch.float64)[None])
 
 
-def mcgdiff_rows(d_x: int, d_y: int, seed: int) -> Iterator[Row]:
-    """Distances of every method to exact posterior draws, of one problem.
+def mcgdiff_rows(d_x: int, d_y: int, seed: int, wanted: Sequence[str]) -> Iterator[Row]:
+    """Distances of methods to exact posterior draws, of one problem.
 
     y = A x without noise, A with singular values from U(0, 1). With A = U S V^T, the coordinates V^T x turn this into the
     first coordinates being known, so that a method for masks does it unchanged.
@@ -132,7 +127,7 @@ def mcgdiff_rows(d_x: int, d_y: int, seed: int) -> Iterator[Row]:
     exact, again = posterior.sample(draws, stream(seed, 1)), posterior.sample(draws, stream(seed, 2))
     variance = float(base.covariance().diagonal().mean())
     settings = {**closed_form(particles, variance), "repaint": {"jump": 10, "repeats": 5}}
-    for name in ("exact", *MCGDIFF_METHODS):
+    for name in wanted:
         x, took = (again, 0.0) if name == "exact" else timed(partial(draw, name, job(), settings))
         row = {"d_x": d_x, "d_y": d_y, "seed": seed, "method": name, "seconds": took}
         row["sliced"], row["max_sliced"] = sliced_wasserstein(x, exact, stream(seed, 3))
@@ -141,10 +136,11 @@ def mcgdiff_rows(d_x: int, d_y: int, seed: int) -> Iterator[Row]:
 
 def mcgdiff(seeds: int = 10) -> None:
     """Sliced Wasserstein distance to exact posterior draws, 100 steps; written after every size."""
-    rows: list[Row] = []
+    rows: list[Row] = from_files(FOLDER, {"mcgdiff": lambda found: found["rows"]}).get("mcgdiff", [])
     for d_x, d_y in ((d_x, d_y) for d_x in MCGDIFF_SIZES for d_y in (1, 2, 4)):
         for seed in range(seeds):
-            rows += mcgdiff_rows(d_x, d_y, seed)
+            have = {r["method"] for r in rows if (r["d_x"], r["d_y"], r["seed"]) == (d_x, d_y, seed)}
+            rows += mcgdiff_rows(d_x, d_y, seed, [name for name in ("exact", *MCGDIFF_METHODS) if name not in have])
         save("mcgdiff", rows, seeds=seeds, steps=100)
 
 
@@ -183,6 +179,13 @@ CANDIDATES = {
     "repaint": [{"jump": j, "repeats": r} for j, r in ((1, 5), (1, 10), (5, 3), (10, 3))],
     "dps": [{"strength": s} for s in (1.0, 4.0, 8.0, 16.0)],
     "pigdm": [{"prior_variance": v} for v in (0.3, 1.0)],
+    "ddrm": [{"eta": e} for e in (0.5, 0.7, 0.85, 1.0)],
+    "diffpir": [{"zeta": z} for z in (0.3, 0.6, 1.0)],
+    "daps": [{"inner": i, "prior_variance": v} for i, v in ((1, 0.05), (3, 0.05), (5, 0.05), (3, 0.01), (3, 0.3))],
+    "copaint": [{"iterations": i, "rate": r} for i, r in ((1, 0.3), (2, 0.3), (2, 1.0), (4, 0.3))],
+    "mgps": [{"iterations": i, "middle": m} for i, m in ((1, 0.5), (2, 0.5), (4, 0.5), (2, 0.25), (2, 0.75))],
+    "mmps": [{"iterations": i} for i in (1, 2, 3, 5)],
+    "tmpd": [{}],
     "mcgdiff": [{"particles": p} for p in (4, 8, 16)],
     "tds": [{"particles": p, "prior_variance": v} for p, v in ((2, 0.3), (4, 0.3), (4, 1.0), (8, 0.3))],
 }

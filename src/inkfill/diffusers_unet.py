@@ -31,7 +31,7 @@ class InkfillUNet(ModelMixin, ConfigMixin):
     ``timestep`` is in the counting of diffusers, from 0 to T - 1: its timestep t is level t + 1 here.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         sample_size: tuple[int, int] = (28, 28),

@@ -254,8 +254,8 @@ def write_diffusers(model: Model, out: Path) -> None:
 
 ONNX_CARD = """
 `embed.onnx` takes the known pixels (0 where missing) and the known map (1 where known) and is run once; `step.onnx` is
-run at every level and gives v. Sides are multiples of 4: mirror other images at their lower and right edges, and cut the
-result back. `sampler.json` has every number that a run needs:
+run at every level and gives v. Sides are multiples of 4: mirror other images at their lower and right edges, and cut
+the result back. `sampler.json` has every number that a run needs:
 
 ```python
 pixels, known = ...  # float32 [B, C, H, W] in [-1, 1], 0 where missing; [B, 1, H, W]
@@ -291,8 +291,8 @@ def card(model: Model, use: str) -> str:
     settings = {name: value for name, value in recipe.to_json().items() if name != "training"}
     return (
         f"# A network of inkfill {defaults.VERSION}\n\n{count / 1e6:.2f} M parameters for {CHANNELS[recipe.channels]} "
-        f"images of {size}, trained on {shown(recipe.trained_on)} for {recipe.step:,} steps of {recipe.batch_size} images. It "
-        f"completes images of that kind, and no others.\n{use}\n"
+        f"images of {size}, trained on {shown(recipe.trained_on)} for {recipe.step:,} steps of {recipe.batch_size} images. "
+        f"It completes images of that kind, and no others.\n{use}\n"
         "Scores: `inkfill evaluate --checkpoint FILE` measures them on images that it was not trained on.\n\n"
         "The code is under the Apache License 2.0; so are the weights, as far as the images that they were trained on "
         f"allow.\n\n```json\n{json.dumps(settings, indent=1)}\n```\n"
