@@ -2,8 +2,7 @@
 
     .venv/bin/python benchmarks/methods.py PART       mixture, mcgdiff (an hour), empirical, tune, cost, pictures, page
 
-Each part writes JSON (or pictures) into docs/methods/; page makes docs/methods.md of them. mcgdiff keeps the rows that
-are there and makes those that are missing.
+Each part writes JSON (or pictures) into docs/methods/; page makes docs/methods.md. mcgdiff makes the rows that it lacks.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -136,7 +135,9 @@ def mcgdiff_rows(d_x: int, d_y: int, seed: int, wanted: Sequence[str]) -> Iterat
 
 def mcgdiff(seeds: int = 10) -> None:
     """Sliced Wasserstein distance to exact posterior draws, 100 steps; written after every size."""
-    rows: list[Row] = from_files(FOLDER, {"mcgdiff": lambda found: found["rows"]}).get("mcgdiff", [])
+    rows: list[Row] = (
+        from_files(FOLDER, {"mcgdiff": lambda found: {"rows": found["rows"]}}).get("mcgdiff", {}).get("rows", [])
+    )
     for d_x, d_y in ((d_x, d_y) for d_x in MCGDIFF_SIZES for d_y in (1, 2, 4)):
         for seed in range(seeds):
             have = {r["method"] for r in rows if (r["d_x"], r["d_y"], r["seed"]) == (d_x, d_y, seed)}
@@ -173,8 +174,6 @@ def empirical(digits: int = 16, steps: int = 50) -> None:
     save("empirical", rows, digits=digits, steps=steps)
 
 
-# ---- the trained network ---------------------------------------------------------------------------------------------
-
 CANDIDATES = {
     "repaint": [{"jump": j, "repeats": r} for j, r in ((1, 5), (1, 10), (5, 3), (10, 3))],
     "dps": [{"strength": s} for s in (1.0, 4.0, 8.0, 16.0)],
@@ -185,7 +184,6 @@ CANDIDATES = {
     "copaint": [{"iterations": i, "rate": r} for i, r in ((1, 0.3), (2, 0.3), (2, 1.0), (4, 0.3))],
     "mgps": [{"iterations": i, "middle": m} for i, m in ((1, 0.5), (2, 0.5), (4, 0.5), (2, 0.25), (2, 0.75))],
     "mmps": [{"iterations": i} for i in (1, 2, 3, 5)],
-    "tmpd": [{}],
     "mcgdiff": [{"particles": p} for p in (4, 8, 16)],
     "tds": [{"particles": p, "prior_variance": v} for p, v in ((2, 0.3), (4, 0.3), (4, 1.0), (8, 0.3))],
 }
@@ -247,8 +245,6 @@ def pictures() -> None:
     figures.save_picture(figures.sheet(rows, ["masked", *METHODS, "original"]), FOLDER / "methods.png")
     figures.save_picture(figures.sheet(reverse, names=list(METHODS)), FOLDER / "reverse.png")
 
-
-# ---- the page --------------------------------------------------------------------------------------------------------
 
 SCORES = ("method", "steps", "crps", "energy")  # what a row of ``tune`` holds besides the settings
 PUBLISHED = {"dps": {1: 27.2, 2: 18.7, 4: 12.4}, "mcgdiff": {1: 5.2, 2: 4.3, 4: 0.18}}  # at d_x = 8, by d_y

@@ -1,0 +1,363 @@
+"""docs/posteriors.md: are the draws of each method draws from the posterior? On priors where the posterior is known.
+
+    .venv/bin/python docs/posteriors.py [--part NAME ...]      mixture, ranks, digits, libraries; then the page
+
+All methods have the exact denoiser, so what is off is the method. ``libraries`` runs the same methods in deepinv and
+diffusers through their own code, and is left out where they are not installed (``pip install inkfill[peers]``). Each
+part writes JSON into docs/posteriors/.
+"""
+
+import argparse
+import contextlib
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inkfill import data
+from inkfill.checkpoint import read_json, write_json, written_whole
+from inkfill.data import masks
+from inkfill.denoiser import Observation
+from inkfill.evaluation.oracle import EmpiricalPrior, GaussianMixture, Oracle
+from inkfill.evaluation.tables import markdown
+from inkfill.methods import MEAN_METHODS, Task
+from inkfill.rng import SampleNoise, stream
+from inkfill.samplers import spaced_levels
+from inkfill.schedule import Schedule
+
+DOCS = Path(__file__).parent
+FOLDER = DOCS / "posteriors"
+SCHEDULE = Schedule.named("cosine")
+Row = dict[str, Any]
+PARTICLES = 32
+
+
+def settings(name: str, prior_variance: float) -> dict[str, float]:
+    """What a method is told of a closed-form prior."""
+    told: dict[str, float] = {}
+    if name in ("mcgdiff", "tds"):
+        told["particles"] = PARTICLES
+    if name in ("pigdm", "tds", "daps"):
+        told["prior_variance"] = prior_variance
+    return told | ({"strength": 1.0} if name == "dps" else {})
+
+
+def task(
+    prior: Any, seen: Observation, rows: int, evaluations: int, name: str, told: dict[str, float], seed: int
+) -> Task:
+    """Rows that share an observation, at a number of steps that costs so many evaluations (a particle counts as one)."""
+    seen = Observation(seen.pixels.expand(rows, -1, -1, -1), seen.known.expand(rows, -1, -1, -1), seen.noise)
+    noise = SampleNoise(seed, np.arange(rows), np.zeros(rows, int), tuple(seen.pixels.shape[1:]))
+    method = MEAN_METHODS[name]
+    steps = evaluations if method.particles(told) > 1 else method.steps_for(evaluations, told)
+    return Task(Oracle(prior, SCHEDULE), seen, noise, spaced_levels(SCHEDULE.T, steps), "ancestral")
+
+
+def drawn(prior: Any, seen: Observation, rows: int, evaluations: int, name: str, variance: float, seed: int) -> Tensor:
+    """Draws of a method, float64 ``[rows, D]``, exact observations put in."""
+    told = settings(name, variance)
+    job = task(prior, seen, rows, evaluations, name, told, seed)
+    with torch.no_grad():
+        x0 = MEAN_METHODS[name].run(job, **told)
+    if not seen.noise:
+        x0 = torch.where(job.observation.known, job.observation.pixels, x0)
+    return x0.flatten(1).double()
+
+
+def names(noise: float) -> list[str]:
+    """The methods that know what noise is, or all."""
+    return [name for name, method in MEAN_METHODS.items() if method.noisy or not noise]
+
+
+# ---- a mixture of two in 16 dimensions ---------------------------------------------------------------------------------
+
+
+def two_in_sixteen() -> GaussianMixture:
+    """Two components in 16 dimensions: means -1 and +1 times (1, ..., 1) / 2, correlated within (AR(1), .6), .4 to .6."""
+    place = torch.arange(16)
+    within = 0.25 * 0.6 ** (place[:, None] - place).abs().double()
+    return GaussianMixture(torch.tensor([0.4, 0.6]), torch.stack([-torch.ones(16), torch.ones(16)]) / 2, within[None])
+
+
+def sliced(x: Tensor, y: Tensor, rng: np.random.Generator, slices: int = 500) -> float:
+    """Mean W1 distance along random directions."""
+    directions = torch.from_numpy(rng.standard_normal((x.shape[1], slices)))
+    directions /= directions.norm(dim=0)
+    return float(((x @ directions).sort(0).values - (y @ directions).sort(0).values).abs().mean())
+
+
+def largest_sliced(x: Tensor, y: Tensor, steps: int = 100) -> float:
+    """W1 distance along the direction where it is largest, found by gradient ascent from 8 random ones."""
+    directions = torch.from_numpy(stream(0, "slices").standard_normal((x.shape[1], 8))).requires_grad_()
+    optimiser, best = torch.optim.Adam([directions], 0.05), 0.0
+    for _ in range(steps):
+        unit = directions / directions.norm(dim=0)
+        apart = ((x @ unit).sort(0).values - (y @ unit).sort(0).values).abs().mean(0)
+        best = max(best, float(apart.max()))
+        optimiser.zero_grad()
+        (-apart.sum()).backward()
+        optimiser.step()
+    return best
+
+
+def mixture(rows: int = 1000, problems: int = 5) -> None:
+    """Distances, moments and mode weights at noise 0, .2 and .5: the first 8 of 16 numbers known, 100 evaluations."""
+    prior, known, found = two_in_sixteen(), torch.arange(16) < 8, []
+    variance = float(prior.covariance().diagonal().mean())
+    for noise in (0.0, 0.2, 0.5):
+        for problem in range(problems):
+            rng = stream(problem, "mixture")
+            y = prior.sample(1, rng)[0] + noise * torch.from_numpy(rng.standard_normal(16))
+            seen = Observation(torch.where(known, y, 0.0).float().view(1, 1, 1, 16), known.view(1, 1, 1, 16), noise)
+            posterior, _ = prior.observe(torch.eye(16)[known], y[known], noise)
+            exact, again = posterior.sample(rows, stream(problem, 1)), posterior.sample(rows, stream(problem, 2))
+            for name in ("exact", *names(noise)):
+                x = again if name == "exact" else drawn(prior, seen, rows, 100, name, variance, problem)
+                spread = posterior.covariance().diagonal().sqrt().clamp(min=1e-9)
+                free = ~known if not noise else torch.ones(16, dtype=torch.bool)
+                row: Row = {"noise": noise, "problem": problem, "method": name, "sliced": sliced(x, exact, stream(3))}
+                row["largest"] = largest_sliced(x, exact)
+                row["mean"] = float(((x.mean(0) - posterior.mean()) / spread)[free].abs().mean())
+                row["deviation"] = float((x.std(0) / spread)[free].mean())
+                found.append(row)
+        print(f"noise {noise}", flush=True)
+    save("mixture", found, rows=rows, problems=problems)
+
+
+# ---- ranks -------------------------------------------------------------------------------------------------------------
+
+
+def ranks(problems: int = 400, draws: int = 31) -> None:
+    """Simulation-based calibration (Talts et al. 2018): the true value's rank among the draws, over many observations.
+
+    Truth and observation are drawn from the prior, so the ranks of an exact sampler are uniform, whatever the posterior.
+    """
+    prior, known, found = two_in_sixteen(), torch.arange(16) < 8, []
+    variance = float(prior.covariance().diagonal().mean())
+    for noise in (0.0, 0.2):
+        for name in ("exact", *names(noise)):
+            rng, counts = stream(0, "ranks"), np.zeros(8, int)
+            for problem in range(problems):
+                x = prior.sample(1, rng)[0]
+                y = x + noise * torch.from_numpy(rng.standard_normal(16))
+                seen = Observation(torch.where(known, y, 0.0).float().view(1, 1, 1, 16), known.view(1, 1, 1, 16), noise)
+                if name == "exact":
+                    made = prior.observe(torch.eye(16)[known], y[known], noise)[0].sample(draws, stream(problem, 9))
+                else:
+                    made = drawn(prior, seen, draws, 50, name, variance, problem)
+                rank = int((made[:, 8:].mean(1) < x[8:].mean()).sum())
+                counts[rank * 8 // (draws + 1)] += 1
+            expected = problems / 8
+            chi = float(((counts - expected) ** 2 / expected).sum())
+            inside = float(counts[2:6].sum() / problems)
+            found.append({"noise": noise, "method": name, "counts": counts.tolist(), "chi": chi, "inside": inside})
+            print(name, counts.tolist(), f"chi {chi:.0f}", flush=True)
+    save("ranks", found, problems=problems, draws=draws)
+
+
+# ---- digits ------------------------------------------------------------------------------------------------------------
+
+
+def digits(count: int = 12, k: int = 32, bandwidth: float = 0.35) -> None:
+    """The empirical prior with a bandwidth at which several digits compete: the labels' posterior is known exactly."""
+    mnist = data.load("mnist")
+    prior = EmpiricalPrior(data.to_x0(mnist.train[:2000]), bandwidth)
+    labels, truth, found = mnist.labels["train"][:2000], mnist.validation[:count], []
+    for spec in ("half:left", "quadrants:3"):
+        hole = torch.from_numpy(masks.fit(spec, truth))
+        once = Observation.of(data.to_x0(truth), hole[:, None])
+        weights = prior.log_weights(once).double().exp().numpy()
+        share = np.stack([weights[:, labels == c].sum(1) for c in range(10)], 1)
+        seen = once.repeat(k)
+        for name in ("exact", *MEAN_METHODS):
+            if name == "exact":
+                x0 = prior.sample_posterior(seen, stream(1))
+            else:
+                told = settings(name, 0.3)
+                noise = SampleNoise(0, np.repeat(np.arange(count), k), np.tile(np.arange(k), count), (1, 28, 28))
+                method = MEAN_METHODS[name]
+                if method.particles(told) > 1:
+                    told["particles"] = 8
+                steps = 50 if method.particles(told) > 1 else method.steps_for(50, told)
+                job = Task(Oracle(prior, SCHEDULE), seen, noise, spaced_levels(1000, steps), "ancestral")
+                with torch.no_grad():
+                    x0 = MEAN_METHODS[name].run(job, **told)
+                x0 = torch.where(job.observation.known, job.observation.pixels, x0)
+            likely = prior.log_weights(
+                Observation(x0.flatten(1).float().view(-1, 1, 28, 28), torch.ones_like(x0, dtype=torch.bool))
+            )
+            odds = likely.double().exp().numpy()
+            votes = np.stack([odds[:, labels == c].sum(1) for c in range(10)], 1).reshape(count, k, 10).mean(1)
+            off = np.abs(votes - share).sum(1) / 2
+            found.append(
+                {"mask": spec, "method": name, "labels": float(off.mean()), "se": float(off.std(ddof=1) / count**0.5)}
+            )
+            print(spec, name, f"{off.mean():.3f}", flush=True)
+        entropy = float(-(share * np.log(share.clip(1e-12))).sum(1).mean())
+        found.append({"mask": spec, "method": "entropy", "labels": entropy, "se": 0.0})
+    save("digits", found, count=count, k=k, bandwidth=bandwidth)
+
+
+# ---- the same methods elsewhere ----------------------------------------------------------------------------------------
+
+
+def deepinv_methods(noise: float, variance: float) -> dict[str, Callable[[Any, Any, Tensor], Tensor]]:
+    """deepinv's samplers as functions of its denoiser, its physics and an observation."""
+    from deepinv.optim.data_fidelity import L2
+    from deepinv.sampling import DDRM, DPS, DiffPIR
+
+    sigmas = np.linspace(1, 0.01, 100)
+
+    def run(kind: Any, **given: Any) -> Callable[[Any, Any, Tensor], Tensor]:
+        return lambda denoiser, physics, y: kind(denoiser, **given)(y, physics)
+
+    return {
+        "ddrm": run(DDRM, sigmas=sigmas, eta=0.85, etab=1.0, verbose=False),
+        "diffpir": run(
+            DiffPIR, data_fidelity=L2(), sigma=max(noise, 0.01), max_iter=100, zeta=0.3, lambda_=7.0, verbose=False
+        ),
+        "dps": run(DPS, data_fidelity=L2(), max_iter=100, verbose=False),
+    }
+
+
+def libraries(rows: int = 500, problems: int = 3) -> None:
+    """deepinv's DDRM, DiffPIR and DPS beside ours, on the same exact denoiser, mixture, mask and evaluations."""
+    if importlib.util.find_spec("deepinv") is None:
+        print("deepinv is not installed: left out", flush=True)
+        return
+    operators = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        with contextlib.suppress(RuntimeError):
+            operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import deepinv
+
+    prior, known, found = two_in_sixteen(), torch.arange(16) < 8, []
+    variance = float(prior.covariance().diagonal().mean())
+    mask = known.view(1, 4, 4).float()
+
+    class Exact(deepinv.models.Denoiser):
+        """E[x | x + sigma noise] in deepinv's units: images in [0, 1], which are (x0 + 1) / 2."""
+
+        def __init__(self) -> None:
+            super().__init__()
+
+        def forward(self, x: Tensor, sigma: Any, **_: Any) -> Tensor:
+            sigma = float(torch.as_tensor(sigma).flatten()[0]) * 2
+            a = 1 / (1 + sigma**2)
+            level = Schedule(torch.tensor([1.0, a], dtype=torch.float64))
+            shape, x0 = x.shape, 2 * x.reshape(len(x), 1, 1, 16) - 1
+            return ((prior.denoiser(level)(x0 * a**0.5, 1) + 1) / 2).view(shape)
+
+    for noise in (0.0, 0.2, 0.5):
+        for problem in range(problems):
+            rng = stream(problem, "mixture")
+            y = prior.sample(1, rng)[0] + noise * torch.from_numpy(rng.standard_normal(16))
+            posterior, _ = prior.observe(torch.eye(16)[known], y[known], noise)
+            exact = posterior.sample(rows, stream(problem, 1))
+            seen = Observation(torch.where(known, y, 0.0).float().view(1, 1, 1, 16), known.view(1, 1, 1, 16), noise)
+            level = noise / 2
+            physics = deepinv.physics.Inpainting(img_size=(1, 4, 4), mask=mask)
+            physics.noise_model = deepinv.physics.GaussianNoise(max(level, 1e-4))
+            given = ((torch.where(known, y, -1.0).float().view(1, 1, 4, 4) + 1) / 2 * mask).expand(rows, -1, -1, -1)
+            for name, method in deepinv_methods(level, variance).items():
+                torch.manual_seed(problem)
+                try:
+                    x = 2 * method(Exact(), physics, given.contiguous()).detach().reshape(rows, 16).double() - 1
+                    distance = sliced(x, exact, stream(3))
+                except Exception as error:  # a library's own refusal is a result too
+                    print("deepinv", name, type(error).__name__, str(error)[:100], flush=True)
+                    distance = float("nan")
+                ours = drawn(prior, seen, rows, 100, name, variance, problem) if name in names(noise) else None
+                mine = sliced(ours, exact, stream(3)) if ours is not None else float("nan")
+                found.append({"noise": noise, "problem": problem, "method": name, "deepinv": distance, "inkfill": mine})
+                print(found[-1], flush=True)
+    save("libraries", found, rows=rows, problems=problems, deepinv=deepinv.__version__)
+
+
+# ---- the page ----------------------------------------------------------------------------------------------------------
+
+
+def save(name: str, rows: list[Row], **about: Any) -> None:
+    """Write a part."""
+    write_json(FOLDER / f"{name}.json", {"about": about, "rows": rows})
+
+
+def mean_of(rows: list[Row], key: str, form: str = ".3f", **where: Any) -> str:
+    """The mean of a column over the rows that are meant, with its standard error."""
+    values = [row[key] for row in rows if all(row[k] == v for k, v in where.items()) and row[key] is not None]
+    if not values:
+        return ""
+    error = f" ± {np.std(values, ddof=1) / len(values) ** 0.5:{form}}" if len(values) > 1 else ""
+    return f"{np.mean(values):{form}}{error}"
+
+
+def mixture_table(rows: list[Row]) -> str:
+    """Methods in rows, noises in columns."""
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    noises = sorted({row["noise"] for row in rows})
+    lines = []
+    for name in methods:
+        cells = [mean_of(rows, "sliced", method=name, noise=noise) for noise in noises]
+        cells += [mean_of(rows, "largest", ".2f", method=name, noise=noise) for noise in noises]
+        lines.append([name, *cells, mean_of(rows, "deviation", ".2f", method=name, noise=noises[0])])
+    heads = [*(f"sliced W1, noise {n:g}" for n in noises), *(f"largest, {n:g}" for n in noises), "deviation, 0"]
+    return markdown(["method", *heads], lines)
+
+
+def rank_table(rows: list[Row]) -> str:
+    """Counts of ranks in eighths."""
+    lines = [
+        [r["noise"], r["method"], " ".join(map(str, r["counts"])), f"{r['chi']:.0f}", f"{r['inside']:.2f}"]
+        for r in rows
+    ]
+    return markdown(["noise", "method", "ranks, in eighths", "chi square, 7", "in the middle half"], lines, left=3)
+
+
+def digit_table(rows: list[Row]) -> str:
+    """Methods in rows, masks in columns."""
+    specs, methods = (list(dict.fromkeys(row[key] for row in rows)) for key in ("mask", "method"))
+    at = {(row["mask"], row["method"]): row for row in rows}
+    lines = [
+        [name, *(f"{at[spec, name]['labels']:.3f} ± {at[spec, name]['se']:.3f}" for spec in specs)]
+        for name in methods
+        if name != "entropy"
+    ]
+    return markdown(["method", *specs], lines)
+
+
+def library_table(rows: list[Row]) -> str:
+    """Both libraries' distances."""
+    keys = dict.fromkeys((row["method"], row["noise"]) for row in rows)
+    lines = [
+        [name, f"{noise:g}", *(mean_of(rows, key, method=name, noise=noise) for key in ("inkfill", "deepinv"))]
+        for name, noise in keys
+    ]
+    return markdown(["method", "noise", "inkfill", "deepinv"], lines, left=2)
+
+
+TABLES = {"mixture": mixture_table, "ranks": rank_table, "digits": digit_table, "libraries": library_table}
+PARTS = {"mixture": mixture, "ranks": ranks, "digits": digits, "libraries": libraries}
+
+
+def page() -> None:
+    """docs/posteriors.md, from what the parts wrote."""
+    text = (DOCS / "posteriors.template.md").read_text()
+    for name, table in TABLES.items():
+        path = FOLDER / f"{name}.json"
+        found = read_json(path)["rows"] if path.exists() else []
+        text = text.replace(f"{{{name}}}", table(found) if found else "*Not measured here.*")
+    with written_whole(DOCS / "posteriors.md") as temporary:
+        temporary.write_text(text)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=[*PARTS, "page"], action="append", help="default: all")
+    for part in parser.parse_args().part or PARTS:
+        if part != "page":
+            PARTS[part]()
+    page()
