@@ -23,7 +23,7 @@ from inkfill.evaluation.tables import markdown
 ROOT = Path(__file__).parent.parent
 METHODS = ("test_schedule", "test_methods", "test_inpainting")
 # By the first word of a mutation: the file whose tests should notice it; the others are methods, by their names.
-FILES = ("masks", "metrics", "evaluation", "cli", "train", "data", "any_image", "adapters", "few")
+FILES = (*"masks metrics evaluation cli train data any_image adapters few page export checkpoint schedule rng".split(),)
 
 
 def mutations() -> Iterator[tuple[str, str, str, str]]:
