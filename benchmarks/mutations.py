@@ -22,8 +22,6 @@ from inkfill.evaluation.tables import markdown
 
 ROOT = Path(__file__).parent.parent
 METHODS = ("test_schedule", "test_methods", "test_inpainting")
-# By the first word of a mutation: the file whose tests should notice it; the others are methods, by their names.
-FILES = (*"masks metrics evaluation cli train data any_image adapters few page export checkpoint schedule rng".split(),)
 
 
 def mutations() -> Iterator[tuple[str, str, str, str]]:
@@ -36,9 +34,10 @@ def mutations() -> Iterator[tuple[str, str, str, str]]:
 
 
 def run_tests(source: Path, word: str) -> tuple[bool, str]:
-    """Whether the tests pass on this source, and the first that failed; ``word`` chooses files, or tests by name."""
-    about = "" if word in FILES else {"all": "", "filters": "mcgdiff or tds"}.get(word, word)
-    files = [f"tests/test_{word}.py"] if word in FILES else [f"tests/{name}.py" for name in METHODS]
+    """Whether the tests pass on this source, and the first that failed; ``word`` names a file of tests, or a method."""
+    one = Path("tests", f"test_{word}.py")
+    about = "" if (ROOT / one).exists() else {"all": "", "filters": "mcgdiff or tds"}.get(word, word)
+    files = [str(one)] if (ROOT / one).exists() else [f"tests/{name}.py" for name in METHODS]
     options = ["-x", "--no-header", "-rf", "-m", "not slow", "--numprocesses", "auto", "-k", about]
     result = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *files],

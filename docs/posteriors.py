@@ -97,7 +97,7 @@ def largest_sliced(x: Tensor, y: Tensor, steps: int = 100) -> float:
     for _ in range(steps):
         unit = directions / directions.norm(dim=0)
         apart = ((x @ unit).sort(0).values - (y @ unit).sort(0).values).abs().mean(0)
-        best = max(best, float(apart.max()))
+        best = max(best, float(apart.detach().max()))
         optimiser.zero_grad()
         (-apart.sum()).backward()
         optimiser.step()
@@ -281,9 +281,9 @@ def libraries(rows: int = 500, problems: int = 3) -> None:
 # ---- the page ----------------------------------------------------------------------------------------------------------
 
 
-def save(name: str, rows: list[Row], **about: Any) -> None:
+def save(name: str, found: list[Row], **about: Any) -> None:
     """Write a part."""
-    write_json(FOLDER / f"{name}.json", {"about": about, "rows": rows})
+    write_json(FOLDER / f"{name}.json", {"about": about, "rows": found})
 
 
 def mean_of(rows: list[Row], key: str, form: str = ".3f", **where: Any) -> str:

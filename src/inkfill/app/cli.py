@@ -137,6 +137,14 @@ def demo(out: Path, data: str, seed: int, network: Network, overwrite: bool) -> 
 @option("--steps", type=click.IntRange(1), help="Train for this many steps [default: 14000].")
 @option("--resume", is_flag=True, help="Go on from the last save; every other setting comes from there.")
 @overwrite_option
+@option(
+    "--data-mask",
+    metavar="MASK",
+    help="What of the images was never seen (nan, alpha, a file or folder of masks, a spec): none need be whole.",
+)
+@option(
+    "--rounds", type=click.IntRange(1, 1000), help="Of --data-mask: how often images are completed anew [default: 4]."
+)
 @option("--masks", help="Mask mixture to train on [default: a broad one].")
 @option(
     "--objective",
@@ -163,6 +171,7 @@ def train(out: Path, resume: bool, overwrite: bool, save_seconds: float, validat
     \b
     inkfill train --out runs/mnist --minutes 10
     inkfill train --out runs/mine --data my-pictures/ --start mnist --minutes 5
+    inkfill train --out runs/scans --data scans/ --data-mask alpha --minutes 20      pictures of which none is whole
     inkfill train --out runs/few --objective few --start mnist --teacher mnist --minutes 60
     inkfill train --out runs/mnist --resume            after Ctrl-C, a crash or a power cut
     torchrun --nproc-per-node 2 -m inkfill train --out runs/mnist --steps 5000

@@ -291,8 +291,8 @@ def card(model: Model, use: str) -> str:
     settings = {name: value for name, value in recipe.to_json().items() if name != "training"}
     return (
         f"# A network of inkfill {defaults.VERSION}\n\n{count / 1e6:.2f} M parameters for {CHANNELS[recipe.channels]} "
-        f"images of {size}, trained on {shown(recipe.trained_on)} for {recipe.step:,} steps of {recipe.batch_size} images. "
-        f"It completes images of that kind, and no others.\n{use}\n"
+        f"images of {size}, trained on {shown(recipe.trained_on)} for {recipe.step:,} steps of {recipe.batch_size} "
+        f"images. It completes images of that kind, and no others.\n{use}\n"
         "Scores: `inkfill evaluate --checkpoint FILE` measures them on images that it was not trained on.\n\n"
         "The code is under the Apache License 2.0; so are the weights, as far as the images that they were trained on "
         f"allow.\n\n```json\n{json.dumps(settings, indent=1)}\n```\n"

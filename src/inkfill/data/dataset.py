@@ -1,6 +1,6 @@
 """What a data set is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +20,7 @@ class Dataset:
     test: Images
     labels: dict[str, NDArray[np.uint8]]  # by split, ``[N]``; empty where there are none
     other_sizes: tuple[Images, ...] = ()  # training images of other sizes, an array each
+    holes: dict[str, NDArray[np.bool_]] = field(default_factory=dict)  # by split, ``[N, H, W]``: what nobody has seen
 
     @property
     def groups(self) -> tuple[Images, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from inkfill.data import damaged
 from inkfill.data.dataset import Dataset
 from inkfill.data.images import Images, size_words
 from inkfill.data.readers import read_idx, read_images, reason, stacked
@@ -153,12 +154,18 @@ def check_name(name: str) -> None:
         raise InputError(f"unknown data {name!r}: give auto, mnist, rendered, or the path of a file or folder")
 
 
-def load(name: str = "auto") -> Dataset:
+def load(name: str = "auto", data_mask: str = "", seed: int = 0) -> Dataset:
     """A data set by name: ``auto`` (MNIST, else ``rendered`` with a notice), ``mnist``, ``rendered``, or a path.
 
     A path may be a folder with an IDX pair, a folder of pictures, an IDX file, ``.npy`` or ``.npz``. Without a test
-    split of its own, the last tenth is the test split and the tenth before it is validation. Raises InputError.
+    split of its own, the last tenth is the test split and the tenth before it is validation.
+
+    ``data_mask`` says which pixels of the images were never seen, as ``masks.fit`` takes it: ``nan``, ``alpha``, a
+    file, or a spec, drawn with ``seed``. What is there is thrown away before anything else: holes are filled with what
+    is around them (:func:`inkfill.data.damaged.blurred`), and ``Dataset.holes`` says where. Raises InputError.
     """
+    if data_mask:
+        return damaged.load(load, name, data_mask, seed)
     if name == "auto":
         try:
             return mnist()
@@ -177,7 +184,7 @@ def load(name: str = "auto") -> Dataset:
         if len(images) < 10:
             raise InputError(f"{path}: {len(images)} images; at least 10 are needed to hold some out")
         tenth = len(images) // 10
-        order = np.random.Generator(np.random.Philox(0)).permutation(len(images))
+        order = damaged.order_of(len(images))
         if isinstance(images, list):
             alike = of_one_kind(images)
             shuffled = [alike[i] for i in order]

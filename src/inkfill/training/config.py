@@ -17,6 +17,8 @@ class TrainConfig:
     """A run is its settings: two runs with the same ones end in the same weights, unless the clock ends them."""
 
     data: str = "auto"  # data set: auto, mnist, rendered, or a path
+    data_mask: str = ""  # what of the images was never seen: nan, alpha, a file, or a spec; "" where they are whole
+    rounds: int = 4  # of completing such images with the network and going on with the completions
     masks: str = "training"  # mask mixture, as a spec
     steps: int = 14_000  # optimiser steps
     minutes: float = 0.0  # above 0 the clock decides when a run ends, and not the number of steps
@@ -52,6 +54,7 @@ class TrainConfig:
             ("ema", 0.0, 1.0),
             ("T", 2, 10**6),
             ("pairs", 1, 10**7),
+            ("rounds", 1, 1000),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
@@ -64,6 +67,8 @@ class TrainConfig:
         ):
             if value not in known:
                 raise InputError(f"unknown {name} {value!r}: choose {' or '.join(filter(None, known))}")
+        if self.data_mask and self.objective not in ("v", "eps"):
+            raise InputError("images with holes can be learnt from with the objectives v and eps")
         if self.teacher and self.objective != "few":
             raise InputError("a teacher is of use to the objective few alone")
         check_seed(self.seed)

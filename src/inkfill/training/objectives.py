@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from inkfill.data import Images, masks
-from inkfill.data.images import BYTES, ValueRange
+from inkfill.data.images import BYTES, Mask, ValueRange
 from inkfill.schedule import Schedule
 from inkfill.training.config import TrainConfig
 from inkfill.training.few import draw_few, few_errors
@@ -27,7 +27,8 @@ class Batch:
     t: Tensor
     eps: Tensor
     schedule: Schedule
-    count: float  # missing values in the global batch: what the sum of the errors is divided by
+    count: float  # scored values in the global batch: what the sum of the errors is divided by
+    scored: Tensor  # what is missing here, and is there in the image: all that is missing, if the image is whole
 
     @property
     def x_t(self) -> Tensor:
@@ -42,7 +43,7 @@ class Batch:
     @property
     def weights(self) -> Tensor:
         """How much each image counts in a mean of errors: its missing values, ``[B]``."""
-        return self.mask.expand_as(self.x0).sum((1, 2, 3)).float().cpu()
+        return self.scored.expand_as(self.x0).sum((1, 2, 3)).float().cpu()
 
     @property
     def level(self) -> Tensor:
@@ -62,14 +63,22 @@ def draw_batch(
     part: slice = slice(None),
     device: torch.device | str = "cpu",
     values: ValueRange = BYTES,
+    holes: Mask | None = None,
+    filled: bool = False,
 ) -> Batch:
     """Draw a global batch from ``rng`` and give the rows in ``part``.
 
-    t is uniform over 1..T, one draw from each of B equal strata: the same marginal, with less variance.
+    ``holes`` ``[N, H, W]`` are the pixels of ``images`` that nobody has seen: they are never scored. What stands there
+    counts as known if it was ``filled`` by a network, and as missing if not. t is uniform over 1..T, one draw from each
+    of B equal strata: the same marginal, with less variance.
     """
     size, (height, width) = config.batch_size, images.shape[1:3]
-    chosen = images[rng.integers(len(images), size=size)]
+    index = rng.integers(len(images), size=size)
+    chosen = images[index]
     mask = spec.draw(size, height, width, rng, chosen)
+    unseen = np.zeros_like(mask) if holes is None else holes[index]
+    scored = mask & ~unseen
+    mask = mask if filled else mask | unseen
     strata = (rng.permutation(size) + rng.random(size)) / size
     t = 1 + np.floor(strata * schedule.T).astype(np.int64)
     x0 = values.to_x0(chosen[part])
@@ -80,40 +89,41 @@ def draw_batch(
         t=torch.from_numpy(t[part]),
         eps=torch.from_numpy(eps[part]).to(device),
         schedule=schedule,
-        count=max(1.0, float(mask.sum()) * x0.shape[1]),
+        count=max(1.0, float(scored.sum()) * x0.shape[1]),
+        scored=torch.from_numpy(scored[part, None]).to(device),
     )
 
 
 def v_errors(net: nn.Module, batch: Batch) -> Tensor:
-    """(v - v_hat)^2 where pixels are missing, 0 elsewhere: float32 ``[B, C, H, W]`` (Salimans and Ho 2022).
+    """(v - v_hat)^2 where pixels are scored, 0 elsewhere: float32 ``[B, C, H, W]`` (Salimans and Ho 2022).
 
     It is the error of the noise divided by alpha_bar: levels that are nearly all noise count as much as others, and it
     is there that a sampler decides which digit it draws.
     """
     v = net(batch.x_t, batch.x0 * batch.known, batch.known, batch.level)
-    return (batch.schedule.v_from_eps(batch.x0, batch.t, batch.eps) - v).square() * batch.mask
+    return (batch.schedule.v_from_eps(batch.x0, batch.t, batch.eps) - v).square() * batch.scored
 
 
 def eps_errors(net: nn.Module, batch: Batch) -> Tensor:
-    """(eps - eps_hat)^2 where pixels are missing, 0 elsewhere: float32 ``[B, C, H, W]`` (Ho et al. 2020, eq. 14).
+    """(eps - eps_hat)^2 where pixels are scored, 0 elsewhere: float32 ``[B, C, H, W]`` (Ho et al. 2020, eq. 14).
 
     The network's output is read as v, which keeps its target at unit scale at every level; the error is that of the
     noise.
     """
     x_t = batch.x_t
     v = net(x_t, batch.x0 * batch.known, batch.known, batch.level)
-    return (batch.eps - batch.schedule.eps_from_v(x_t, batch.t, v)).square() * batch.mask
+    return (batch.eps - batch.schedule.eps_from_v(x_t, batch.t, v)).square() * batch.scored
 
 
 def regression_errors(net: nn.Module, batch: Batch) -> Tensor:
-    """(x0 - x0_hat)^2 where pixels are missing, from the known pixels alone: float32 ``[B, C, H, W]``.
+    """(x0 - x0_hat)^2 where pixels are scored, from the known pixels alone: float32 ``[B, C, H, W]``.
 
     The reference that diffusion is measured against: the same network at level T, with nothing in the noisy plane.
     There v is -x0, so what ``Model.predictor`` makes of the output is the prediction.
     """
     level = torch.ones(1, device=batch.x0.device)
     v = net(torch.zeros_like(batch.x0), batch.x0 * batch.known, batch.known, level)
-    return (batch.x0 + v).square() * batch.mask
+    return (batch.x0 + v).square() * batch.scored
 
 
 OBJECTIVES: dict[str, Objective] = {

@@ -8,6 +8,7 @@ number of processes, sees exactly the same batches.
 import contextlib
 import json
 import math
+import shutil
 import signal
 import sys
 import threading
@@ -38,15 +39,16 @@ from inkfill.checkpoint import (
 )
 from inkfill.data import masks
 from inkfill.data.datasets import check_name
-from inkfill.data.images import BYTES, CHANNELS, ValueRange, channels_of, range_of, size_words
+from inkfill.data.images import BYTES, CHANNELS, Mask, ValueRange, channels_of, range_of, size_words
 from inkfill.errors import InputError
 from inkfill.model import DENOISING, DRAWING, Model, Recipe, find_dtype, load
 from inkfill.rng import stream
 from inkfill.schedule import Schedule
 from inkfill.training.config import TrainConfig
 from inkfill.training.few import Pairs, draw_few, find_pairs
-from inkfill.training.objectives import BATCHES, OBJECTIVES, REPORTED
+from inkfill.training.objectives import BATCHES, OBJECTIVES, REPORTED, draw_batch
 from inkfill.training.processes import Processes, processes
+from inkfill.training.rounds import Rounds
 from inkfill.training.trainer import Trainer, optimisers
 from inkfill.unet import UNet
 
@@ -71,6 +73,7 @@ class Run:
         self.schedule = Schedule.named(config.schedule, config.T)
         self.spec = masks.parse(config.masks)
         self.pairs = self._taught() if config.teacher else None
+        self.rounds = Rounds(out / "rounds", dataset, config.rounds, config.seed) if dataset.holes else None
         net = net.to(group.device)
         dtype = find_dtype(config.dtype, group.device)
         objective, both = OBJECTIVES[config.objective], optimisers(config, net)
@@ -78,6 +81,8 @@ class Run:
         self.seconds = 0.0  # spent in training so far, pauses between a stop and its resumption not counted
         if state is not None:
             self.trainer.restore(state)
+            if self.rounds:
+                self.rounds.resume(int(state["rounds"]))
             self.seconds = float(state["seconds"])
         self._looked = time.monotonic()
 
@@ -103,6 +108,11 @@ class Run:
         if self.pairs is not None:
             images, pairs = self.dataset.train, self.pairs
             return draw_few(config, self.schedule, images, self.spec, rng, part, group.device, self.values, pairs)
+        if self.rounds is not None:
+            images, holes, filled = self.rounds.images, self.rounds.holes, self.rounds.begun > 0
+            return draw_batch(
+                config, self.schedule, images, self.spec, rng, part, group.device, self.values, holes, filled
+            )
         images, draw = _of_one_size(self.dataset.groups, rng), BATCHES[config.objective]
         return draw(config, self.schedule, images, self.spec, rng, part, group.device, self.values)
 
@@ -123,6 +133,21 @@ class Run:
         group.from_first(True)
         return first or pairs()
 
+    def next_round(self) -> None:
+        """Complete the training images with the network of now; the first process does, and the others wait for it.
+
+        The run is saved before, so that a kill in the middle goes on from the same weights, and after.
+        """
+        assert self.rounds is not None
+        if self.group.first:
+            self.save()
+            self.rounds.begin(self.model)
+        self.group.from_first(True)
+        if not self.group.first:
+            self.rounds.resume(self.rounds.begun + 1)
+        if self.group.first:
+            self.save()
+
     def share(self) -> float:
         """How much of the run is over: of its steps, or of its minutes by the first process's clock."""
         now = time.monotonic()
@@ -135,6 +160,7 @@ class Run:
         """Make the folder ready to go on with, or to start in."""
         if fresh:
             self.state_file.unlink(missing_ok=True)  # of a run that is written over
+            shutil.rmtree(self.out / "rounds", ignore_errors=True)
         for unfinished in self.out.glob(f"{UNFINISHED}*"):  # a kill in the middle of a write
             unfinished.unlink()
         _cut_metrics(self.metrics_file, self.trainer.done)
@@ -147,7 +173,14 @@ class Run:
         settings = json.dumps(asdict(self.config))
         save_network(self.model_file, self.trainer.ema, state["ema"], self.recipe().to_json())  # type: ignore[arg-type]
         save_state(
-            self.state_file, {**state, "config": settings, "data": self.dataset.fingerprint, "seconds": self.seconds}
+            self.state_file,
+            {
+                **state,
+                "config": settings,
+                "data": self.dataset.fingerprint,
+                "seconds": self.seconds,
+                "rounds": self.rounds.begun if self.rounds else 0,
+            },
         )
 
     def recipe(self) -> Recipe:
@@ -164,7 +197,7 @@ class Run:
             value_range=(self.values.low, self.values.high),
             number_type=train.dtype.name,
             floor=self.values.floor,
-            black=sum(int((images == self.values.low).sum()) for images in groups) / sum(g.size for g in groups),
+            black=_share_of_black(self.dataset, self.values.low),
             objective=config.objective,
             sampling_steps=FEW_STEPS if config.objective in DRAWING else defaults.STEPS,
             trained_on=self.dataset.name,
@@ -186,9 +219,17 @@ class Run:
     def validate(self) -> dict[str, float]:
         """Losses on held-out images, logged."""
         trainer = self.trainer
-        found = validation_losses(trainer.ema, self.config, self.dataset.validation, trainer.dtype, self.values)
+        images, holes = self.dataset.validation, self.dataset.holes.get("validation")
+        found = validation_losses(trainer.ema, self.config, images, trainer.dtype, self.values, holes)
         self.log(found)
         return found
+
+
+def _share_of_black(dataset: data.Dataset, low: float) -> float:
+    """Of the pixels that were seen."""
+    if dataset.holes:
+        return float((dataset.train[~dataset.holes["train"]] == low).mean())
+    return sum(int((images == low).sum()) for images in dataset.groups) / sum(g.size for g in dataset.groups)
 
 
 def _of_one_size(groups: tuple[data.Images, ...], rng: np.random.Generator) -> data.Images:
@@ -243,6 +284,7 @@ def validation_losses(
     images: data.Images,
     dtype: torch.dtype = torch.float32,
     values: ValueRange = BYTES,
+    holes: Mask | None = None,
 ) -> dict[str, float]:
     """Error on held-out images (of the noise, of the regression, of draws), all and by tenths of the levels.
 
@@ -256,8 +298,8 @@ def validation_losses(
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
         for part in range(8):
             rng = stream(0, "validation", part)
-            draw = BATCHES[config.objective]
-            batch = draw(fixed, schedule, images, spec, rng, device=device, values=values)
+            draw, more = BATCHES[config.objective], {} if holes is None else {"holes": holes}
+            batch = draw(fixed, schedule, images, spec, rng, device=device, values=values, **more)
             rows = REPORTED[config.objective](net, batch).sum((1, 2, 3)).cpu()
             tenth = (batch.t - 1) * 10 // schedule.T
             errors.index_add_(0, tenth, rows)
@@ -335,6 +377,8 @@ def _loop(
     began = saved = time.monotonic()
     first, share = trainer.done, run.share()
     while share < 1:
+        if run.rounds and run.rounds.due(share):
+            run.next_round()
         rate = run.config.rate(trainer.done, share)
         losses.append(trainer.step(rate))
         bar.update()
@@ -439,7 +483,7 @@ def _prepared(config: TrainConfig, out: Path, group: Processes, state: dict[str,
     """The run, with its data loaded and its folder ready. Raises InputError before anything is touched."""
     if config.batch_size % group.world:
         raise InputError(f"batch_size {config.batch_size} cannot be shared by {group.world} processes")
-    dataset = data.load(config.data)
+    dataset = data.load(config.data, config.data_mask, config.seed)
     if state is not None and state.get("data") != dataset.fingerprint:
         raise InputError(f"{out}: was trained on other images than {config.data} holds now: not resumed")
     for images in dataset.groups:
