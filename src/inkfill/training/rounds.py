@@ -43,7 +43,10 @@ class Rounds:
         folder, network = self.folder / f"{self.begun:02d}", None
         todo = [n for n in range(-(-len(self.blurred) // PART)) if self._read(folder, n) is None]
         with tqdm(
-            total=len(todo) * PART, desc=f"round {self.begun + 1}", disable=self.quiet, dynamic_ncols=True
+            total=sum(len(self.blurred[self._rows(n)]) for n in todo),
+            desc=f"round {self.begun + 1}",
+            disable=self.quiet,
+            dynamic_ncols=True,
         ) as bar:
             for n in todo:
                 network = network or model()
