@@ -579,6 +579,24 @@ def test_info_says_what_a_checkpoint_is(capsys, tmp_path):
     refused(capsys, "info", tmp_path / "empty", says=["no such checkpoint"])
 
 
+def test_what_is_said_can_be_had_as_json(capsys):
+    assert run("info", "mnist-few", "--json") == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["recipe"]["objective"] == "few"
+    assert about["network"]["fresh"] is True
+    assert run("methods", "--json") == 0
+    methods = json.loads(capsys.readouterr().out)
+    assert methods["mmps"] == {
+        "paper": "Rozet et al. 2024, arXiv 2405.13712",
+        "exact": "any Gaussian; iterations grow",
+        "evaluations": 8,
+        "steps": 8,
+        "gradient": True,
+        "noisy": True,
+        "settings": {"iterations": 3},
+    }
+
+
 def test_shells_complete_commands():
     asked = {"_INKFILL_COMPLETE": "bash_complete", "COMP_WORDS": "inkfill eva", "COMP_CWORD": "1"}
     program = Path(sys.executable).with_name("inkfill")

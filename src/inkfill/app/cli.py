@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import json
 import logging
 import os
 import sys
@@ -78,6 +79,7 @@ method_option = option("--method", help="Inpainting method; see inkfill methods 
 set_option = option(
     "--set", "settings", metavar="NAME=VALUE", multiple=True, help="A setting of the method, as strength=2; repeatable."
 )
+json_option = option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 overwrite_option = option("--overwrite", is_flag=True, help="Replace what is at --out.")
 device_option = option("--device", help="cpu, cuda or mps [default: cuda where there is one].")
 dtype_option = option("--dtype", type=click.Choice(defaults.DTYPES), help="Compute in [default: the faster here].")
@@ -529,7 +531,8 @@ def export(
 
 @cli.command()
 @click.argument("checkpoint", metavar="FILE", type=PATH, required=False)
-def info(checkpoint: Path | None) -> None:
+@json_option
+def info(checkpoint: Path | None, as_json: bool) -> None:
     """Say what a checkpoint is, or the run in a folder: what it reads, how it was trained, how it is run best.
 
     \b
@@ -544,6 +547,11 @@ def info(checkpoint: Path | None) -> None:
     path = find_checkpoint(checkpoint)
     path = path / "model.safetensors" if path.is_dir() else path
     model = load(path, "cpu")
+    if as_json:
+        parameters = sum(p.numel() for p in model.net.parameters())
+        about = {"path": str(path), "parameters": parameters, "network": asdict(model.net.config)}
+        _echo(json.dumps({**about, "recipe": model.recipe.to_json()}, indent=1))
+        return
     _echo(f"{path}\n{model!r}")
     for name, value in asdict(model.recipe).items():
         lines = value.items() if isinstance(value, dict) else [("", value)]
@@ -568,17 +576,41 @@ def completion(shell: str) -> None:
 
 
 @cli.command()
-def methods() -> None:
-    """List the inpainting methods: paper, cost, settings, when exact."""
+@json_option
+def methods(as_json: bool) -> None:
+    """List the inpainting methods: paper, cost, settings, when exact, whether what is known may be noisy."""
     from inkfill.evaluation.tables import markdown
     from inkfill.methods import METHODS
 
     steps, lines = defaults.STEPS, []
+    if as_json:
+        each = {
+            name: {
+                "paper": method.paper,
+                "exact": method.exact,
+                "evaluations": method.evaluations(steps),
+                "steps": steps,
+                "gradient": method.gradient,
+                "noisy": method.noisy,
+                "settings": method.defaults(),
+            }
+            for name, method in METHODS.items()
+        }
+        _echo(json.dumps(each, indent=1))
+        return
     for name, method in METHODS.items():
         chosen = ", ".join(f"{key}={value:g}" for key, value in method.defaults().items())
-        gradient = "yes" if method.gradient else "no"
-        lines.append([name, method.evaluations(steps), gradient, method.exact, chosen, method.paper])
-    headings = ("method", f"nfe at {steps} steps", "gradient", "a draw from the posterior when", "--set", "paper")
+        gradient, noisy = ("yes" if is_so else "no" for is_so in (method.gradient, method.noisy))
+        lines.append([name, method.evaluations(steps), gradient, noisy, method.exact, chosen, method.paper])
+    headings = (
+        "method",
+        f"nfe at {steps} steps",
+        "gradient",
+        "noise",
+        "a draw from the posterior when",
+        "--set",
+        "paper",
+    )
     _echo(markdown(headings, lines, left=len(headings)))
 
 
