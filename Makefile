@@ -1,10 +1,11 @@
 # make demo    the main job: see masked digits completed       make test    the test suite
 # make page    inkfill.html: paint holes in the browser         make lint    ruff and mypy
+# make hard    a million broken files, every method on everything
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --no-build-isolation --no-deps --editable .
 
-.PHONY: demo page kernels test lint shape notebook clean
+.PHONY: demo page kernels test hard lint shape notebook clean
 
 demo: .venv/installed
 	.venv/bin/inkfill demo --out inkfill-demo
@@ -17,6 +18,9 @@ kernels: .venv/installed-dev
 
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto
+
+hard: .venv/installed-dev
+	INKFILL_HARD=1000000 OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto tests/hard
 
 lint: .venv/installed-dev
 	.venv/bin/ruff check .

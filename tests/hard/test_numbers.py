@@ -1,0 +1,96 @@
+"""Every method on odd sizes, number types, channels and masks: known pixels bit for bit, and all finite.
+
+``INKFILL_HARD`` above 10,000 tries all combinations; otherwise a sample of them, another for every method.
+"""
+
+import itertools
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from inkfill.data import masks
+from inkfill.inpainting import inpaint
+from inkfill.methods import METHODS
+from inkfill.model import Model, Recipe
+from inkfill.rng import stream
+from inkfill.samplers import SAMPLERS
+from inkfill.unet import UNet, UNetConfig
+
+ALL = int(os.environ.get("INKFILL_HARD", "10000")) > 10_000
+SIZES = ((8, 8), (9, 31), (28, 28))
+DTYPES = ("uint8", "bool", "uint16", "float16", "float32", "float64")
+HOLES = ("none", "all", "one", "half:left", "pixels:0.5")
+CASES = list(itertools.product(SIZES, DTYPES, HOLES, (1, 2, 3, 4), SAMPLERS, ("float32", "bfloat16")))
+
+
+def network(channels: int, draws: bool, dtype: str) -> Model:
+    config = UNetConfig(channels=channels, widths=(8, 16), blocks=(1, 1), head_width=8, time_width=16, fresh=draws)
+    net, generator = UNet(config), torch.Generator().manual_seed(0)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, generator=generator)
+    recipe = Recipe(channels=channels, objective="few" if draws else "v", image_size=(28, 28))
+    return Model(net, recipe, dtype=getattr(torch, dtype))
+
+
+def pictures(size, dtype, channels, rng):
+    shape = (2, *size) if channels == 1 else (2, *size, channels)
+    values = rng.random(shape)
+    if dtype == "bool":
+        return values > 0.5
+    if dtype.startswith("uint"):
+        return (values * np.iinfo(dtype).max).astype(dtype)
+    return values.astype(dtype)
+
+
+def hole(kind, images, rng):
+    if kind != "one":
+        return masks.fit(kind, images)
+    mask = np.zeros(images.shape[:3], bool)
+    mask[:, rng.integers(images.shape[1]), rng.integers(images.shape[2])] = True
+    return mask
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_known_pixels_come_back_and_all_is_finite(method):
+    rng = stream(0, "hard", method)
+    chosen = CASES if ALL else [CASES[i] for i in rng.choice(len(CASES), 12, replace=False)]
+    for size, dtype, kind, channels, sampler, precision in chosen:
+        model, images = network(channels, METHODS[method].draws, precision), pictures(size, dtype, channels, rng)
+        mask = hole(kind, images, rng)
+        settings = {"particles": 2} if "particles" in METHODS[method].defaults() else {}
+        scale = (0, 1) if dtype.startswith("float") else None
+        filled = inpaint(model, images, mask, 2, method, 2, sampler=sampler, settings=settings, value_range=scale)
+        where = f"{method} {size} {dtype} {kind} {channels} {sampler} {precision}"
+        assert filled.dtype == images.dtype, where
+        assert filled.shape == (2, 2, *images.shape[1:]), where
+        for k in range(2):
+            assert (filled[:, k] == images)[~mask].all(), where
+        if filled.dtype.kind == "f":
+            assert np.isfinite(filled).all(), where
+
+
+@pytest.mark.parametrize("steps", [1, 1000])
+@pytest.mark.parametrize("method", ["conditional", "few"])
+def test_one_step_and_a_thousand(method, steps):
+    model = network(1, METHODS[method].draws, "float32")
+    images = pictures((8, 8), "float32", 1, stream(1))
+    filled = inpaint(model, images, "half:left", 1, method, steps, value_range=(0, 1))
+    assert np.isfinite(filled).all()
+
+
+def test_a_thousand_samples():
+    model, images = network(1, False, "float32"), pictures((8, 8), "uint8", 1, stream(2))
+    filled = inpaint(model, images[:1], "all", 1000, steps=2)
+    assert filled.shape == (1, 1000, 8, 8)
+    assert len(np.unique(filled.reshape(1000, -1), axis=0)) == 1000
+
+
+def test_batch_independence_is_said():
+    """The largest difference that the rest of a batch makes, printed; at most a grey level in float32."""
+    model, images = network(1, False, "float32"), pictures((28, 28), "uint8", 1, stream(3))
+    runs = [inpaint(model, images, "half:left", 4, steps=8, rows=rows).astype(int) for rows in (1, 3, 8)]
+    most = max(np.abs(run - runs[0]).max() for run in runs)
+    print(f"largest difference between batches: {most} grey levels")
+    assert most <= 1
