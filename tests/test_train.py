@@ -314,6 +314,24 @@ def test_training_off_the_main_thread(tmp_path, images_file):
     assert found == [True]
 
 
+def test_every_step_has_a_batch_of_its_own(tmp_path, images_file):
+    """No two steps of a run draw the same images, masks and levels, not after a resumption either."""
+    seen, draw = [], run_module.BATCHES["v"]
+
+    def drawn(*arguments, **named):
+        batch = draw(*arguments, **named)
+        if len(batch.t) == SMALL.batch_size:  # validation has larger ones
+            seen.append(tuple(batch.t.tolist()))
+        return batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(run_module.BATCHES, "v", drawn)
+        assert train(
+            replace(SMALL, data=str(images_file), steps=20), tmp_path / "run", validate_every=10**9, quiet=True
+        )
+    assert len(seen) == len(set(seen)) == 20
+
+
 def test_the_clock_decides(tmp_path, images_file, capsys):
     """0.05 minutes are three seconds, however slow a step is; the rate falls to zero over them."""
     config = replace(SMALL, data=str(images_file), steps=1, minutes=0.05, warmup=0)
