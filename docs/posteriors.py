@@ -46,7 +46,7 @@ def settings(name: str, prior_variance: float) -> dict[str, float]:
     told: dict[str, float] = {}
     if name in ("mcgdiff", "tds"):
         told["particles"] = PARTICLES
-    if name in ("pigdm", "tds", "daps"):
+    if name in ("pigdm", "tds"):
         told["prior_variance"] = prior_variance
     return told | ({"strength": 1.0} if name == "dps" else {})
 

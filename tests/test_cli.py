@@ -593,7 +593,7 @@ def test_what_is_said_can_be_had_as_json(capsys):
         "steps": 8,
         "gradient": True,
         "noisy": True,
-        "settings": {"iterations": 3},
+        "settings": {"iterations": 2},
     }
 
 

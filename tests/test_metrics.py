@@ -28,7 +28,7 @@ def test_crps_is_its_definition():
 
 
 def test_the_error_of_ever_more_completions_is_not_charged_for_their_number():
-    """Completions uniform over all values, truth 0: the mean of endlessly many is off by 1/2. 2,000 images of 36 pixels,
+    """Completions uniform over all values, truth 0: the mean of endlessly many is off by 1/2. 2,000 images,
     K = 2 and 16: 1/4 within 5 standard errors, at most .002; the plain mean of two has a variance of 1/24 on top."""
     rng, mask = np.random.default_rng(0), np.ones((2000, 6, 6), bool)
     truth = np.zeros((2000, 6, 6), np.uint8)

@@ -97,11 +97,12 @@ def ddrm(task: Task, eta: float = 0.85) -> Tensor:
     return x
 
 
-def diffpir(task: Task, strength: float = 7.0, zeta: float = 0.3) -> Tensor:
+def diffpir(task: Task, strength: float = 7.0, zeta: float = 0.6) -> Tensor:
     """DiffPIR (Zhu et al. 2023, algorithm 1), with A a mask, for which their data step is a mean of two numbers.
 
     ``strength`` is their lambda: how much the prediction weighs beside a noisy observation. A share ``zeta`` of every
-    step's noise is new. Without noise in the observation it is ddnm with that other noise.
+    step's noise is new (.6 is best on validation digits). Without noise in the observation it is ddnm with that other
+    noise, and what is missing comes out spread too little, at 88 % (a test).
     """
     schedule, observation, x = task.schedule, task.observation, task.noise()
     for t, s in pairwise(task.levels):
@@ -118,7 +119,7 @@ def diffpir(task: Task, strength: float = 7.0, zeta: float = 0.3) -> Tensor:
     return x
 
 
-def daps(task: Task, inner: int = 3, prior_variance: float = 0.05) -> Tensor:
+def daps(task: Task, inner: int = 3, prior_variance: float = 0.01) -> Tensor:
     """Decoupled annealing posterior sampling (Zhang et al. 2024, DAPS, algorithm 1).
 
     A clean image is drawn given x_t, by ``inner`` deterministic steps down to level 0; p(x0 given x_t) is taken for

@@ -45,7 +45,7 @@ def pigdm(task: Task, prior_variance: float = 1.0) -> Tensor:
     return task.sample(denoise)
 
 
-def mmps(task: Task, iterations: int = 3) -> Tensor:
+def mmps(task: Task, iterations: int = 2) -> Tensor:
     """Moment matching posterior sampling (Rozet et al. 2024, "Learning diffusion priors from observations by
     expectation maximization", section 4.2).
 

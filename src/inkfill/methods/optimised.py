@@ -8,7 +8,7 @@ from torch import Tensor
 from inkfill.methods.task import Task
 
 
-def copaint(task: Task, iterations: int = 2, rate: float = 0.3, tolerance: float = 0.1) -> Tensor:
+def copaint(task: Task, iterations: int = 4, rate: float = 0.3, tolerance: float = 0.1) -> Tensor:
     """CoPaint (Zhang et al. 2023, "Towards coherent image inpainting using denoising diffusion implicit models").
 
     At every level x_t moves, by ``iterations`` steps of gradient descent, to where its one-step prediction agrees with
@@ -35,7 +35,7 @@ def copaint(task: Task, iterations: int = 2, rate: float = 0.3, tolerance: float
     return x
 
 
-def mgps(task: Task, middle: float = 0.5, iterations: int = 2, rate: float = 0.5) -> Tensor:
+def mgps(task: Task, middle: float = 0.75, iterations: int = 2, rate: float = 0.5) -> Tensor:
     """Midpoint guided posterior sampling (Moufad et al. 2024, "Variational diffusion posterior sampling with midpoint
     guidance", algorithm 1).
 
