@@ -97,12 +97,12 @@ def ddrm(task: Task, eta: float = 0.85) -> Tensor:
     return x
 
 
-def diffpir(task: Task, strength: float = 7.0, zeta: float = 0.6) -> Tensor:
+def diffpir(task: Task, strength: float = 1.0, zeta: float = 0.6) -> Tensor:
     """DiffPIR (Zhu et al. 2023, algorithm 1), with A a mask, for which their data step is a mean of two numbers.
 
-    ``strength`` is their lambda: how much the prediction weighs beside a noisy observation. A share ``zeta`` of every
-    step's noise is new (.6 is best on validation digits). Without noise in the observation it is ddnm with that other
-    noise, and what is missing comes out spread too little, at 88 % (a test).
+    ``strength`` is their lambda (they have 1 to 25): how much the prediction weighs beside a noisy observation. A share
+    ``zeta`` of every step's noise is new (.6 is best on validation digits). Without noise in the observation it is ddnm
+    with that other noise, and what is missing comes out spread too little, at 88 % (a test).
     """
     schedule, observation, x = task.schedule, task.observation, task.noise()
     for t, s in pairwise(task.levels):
