@@ -147,6 +147,7 @@ def demo(out: Path, data: str, seed: int, network: Network, overwrite: bool) -> 
 @option(
     "--rounds", type=click.IntRange(1, 1000), help="Of --data-mask: how often images are completed anew [default: 4]."
 )
+@option("--augment", metavar="WHAT", help="Of few images: flip,shift,rotate90, where they leave an image what it is.")
 @option("--masks", help="Mask mixture to train on [default: a broad one].")
 @option(
     "--objective",

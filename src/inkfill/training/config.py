@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from inkfill import defaults
-from inkfill.data import masks
+from inkfill.data import augment, masks
 from inkfill.errors import InputError
 from inkfill.rng import check_seed
 from inkfill.schedule import Schedule
@@ -19,6 +19,7 @@ class TrainConfig:
     data: str = "auto"  # data set: auto, mnist, rendered, or a path
     data_mask: str = ""  # what of the images was never seen: nan, alpha, a file, or a spec; "" where they are whole
     rounds: int = 4  # of completing such images with the network and going on with the completions
+    augment: str = ""  # changes that leave an image what it is: flip, shift, rotate90, with commas between
     masks: str = "training"  # mask mixture, as a spec
     steps: int = 14_000  # optimiser steps
     minutes: float = 0.0  # above 0 the clock decides when a run ends, and not the number of steps
@@ -71,6 +72,8 @@ class TrainConfig:
             raise InputError("images with holes can be learnt from with the objectives v and eps")
         if self.teacher and self.objective != "few":
             raise InputError("a teacher is of use to the objective few alone")
+        if augment.parse(self.augment) and self.objective == "few":
+            raise InputError("the objective few takes images as they are: leave --augment out")
         check_seed(self.seed)
         masks.parse(self.masks)
         Schedule.named(self.schedule, self.T)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from inkfill.data import Images, masks
+from inkfill.data.augment import augmented
 from inkfill.data.images import BYTES, Mask, ValueRange
 from inkfill.schedule import Schedule
 from inkfill.training.config import TrainConfig
@@ -74,9 +75,9 @@ def draw_batch(
     """
     size, (height, width) = config.batch_size, images.shape[1:3]
     index = rng.integers(len(images), size=size)
-    chosen = images[index]
+    unseen = np.zeros((size, height, width), bool) if holes is None else holes[index]
+    chosen, unseen = augmented(config.augment, rng, images[index], unseen)
     mask = spec.draw(size, height, width, rng, chosen)
-    unseen = np.zeros_like(mask) if holes is None else holes[index]
     scored = mask & ~unseen
     mask = mask if filled else mask | unseen
     strata = (rng.permutation(size) + rng.random(size)) / size
