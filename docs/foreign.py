@@ -138,7 +138,7 @@ MODELS = {
 }
 
 
-def measured(name: str, prior: adapters.Foreign, images: Images, samples: int = 4) -> list[list[Any]]:
+def measured(name: str, prior: adapters.Foreign, images: Images, samples: int = 2) -> list[list[Any]]:
     """CRPS of every method by mask, and a picture: a column a method."""
     shown, rows = min(8, len(images)), []
     mask = masks.fit_each([SPECS[i % len(SPECS)] for i in range(len(images))], images)
@@ -166,7 +166,7 @@ def main(minutes: float) -> None:
             parts.append(f"## {name}\n\n*Not installed here.*")
             continue
         prior, images, words = make(minutes)
-        rows = measured(name, prior, images[:16])
+        rows = measured(name, prior, images[:8])
         table = markdown(["method", "steps", "CRPS", "core-s each"], rows)
         parts.append(f"## {words}\n\n![{name}: methods side by side](foreign-{name}.png)\n\n{table}")
     text = (DOCS / "foreign.template.md").read_text()
