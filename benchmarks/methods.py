@@ -38,7 +38,7 @@ Settings = Mapping[str, Mapping[str, float]]  # of methods, by name; what is not
 def closed_form(particles: int = 32, prior_variance: float = 1.0) -> Settings:
     """Settings for closed-form targets."""
     filters, spread = {"particles": particles}, {"prior_variance": prior_variance}
-    return {"dps": {"strength": 1.0}, "pigdm": spread, "daps": spread, "mcgdiff": filters, "tds": filters | spread}
+    return {"dps": {"strength": 1.0}, "pigdm": spread, "mcgdiff": filters, "tds": filters | spread}
 
 
 def task(prior: GaussianMixture, known: Tensor, y: Tensor, n: int, steps: int, seed: int) -> Task:

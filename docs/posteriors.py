@@ -65,6 +65,8 @@ def task(
 def drawn(prior: Any, seen: Observation, rows: int, evaluations: int, name: str, variance: float, seed: int) -> Tensor:
     """Draws of a method, float64 ``[rows, D]``, exact observations put in."""
     told = settings(name, variance)
+    if name == "daps" and seen.noise:  # its default is for exact observations, beside which any spread will do
+        told["prior_variance"] = variance
     job = task(prior, seen, rows, evaluations, name, told, seed)
     with torch.no_grad():
         x0 = MEAN_METHODS[name].run(job, **told)
