@@ -138,6 +138,13 @@ MODELS = {
 }
 
 
+def score(truth: Images, filled: Images, mask: Any) -> float:
+    """CRPS over missing values, of grey or of colour channel by channel."""
+    if truth.ndim == 3:
+        return float(np.nanmean(crps(truth, filled, mask)))
+    return float(np.mean([np.nanmean(crps(truth[..., c], filled[..., c], mask)) for c in range(truth.shape[3])]))
+
+
 def measured(name: str, prior: adapters.Foreign, images: Images, samples: int = 2) -> list[list[Any]]:
     """CRPS of every method by mask, and a picture: a column a method."""
     shown, rows = min(8, len(images)), []
@@ -148,8 +155,7 @@ def measured(name: str, prior: adapters.Foreign, images: Images, samples: int = 
         began = time.monotonic()
         filled = inpaint(prior, images, mask, samples, method, steps, sampler="ancestral")
         seconds = (time.monotonic() - began) / (len(images) * samples)
-        grey = filled.reshape(*filled.shape[:2], *images.shape[1:])
-        rows.append([method, steps, f"{np.nanmean(crps(images, grey, mask)):.4f}", f"{seconds:.2f}"])
+        rows.append([method, steps, f"{score(images, filled, mask):.4f}", f"{seconds:.2f}"])
         columns.append([figures.tile(picture) for picture in filled[:shown, 0]])
         print(name, rows[-1], flush=True)
     columns.append([figures.tile(image) for image in images[:shown]])
