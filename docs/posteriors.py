@@ -212,10 +212,10 @@ def digits(count: int = 12, k: int = 32, bandwidth: float = 0.35) -> None:
 # ---- the same methods elsewhere ----------------------------------------------------------------------------------------
 
 
-def deepinv_methods(noise: float, variance: float) -> dict[str, Callable[[Any, Any, Tensor], Tensor]]:
+def deepinv_methods(noise: float) -> dict[str, Callable[[Any, Any, Tensor], Tensor]]:
     """deepinv's samplers as functions of its denoiser, its physics and an observation."""
     from deepinv.optim.data_fidelity import L2
-    from deepinv.sampling import DDRM, DPS, DiffPIR
+    from deepinv.sampling import DDRM, DiffPIR
 
     sigmas = np.linspace(1, 0.01, 100)
 
@@ -225,14 +225,13 @@ def deepinv_methods(noise: float, variance: float) -> dict[str, Callable[[Any, A
     return {
         "ddrm": run(DDRM, sigmas=sigmas, eta=0.85, etab=1.0, verbose=False),
         "diffpir": run(
-            DiffPIR, data_fidelity=L2(), sigma=max(noise, 0.01), max_iter=100, zeta=0.3, lambda_=7.0, verbose=False
+            DiffPIR, data_fidelity=L2(), sigma=max(noise, 0.01), max_iter=100, zeta=0.6, lambda_=1.0, verbose=False
         ),
-        "dps": run(DPS, data_fidelity=L2(), max_iter=100, verbose=False),
     }
 
 
 def libraries(rows: int = 500, problems: int = 3) -> None:
-    """deepinv's DDRM, DiffPIR and DPS beside ours, on the same exact denoiser, mixture, mask and evaluations."""
+    """deepinv's DDRM and DiffPIR beside ours, on the same exact denoiser, mixture, mask and evaluations."""
     if importlib.util.find_spec("deepinv") is None:
         print("deepinv is not installed: left out", flush=True)
         return
@@ -270,7 +269,7 @@ def libraries(rows: int = 500, problems: int = 3) -> None:
             physics = deepinv.physics.Inpainting(img_size=(1, 4, 4), mask=mask)
             physics.noise_model = deepinv.physics.GaussianNoise(max(level, 1e-4))
             given = ((torch.where(known, y, -1.0).float().view(1, 1, 4, 4) + 1) / 2 * mask).expand(rows, -1, -1, -1)
-            for name, method in deepinv_methods(level, variance).items():
+            for name, method in deepinv_methods(level).items():
                 torch.manual_seed(problem)
                 try:
                     x = 2 * method(Exact(), physics, given.contiguous()).detach().reshape(rows, 16).double() - 1
