@@ -1,6 +1,6 @@
 """docs/foreign.md: models that other libraries trained, filled with inkfill's methods.
 
-    .venv/bin/python docs/foreign.py [--minutes M]
+    .venv/bin/python docs/foreign.py [--minutes M] [--model NAME ...]
 
 Three networks, of three libraries, each trained by that library's own code for ``--minutes``: a ``UNet2DModel`` of
 diffusers on 32x32 colour icons, the U-Net of denoising-diffusion-pytorch and a network of smalldiffusion on digits that
@@ -64,8 +64,8 @@ def of_diffusers(minutes: float) -> tuple[adapters.Foreign, Images, str]:
             up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"), norm_num_groups=16,
         )  # fmt: skip
         scheduler = diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2")
-        optimiser = torch.optim.AdamW(net.parameters(), 5e-4)
-        mean = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995))
+        optimiser = torch.optim.AdamW(net.parameters(), 1e-3)
+        mean = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.98))
 
         def step(x0: Tensor) -> None:
             noise, t = torch.randn_like(x0), torch.randint(0, 1000, (len(x0),))
@@ -164,10 +164,10 @@ def measured(name: str, prior: adapters.Foreign, images: Images, samples: int = 
     return rows
 
 
-def main(minutes: float) -> None:
+def main(minutes: float, models: list[str]) -> None:
     """Train, measure, write the page."""
     parts = []
-    for name, make in MODELS.items():
+    for name, make in ((name, MODELS[name]) for name in models):
         if importlib.util.find_spec(name) is None:
             parts.append(f"## {name}\n\n*Not installed here.*")
             continue
@@ -184,4 +184,6 @@ def main(minutes: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=5, help="of training, each")
-    main(parser.parse_args().minutes)
+    parser.add_argument("--model", choices=list(MODELS), action="append", help="default: all")
+    arguments = parser.parse_args()
+    main(arguments.minutes, arguments.model or list(MODELS))
