@@ -2,11 +2,11 @@
 
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from inkfill.methods.task import Task
+from inkfill.samplers import ddim, spaced_levels
 
 
 def replacement(task: Task) -> Tensor:
@@ -110,12 +110,12 @@ def diffpir(task: Task, strength: float = 1.0, zeta: float = 0.6) -> Tensor:
         x0_hat = task.unconditional(x, t)
         task.seen(t, x, x0_hat)
         # 2. Nearest to it and to the observation: rho = lambda noise^2 / sigma^2 (line 4, their eq. 13).
-        a_t, a_s = float(schedule.alpha_bar[t]), float(schedule.alpha_bar[s])
+        a_t = float(schedule.alpha_bar[t])
         rho = strength * observation.noise**2 * a_t / (1 - a_t)
         x0 = torch.where(observation.known, (observation.pixels + rho * x0_hat) / (1 + rho), x0_hat)
         # 3. Noise again: what x_t had, seen from there, and new noise (lines 5 and 6).
         eps = (1 - zeta) ** 0.5 * schedule.eps_from_x0(x, t, x0) + zeta**0.5 * task.noise()
-        x = a_s**0.5 * x0 + (1 - a_s) ** 0.5 * eps
+        x = schedule.q_sample(x0, s, eps)
     return x
 
 
@@ -129,10 +129,7 @@ def daps(task: Task, inner: int = 3, prior_variance: float = 0.01) -> Tensor:
     schedule, observation, x = task.schedule, task.observation, task.noise()
     for t, s in pairwise(task.levels):
         # 1. An image given x_t, along the probability flow (line 3).
-        state, path = x, np.unique(np.round(np.linspace(t, 0, inner + 1))).astype(int)[::-1].tolist()
-        for above, below in pairwise(path):
-            x0_hat = task.unconditional(state, above)
-            state = schedule.reverse_step(state, x0_hat, above, below, 0.0, None)
+        state = ddim(task.unconditional, x, schedule, spaced_levels(t, min(inner, t)))
         task.seen(t, x, state)
         # 2. Times the likelihood: known pixels between image and observation, missing ones as they are (line 5).
         variance = schedule.posterior_variance(t, prior_variance)
