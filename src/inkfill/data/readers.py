@@ -202,6 +202,9 @@ def read_pictures(files: Sequence[Path]) -> tuple[list[Images], list[str]]:
     return pictures, names
 
 
+READERS = {".npy": read_array, ".npz": read_array}  # by the end of a name; what is no picture and not here is IDX
+
+
 def read_images(path: Path) -> Images | list[Images]:
     """Images from ``.npy``, ``.npz``, an IDX file (``.gz`` too), one picture or a folder of pictures.
 
@@ -213,8 +216,8 @@ def read_images(path: Path) -> Images | list[Images]:
     if path.is_dir() or path.suffix.lower() in PICTURES:
         pictures, _ = read_pictures(picture_files(path) if path.is_dir() else [path])
         return stacked(pictures)
-    if path.suffix.lower() in (".npy", ".npz"):
-        return as_images(read_array(path), str(path))
+    if reader := READERS.get(path.suffix.lower()):
+        return as_images(reader(path), str(path))
     array = read_idx(path)
     if array.ndim != 3:
         raise InputError(f"{path}: an IDX file of labels, not of images")

@@ -199,9 +199,9 @@ def negative_log_likelihood(posterior: Floats, labels: NDArray[np.integer]) -> P
 def brier(probabilities: Floats, labels: NDArray[np.integer]) -> PerImage:
     """Brier score of the label posterior behind K draws ``[N, K, L]``, unbiased in K (K >= 2), ``[N]``.
 
-    |p - e|^2 for the true label's unit vector e; |p|^2 is estimated from pairs of different draws, so that few
-    completions are not punished for being few, and the figure can stand beside that of a classifier that gives p
-    itself.
+    The squared distance of p from the true label's unit vector e; p^2 in it is estimated from pairs of different draws,
+    so that few completions are not punished for being few, and the figure can stand beside that of a classifier that
+    gives p itself.
     """
     k = probabilities.shape[1]
     total = probabilities.sum(1, dtype=np.float64)
@@ -210,7 +210,7 @@ def brier(probabilities: Floats, labels: NDArray[np.integer]) -> PerImage:
 
 
 def calibration_error(posterior: Floats, labels: NDArray[np.integer], bins: int = 10) -> float:
-    """Expected calibration error: |accuracy - confidence| of the top label, averaged over equal bins of confidence."""
+    """Expected calibration error: accuracy and confidence of the top label apart, over equal bins of confidence."""
     confidence, right = posterior.max(1), posterior.argmax(1) == labels
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     apart = np.abs(np.bincount(place, right - confidence, bins))

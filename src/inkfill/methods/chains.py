@@ -77,7 +77,7 @@ def repaint(task: Task, jump: int = 1, repeats: int = 5) -> Tensor:
 def ddrm(task: Task, eta: float = 0.85) -> Tensor:
     """DDRM (Kawar et al. 2022, eqs. 7 and 8), with A a mask, whose singular values are 1, and their eta_b = 1.
 
-    Of every step's noise a share ``eta``^2 is new. Known pixels at level s are the observation, noised by what its own
+    Of every step's noise a share ``eta**2`` is new. Known pixels at level s are the observation, noised by what its own
     noise lacks; at levels with less noise than that they are drawn towards it. Without noise it is ddnm with more new
     noise a step, and what is missing comes out spread too little: of its prior's deviation 85 % (a test).
     """

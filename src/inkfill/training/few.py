@@ -15,6 +15,7 @@ belongs to which noise is then given, which the energy score leaves open, and mu
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -212,6 +213,24 @@ def _root(square: Tensor) -> Tensor:
     return (square + 1e-6).sqrt() - 1e-3
 
 
+class _Clip(torch.autograd.Function):
+    """To [-1, 1], as a sampler clips what the network says. What is outside can be pulled in, and no further out.
+
+    Scored unclipped, a black pixel would have to come out as exactly -1 whatever the noise; clipped, anything under -1
+    is black, and the noise can go where it does not show.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(-1, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return torch.where((x.abs() <= 1) | (gradient * x > 0), gradient, 0.0)
+
+
 def few_errors(net: nn.Module, batch: DrawBatch) -> Tensor:
     """The energy score of two draws, and how far they are from what the teacher drew: float32 ``[B, 1, 1, 1]``."""
 
@@ -223,7 +242,7 @@ def few_errors(net: nn.Module, batch: DrawBatch) -> Tensor:
     x_t = batch.schedule.q_sample(x0, t, batch.eps.flatten(0, 1))
     level = (t / batch.schedule.T).float().to(x0.device)
     v = net(x_t, twice(batch.x0 * known), twice(known), level, None, batch.fresh.flatten(0, 1))
-    first, second = batch.schedule.x0_from_v(x_t, t, v.float()).view_as(batch.eps).unbind(1)
+    first, second = _Clip.apply(batch.schedule.x0_from_v(x_t, t, v.float())).view_as(batch.eps).unbind(1)
 
     def apart(x: Tensor, y: Tensor) -> Tensor:
         return distance(x, y, batch.mask)

@@ -1,0 +1,24 @@
+"""The site: `make docs` builds build/site from these pages, the notebooks and the docstrings."""
+
+import shutil
+from pathlib import Path
+
+from inkfill.defaults import VERSION
+
+HERE = Path(__file__).parent
+shutil.copytree(HERE.parent / "notebooks", HERE / "notebooks", dirs_exist_ok=True)  # Sphinx reads its own folder alone
+
+project, author, release = "inkfill", "the inkfill authors", VERSION
+copyright = author
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_click"]
+exclude_patterns = ["*.template.md", "notebooks/.*"]
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # they are shown as they were run: five minutes of training each
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+html_theme = "furo"
+html_title = f"inkfill {VERSION}"
+html_extra_path = ["_page"] if (HERE / "_page").exists() else []
+html_theme_options = {"source_edit_link": "", "top_of_page_buttons": []}
