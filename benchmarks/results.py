@@ -70,8 +70,12 @@ class Results:
         return [self.found[cell, count] for cell in cells]
 
     def original(self, count: int) -> Row:
-        """The scores of the original recipe."""
+        """The scores of the original recipe: without its checkpoint, which takes hours, those that stand in results.json."""
         count, cell = min(count, 20) if self.quick else count, recipe.CELL
+        if not self.first:
+            row = next(row for row in read_json(DOCS / "results.json") if row["method"] == cell.method)
+            self.found[cell, count] = Result(cell, None, row)
+            return row
         images, labels = self.mnist.test[:count], self.mnist.labels["test"][:count]
         about = {"data": array_hash(images), "code": file_hash(Path(recipe.__file__))}
         about["weights"] = file_hash(self.first)
@@ -141,10 +145,8 @@ def method_part(results: Results) -> dict[str, Row]:
             row[key] = with_error(gap, "+.4f")
         beside.append(row)
     values = {"methods": {"evaluations": EQUAL}, "equal": {"row": rows, "difference": beside}}
-    if results.prior:
-        rows.insert(len(METHODS), results.original(100))  # after those of the one mask that it learnt
-        values["original"] = {"epochs": results.prior.epochs}
-    return values
+    rows.insert(len(METHODS), results.original(100))  # after those of the one mask that it learnt
+    return values | {"original": {"epochs": results.prior.epochs if results.prior else recipe.EPOCHS}}
 
 
 def curve_part(results: Results) -> dict[str, Row]:

@@ -27,7 +27,7 @@ from inkfill.unet import UNet, UNetConfig
 
 FORMAT = "inkfill-unet-1"
 SHIPPED = Path(__file__).parent / "weights" / "mnist.safetensors"
-NAMED = {name: SHIPPED.with_name(f"{name}.safetensors") for name in ("mnist", "mnist-long", "mnist-few")}
+NAMED = {name: SHIPPED.with_name(f"{name}.safetensors") for name in ("mnist", "mnist-few")}
 MAX_ABOUT = 2**20  # characters of metadata that are read
 UNFINISHED = ".unfinished-"  # how the name begins of what is being written; whoever reads a folder skips such names
 

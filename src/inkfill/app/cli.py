@@ -63,9 +63,7 @@ def network_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 SEED = click.IntRange(0, 2**64 - 1)
-checkpoint_option = option(
-    "--checkpoint", type=PATH, help="A file, mnist, mnist-long or mnist-few; a folder of diffusers."
-)
+checkpoint_option = option("--checkpoint", type=PATH, help="A file, mnist or mnist-few; a folder of diffusers.")
 seed_option = option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")
 steps_option = option(
     "--steps",
