@@ -1,17 +1,31 @@
 # make demo    the main job: see masked digits completed       make test    the test suite
 # make page    inkfill.html: paint holes in the browser         make lint    ruff and mypy
+# make docs    the site, in build/site                          make dist    wheel and sdist, tried in a clean environment
 # make hard    a million broken files, every method on everything
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --no-build-isolation --no-deps --editable .
 
-.PHONY: demo page kernels test hard lint shape notebook clean
+.PHONY: demo page docs dist kernels test hard lint shape notebook clean
 
 demo: .venv/installed
 	.venv/bin/inkfill demo --out inkfill-demo
 
 page: .venv/installed
 	.venv/bin/inkfill page --out inkfill.html --overwrite
+
+docs: .venv/installed-dev
+	mkdir -p build/page
+	.venv/bin/inkfill page --out build/page/inkfill.html --overwrite
+	.venv/bin/python -m sphinx -q -W --keep-going -b html docs build/site
+	@echo "open build/site/index.html"
+
+dist: .venv/installed-dev
+	rm -rf build/dist build/clean
+	.venv/bin/python -m build --quiet --outdir build/dist
+	.venv/bin/python -m venv build/clean
+	build/clean/bin/python -m pip --disable-pip-version-check install --quiet -r requirements.lock build/dist/*.whl
+	cd build && clean/bin/inkfill demo --out clean/demo
 
 kernels: .venv/installed-dev
 	.venv/bin/python -m inkfill.web.build

@@ -20,5 +20,5 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 html_theme = "furo"
 html_title = f"inkfill {VERSION}"
-html_extra_path = ["_page"] if (HERE / "_page").exists() else []
+html_extra_path = ["../build/page"]  # the browser page, which `make docs` writes first
 html_theme_options = {"source_edit_link": "", "top_of_page_buttons": []}

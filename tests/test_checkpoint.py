@@ -198,13 +198,13 @@ def test_metadata_that_is_no_table(tmp_path, text):
         load_network(written(tmp_path / "odd.safetensors", text))
 
 
-def test_weights_of_an_older_version_still_load():
-    """The shipped ones have a recipe of version 0.1; objective and weighting were two settings then."""
+def test_recipes_of_an_older_version_are_still_read():
+    """Objective and weighting were two settings once."""
     model = load()
     assert model.recipe.objective == "v"
     assert model.recipe.floor == 4
     assert model.recipe.trained_on == "mnist"
-    assert model.recipe.step == 14_000
+    assert model.recipe.step == 18_367
     assert Recipe.read({"objective": "noise", "weighting": "noise"}).objective == "eps"
     assert Recipe.read({"objective": "regression", "weighting": "v"}).objective == "regression"
     assert Recipe.read(Recipe(T=500, training={"masks": "all"}).to_json()) == Recipe(T=500, training={"masks": "all"})
@@ -271,7 +271,7 @@ def test_building_and_loading_leave_the_global_random_state_alone(saved):
 
 def test_a_model_says_what_it_is():
     text = repr(load(dtype="float32"))
-    for word in ("1.51 M", "grey", "28x28", "mnist", "14,000 steps", "float32", "cpu", "inkfill.inpaint(", "dpmpp-sde"):
+    for word in ("1.51 M", "grey", "28x28", "mnist", "18,367 steps", "float32", "cpu", "inkfill.inpaint(", "dpmpp-sde"):
         assert word in text
 
 

@@ -126,7 +126,7 @@ def test_images_of_another_kind_are_filled_with_a_warning(checkpoint, tmp_path, 
     np.save(tmp_path / "photo.npy", np.random.default_rng(0).integers(50, 200, (1, 28, 28), dtype=np.uint8))
     assert run("inpaint", tmp_path / "photo.npy", "--mask", "half:left", *tail, "--overwrite") == 0
     said = capsys.readouterr().err
-    assert "warning: these weights were trained on mnist and on images that are 80% black, these are 0%" in said
+    assert "warning: these weights were trained on mnist and on images that are 81% black, these are 0%" in said
 
 
 def test_sample_masks_and_evaluate(checkpoint, images, tmp_path, capsys):

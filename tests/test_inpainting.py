@@ -280,6 +280,9 @@ def test_settings_reach_the_method(digits, model):
     for settings in ({"strength": float("nan")}, {"strength": -1}, {"strength": "4"}, {"power": 1}):
         with pytest.raises(InputError, match="setting"):
             filled(**settings)
+    for method, name, value in (("ddrm", "eta", 1.5), ("mgps", "middle", 2), ("pigdm", "prior_variance", 0)):
+        with pytest.raises(InputError, match=f"setting {name} must be a number from"):
+            inpaint(model, digits[:1], "half:left", 1, method, steps=2, settings={name: value})
     for settings in ({"particles": 0}, {"particles": 2.5}):
         with pytest.raises(InputError, match="whole number"):
             inpaint(model, digits[:1], "half:left", 1, "tds", steps=1, settings=settings)

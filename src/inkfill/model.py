@@ -213,8 +213,8 @@ class Model:
 def load(path: Path | str | None = None, device: str | None = None, dtype: torch.dtype | str | None = None) -> Model:
     """A model from a checkpoint, on CUDA where there is one, else on the CPU.
 
-    ``path`` is a file, or the name of shipped weights: ``mnist`` (the default), or ``mnist-few``, which completes in one
-    or two evaluations.
+    ``path`` is a file, or the name of shipped weights: ``mnist`` (the default), or ``mnist-few``, which completes in
+    one or two evaluations.
 
     ``device`` is cpu, cuda, cuda:N or mps; ``dtype`` defaults to the faster of bfloat16 and float32 (see
     :func:`fast_dtype`). Raises InputError.

@@ -27,7 +27,8 @@ def few(task: Task) -> Tensor:
 
     For priors that draw. One level is one evaluation: x_T is noise, and the draw is a function of it. Every further one
     starts from a draw of x_t, and the draw of x0 from there needs noise of its own. Where the draws are exact, every
-    number of them is; where they are not, a draw from a lower level errs less.
+    number of them is; where they are not, a draw from a lower level errs less. Training draws from no level under a
+    tenth of T (``training.few.LOWEST``), so more than ten steps are of no use.
     """
     x, T = task.noise(), task.schedule.T
     for t, s in pairwise(task.levels):
@@ -124,7 +125,8 @@ def daps(task: Task, inner: int = 3, prior_variance: float = 0.01) -> Tensor:
 
     A clean image is drawn given x_t, by ``inner`` deterministic steps down to level 0; p(x0 given x_t) is taken for
     N(that image, r_t^2 I) and multiplied by the likelihood, which for a mask needs no Langevin steps; the result is
-    noised afresh to the next level. So no error of one level binds the next.
+    noised afresh to the next level. So no error of one level binds the next. Here r_t^2 is the posterior variance of a
+    prior N(m, prior_variance I), where the paper has that of the noise, and the last step takes the mean.
     """
     schedule, observation, x = task.schedule, task.observation, task.noise()
     for t, s in pairwise(task.levels):

@@ -23,7 +23,7 @@ def copaint(task: Task, iterations: int = 4, rate: float = 0.3, tolerance: float
         variance = tolerance**2 * (1 - a) + task.observation.noise**2 + 1e-4
         x0_hat, _, gradient = task.likelihood_gradient(x, t, variance)
         for _ in range(iterations):
-            # 1. Up the log posterior, by a step that its curvature on known pixels, a / variance at most, allows.
+            # 1. Up the log posterior, by a step that its curvature on known pixels (a / variance) allows.
             pull = gradient + (centre - x) / spread**2
             x = x + rate / (a / variance + 1 / spread**2) * pull
             x0_hat, _, gradient = task.likelihood_gradient(x, t, variance)
@@ -42,13 +42,15 @@ def mgps(task: Task, middle: float = 0.75, iterations: int = 2, rate: float = 0.
     The likelihood is read at a level between 0 and s (``middle`` times s), where predictions err less. p(x_m given x_t,
     y) is fitted by a Gaussian of independent pixels: ``iterations`` steps of gradient descent on its mean and log
     deviation, each through the denoiser at one draw of it (their eq. 3.7). x_m is drawn from it, and x_s from the
-    bridge q(x_s given x_m, x_t).
+    bridge q(x_s given x_m, x_t). Beside the paper, the likelihood is widened by .1 (1 - a) / a, for what a prediction
+    at level m errs, and the steps are divided by the curvature. The last step fits nothing: exact known pixels are put
+    in by the driver, and noisy ones are as the prior predicts them.
     """
     schedule, observation, x = task.schedule, task.observation, task.noise()
     for t, s in pairwise(task.levels):
         x0_hat = task.unconditional(x, t)
         task.seen(t, x, x0_hat)
-        if s == 0:  # the last step: what is known is put in
+        if s == 0:
             return x0_hat
         m = max(1, int(middle * s))
         # 1. Before what is known: x_m given x_t, as the ancestral step has it.

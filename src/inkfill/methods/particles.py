@@ -182,5 +182,8 @@ def mcgdiff(task: Task, particles: int = 16, threshold: float = 1.0) -> Tensor:
 
 
 def tds(task: Task, particles: int = 8, threshold: float = 0.5, prior_variance: float = 0.3) -> Tensor:
-    """Twisted diffusion sampler (Wu et al. 2023, algorithm 1): guidance as a proposal, made right by its weights."""
+    """Twisted diffusion sampler (Wu et al. 2023, algorithm 1): guidance as a proposal, made right by its weights.
+
+    The last weight is the twist at the lowest level; the paper weighs once more, by the likelihood itself.
+    """
     return run_filter(task, particles, threshold, Tds(task, particles, prior_variance)).x0

@@ -18,6 +18,8 @@ from inkfill.methods.optimised import copaint, mgps
 from inkfill.methods.particles import mcgdiff, tds
 
 Settings = Mapping[str, float]
+# Of settings that cannot be any number from 0 on: shares, and a variance that is divided by.
+RANGES = {"eta": (0, 1), "zeta": (0, 1), "middle": (0, 1), "prior_variance": (1e-6, math.inf)}
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,15 @@ class Method:
                 has = f"its settings are {', '.join(found)}" if found else "this method has none"
                 raise InputError(f"unknown setting {name!r}: {has}")
             whole = isinstance(found[name], int)
+            least, most = RANGES.get(name, (int(whole), math.inf))
             if (
                 not isinstance(value, Real)
                 or not math.isfinite(value)
-                or value < whole
+                or not least <= value <= most
                 or (whole and value != int(value))
             ):
-                kind = "a whole number from 1" if whole else "a number from 0"
-                raise InputError(f"the setting {name} must be {kind} on, not {value!r}")
+                kind = f"a {'whole ' * whole}number from {least} {'on' if most == math.inf else f'to {most}'}"
+                raise InputError(f"the setting {name} must be {kind}, not {value!r}")
             found[name] = int(value) if whole else float(value)
         return found
 
