@@ -231,8 +231,8 @@ class _Clip(torch.autograd.Function):
         return torch.where((x.abs() <= 1) | (gradient * x > 0), gradient, 0.0)
 
 
-def few_errors(net: nn.Module, batch: DrawBatch) -> Tensor:
-    """The energy score of two draws, and how far they are from what the teacher drew: float32 ``[B, 1, 1, 1]``."""
+def two_draws(net: nn.Module, batch: DrawBatch) -> Tensor:
+    """What the network draws for every image, twice, clipped: float32 ``[B, 2, C, H, W]``."""
 
     def twice(value: Tensor) -> Tensor:
         return value.repeat_interleave(DRAWS, 0)
@@ -242,13 +242,19 @@ def few_errors(net: nn.Module, batch: DrawBatch) -> Tensor:
     x_t = batch.schedule.q_sample(x0, t, batch.eps.flatten(0, 1))
     level = (t / batch.schedule.T).float().to(x0.device)
     v = net(x_t, twice(batch.x0 * known), twice(known), level, None, batch.fresh.flatten(0, 1))
-    first, second = _Clip.apply(batch.schedule.x0_from_v(x_t, t, v.float())).view_as(batch.eps).unbind(1)
+    drawn: Tensor = _Clip.apply(batch.schedule.x0_from_v(x_t, t, v.float()))  # type: ignore[no-untyped-call]
+    return drawn.view_as(batch.eps)
+
+
+def few_errors(net: nn.Module, batch: DrawBatch) -> Tensor:
+    """The energy score of two draws, and how far they are from what the teacher drew: float32 ``[B, 1, 1, 1]``."""
+    first, second = two_draws(net, batch).unbind(1)
 
     def apart(x: Tensor, y: Tensor) -> Tensor:
         return distance(x, y, batch.mask)
 
     score = (apart(first, batch.x0) + apart(second, batch.x0) - apart(first, second)) / 2
     if batch.taught is not None:
-        top = (batch.t == batch.schedule.T).to(x0.device)
+        top = (batch.t == batch.schedule.T).to(batch.x0.device)
         score = score + top * (apart(first, batch.taught[:, 0]) + apart(second, batch.taught[:, 1])) / 2
     return score[:, None, None, None]
