@@ -162,6 +162,8 @@ def demo(out: Path, data: str, seed: int, network: Network, overwrite: bool) -> 
 @option("--pairs", type=click.IntRange(1), help="Holes that the teacher completes first [default: 65536].")
 @option("--batch-size", type=click.IntRange(1), help="Images per step [default: 64].")
 @option("--learning-rate", type=float, help="AdamW's, at the top of its curve [default: 0.003].")
+@option("--muon-rate", type=float, help="Muon's, of the weights inside; 0 leaves all to AdamW [default: 0.02].")
+@option("--ema", type=float, help="Decay of the running mean of the weights, a step [default: 0.9995].")
 @option("--schedule", type=click.Choice(defaults.SCHEDULES), help="Noise schedule [default: cosine].")
 @dtype_option
 @option("--save-seconds", type=click.FloatRange(0), default=60.0, show_default=True, help="Between two saves.")
