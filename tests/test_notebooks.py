@@ -20,5 +20,5 @@ def test_notebook(path, tmp_path, monkeypatch):
     client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
     client.execute(env=dict(os.environ))
     pictures = sum("image/png" in o.get("data", {}) for c in notebook.cells for o in c.get("outputs", []))
-    assert pictures >= {"inpainting": 8, "methods": 3}[path.stem]
+    assert pictures >= {"inpainting": 8, "methods": 3, "one-evaluation": 6}[path.stem]
     assert not any("class " in c.source for c in notebook.cells if c.cell_type == "code")
