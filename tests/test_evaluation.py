@@ -1,5 +1,7 @@
 """Cells kept in files, their identity, scores and tables."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,11 @@ from conftest import tiny_model
 from inkfill import data
 from inkfill.checkpoint import save_network
 from inkfill.errors import InputError
-from inkfill.evaluation import cells, protocol, scores
+from inkfill.evaluation import cells, protocol, references, scores
 from inkfill.evaluation.cells import Cell, Completed, complete, identity, imported, kept, source_files
 from inkfill.evaluation.tables import markdown, table
 from inkfill.model import Recipe
+from inkfill.rng import stream
 
 
 @pytest.fixture
@@ -156,6 +159,19 @@ def test_advice_says_where_a_smooth_fill_will_do(networks, dataset):
     assert "biharmonic is as good here, and needs no training: use it" in found.advice[0]
     del found.results[1]
     assert found.advice == []
+
+
+def test_advice_says_where_completions_copy_training_images(networks, dataset):
+    plan, dataset = protocol.plan(["half:left"], ["conditional"], [1], 1), replace(dataset, train=dataset.train[40:])
+    found = protocol.run(networks, dataset, "test", 6, plan)
+    assert found.advice == []
+    truth, done = dataset.test[:6], found.results[0].done
+    nearest = references.nearest(dataset.train, truth, done.mask, 1, stream(0))
+    learnt_by_heart = replace(done, filled=nearest)
+    assert protocol.copied(truth, learnt_by_heart, dataset.train) < 0.05
+    assert protocol.copied(truth, replace(done, filled=truth[:, None]), dataset.train) == pytest.approx(1)
+    found.rows[0]["copied"] = 0.1
+    assert "copies training images (it is 10% as far" in found.advice[0]
 
 
 # ---- scores and tables -----------------------------------------------------------------------------------------------

@@ -265,3 +265,8 @@ def test_how_sure_how_even_and_how_near():
     images = np.stack([train[3], train[6], np.full((4, 4), 140, np.uint8)])
     near = metrics.nearest_distance(images, train, part=2)
     np.testing.assert_allclose(near, [0, 0, 40 / 255], atol=1e-3)
+    mask = np.zeros((3, 4, 4), bool)
+    mask[0, 0], mask[2, :, 0] = True, True
+    images[0, 1:] = 255  # known: it does not count
+    near = metrics.nearest_distance(images, train, mask, part=2)
+    np.testing.assert_allclose(near, [0, np.nan, 40 / 255], atol=1e-3)

@@ -237,14 +237,23 @@ def frechet_distance(a: Floats, b: Floats) -> float:
     return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * cross)
 
 
-def nearest_distance(images: Images, train: Images, part: int = 5000) -> PerImage:
-    """Distance of images ``[N, ...]`` to the nearest of training images, on the scale of a pixel, ``[N]``."""
-    x = images.reshape(len(images), -1).astype(np.float32) / 255
+def nearest_distance(images: Images, train: Images, mask: Mask | None = None, part: int = 5000) -> PerImage:
+    """Distance of images ``[N, ...]`` to the nearest of training images, on the scale of a pixel, ``[N]``.
+
+    With ``mask`` ``[N, H, W]`` over the missing pixels of each image alone; NaN where nothing is missing.
+    """
+    counts = np.ones_like(images, np.float32)
+    if mask is not None:
+        counts *= mask.reshape(*mask.shape, *[1] * (images.ndim - mask.ndim))
+    counts = counts.reshape(len(images), -1)
+    x = images.reshape(len(images), -1).astype(np.float32) / 255 * counts
     least = np.full(len(x), np.inf)
     for start in range(0, len(train), part):
         y = train[start : start + part].reshape(-1, x.shape[1]).astype(np.float32) / 255
-        least = np.minimum(least, _distances(x[None], y[None])[0].min(1))
-    return np.asarray(least / x.shape[1] ** 0.5, np.float64)
+        square = (x**2).sum(1)[:, None] + counts @ (y**2).T - 2 * x @ y.T
+        least = np.minimum(least, square.min(1))
+    number = counts.sum(1, dtype=np.float64)
+    return np.sqrt(np.maximum(least, 0) / np.where(number > 0, number, np.nan))
 
 
 def kernel_distance(a: Floats, b: Floats) -> float:

@@ -7,17 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from inkfill import defaults
 from inkfill.checkpoint import file_hash, find_checkpoint, write_json
 from inkfill.data import Dataset, Images, ValueRange
 from inkfill.data.images import array_hash
 from inkfill.errors import InputError
+from inkfill.evaluation import metrics
 from inkfill.evaluation.cells import Cell, Completed, complete, kept, machine
 from inkfill.evaluation.references import REFERENCES, SMOOTH
 from inkfill.evaluation.scores import Judges, score
 from inkfill.methods import METHODS
 from inkfill.model import Model, load
 from inkfill.training.processes import ALONE, Processes
+
+FEW_IMAGES = 20_000  # training images: with more, copying is no danger, and looking for it is dear
+COPIED = 0.5  # how near to training images completions can be, of how near true images are, before it is said
 
 Progress = Callable[[int], object]
 Bar = Callable[[int, str], AbstractContextManager[Progress]]  # of a total and a title; called with each part done
@@ -64,11 +70,17 @@ class Evaluation:
 
     @property
     def advice(self) -> list[str]:
-        """For every mask that a smooth fill was measured on as well: whether diffusion is worth it, in words.
+        """What the rows mean, in words: where completions copy training images, and, for every mask that a smooth fill
+        was measured on as well, whether diffusion is worth it.
 
         It is where its CRPS is lower by more than two standard errors of either.
         """
-        found = []
+        found = [
+            f"{row['mask']}: {row['method']} copies training images (it is {row['copied']:.0%} as far from the nearest "
+            "one as the truth is): train on more images, or for less long, or with --augment"
+            for row in self.rows
+            if row.get("copied", 1) < COPIED
+        ]
         for mask in dict.fromkeys(row["mask"] for row in self.rows):
             rows = [row for row in self.rows if row["mask"] == mask and row["crps"] == row["crps"]]
             plain = [row for row in rows if row["method"] in SMOOTH]
@@ -174,8 +186,22 @@ def run(
 
             done = kept(out, cell, about, completed, group) if out else completed()
         if group.first:
-            results.append(Result(cell, done, score(images, done, cell, labels, judges, networks.model.value_range)))
+            row = score(images, done, cell, labels, judges, networks.model.value_range)
+            few = len(dataset.train) <= FEW_IMAGES and dataset.train.shape[1:] == images.shape[1:]
+            if few and cell.method in METHODS and done.mask.any():
+                row["copied"] = copied(images, done, dataset.train)
+            results.append(Result(cell, done, row))
     return _evaluation(networks, dataset, split, images, data_hash, results) if group.first else None
+
+
+def copied(truth: Images, done: Completed, train: Images) -> float:
+    """How far the missing pixels of completions are from those of the nearest training image, as a share of how far
+    the true ones are: near 1 for new images, near 0 for training images that were learnt by heart."""
+    rows = np.flatnonzero(done.mask.any((1, 2)))[:100]
+    near, real = (
+        float(metrics.nearest_distance(x[rows], train, done.mask[rows]).mean()) for x in (done.filled[:, 0], truth)
+    )
+    return near / max(real, 1e-6)
 
 
 def _evaluation(
