@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it writes, and one line for whatever is wrong."""
 
 import errno
+import io
 import json
 import os
 import pickle
@@ -203,10 +204,32 @@ def test_several_pictures_and_where_they_go(checkpoint, tmp_path, digits, capsys
     capsys.readouterr()
     refused(capsys, "inpaint", paths[0], "--out", tmp_path / "filled", *tail, "--overwrite", says=["notes.txt"])
     refused(capsys, "inpaint", *paths, tmp_path / "c.npy", "--out", tmp_path / "x", *tail, says=["c.npy", "pictures"])
-    refused(capsys, "inpaint", paths[0], "--out", "-", *tail, says=["--out -"])
+    refused(capsys, "inpaint", "-", paths[0], "--out", "x.npy", *tail, says=["standard input", "alone"])
     refused(capsys, "inpaint", paths[0], *tail, says=["--out", "--sheet", "--report"])
     assert not (tmp_path / "-").exists()
     assert not list(tmp_path.glob(".unfinished*"))
+
+
+def test_standard_input_and_output(checkpoint, images, tmp_path):
+    """What goes through a pipe is what goes through files, to the bit; what is said goes elsewhere."""
+    tail = ["--mask", "half:left", "--samples", "2", "--steps", "1", "--checkpoint", str(checkpoint)]
+    picture = tmp_path / "one.png"
+    Image.fromarray(np.load(images)[0]).save(picture)
+
+    def pipe(given, *arguments):
+        command = [sys.executable, "-m", "inkfill", "inpaint", *map(str, arguments)]
+        return subprocess.run(command, input=given, capture_output=True, check=False)
+
+    assert run("inpaint", images, "--out", tmp_path / "filled.npy", *tail) == 0
+    done = pipe(images.read_bytes(), "-", "--out", "-", *tail)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (tmp_path / "filled.npy").read_bytes()
+    done = pipe(picture.read_bytes(), "-", "--out", "-", *tail, "--keep", "mean")
+    assert Image.open(io.BytesIO(done.stdout)).size == (28, 28)
+    done = pipe(b"", "-", "--out", "-", *tail)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(b"inkfill: standard input: empty")
+    assert done.stderr.count(b"\n") == 1
 
 
 def test_settings_of_a_method(checkpoint, images, tmp_path, capsys):

@@ -261,6 +261,7 @@ def inpaint(
     inkfill inpaint photo.png --mask hole.png --out filled.png
     inkfill inpaint scans/ --mask masks/ --out filled/                             paired by file name
     inkfill inpaint stack.npy --mask nan --range 0 1 --samples 16 --out filled.npy      float32 [N,16,H,W]
+    inkfill inpaint - --mask hole.png --out - < photo.png > filled.png             standard input and output
 
     One picture into one .png gives the picture, filled; --sheet FILE.png shows several completions side by side, with
     their mean and their spread; --keep mean or central writes one for all. Large pictures are filled through windows.
@@ -271,18 +272,21 @@ def inpaint(
     from inkfill.app import files, fill
     from inkfill.data import masks
 
-    files.check_outputs(out, sheet, report, overwrite)
-    one = len(images) == 1 and images[0].is_file() and files.is_picture(images[0]) and not sheet and not report
-    into_one = one and out is not None and out.suffix.lower() == ".png" and other["keep"] == "all"
-    options = masks.MaskOptions(masks.parse_colour(mask_colour) if mask_colour else None, invert_mask, grow)
-    how: dict[str, Any] = {"method": method, "steps": steps, "seed": seed, "sampler": sampler}
-    how |= {"settings": _numbers(settings), "observation_noise": observation_noise}
-    request = fill.Request(
-        images, mask, out, sheet, report, samples or (1 if into_one else defaults.SAMPLES), mask_options=options,
-        how=how, **other,
-    )  # fmt: skip
-    for text in fill.run(request, network.prior(), _bar):
-        _echo(f"wrote {text}")
+    piped = out == files.PIPE
+    with files.piped(images, out) as (images, out):
+        files.check_outputs(out, sheet, report, overwrite)
+        one = len(images) == 1 and images[0].is_file() and files.is_picture(images[0]) and not sheet and not report
+        into_one = one and out is not None and out.suffix.lower() == ".png" and other["keep"] == "all"
+        options = masks.MaskOptions(masks.parse_colour(mask_colour) if mask_colour else None, invert_mask, grow)
+        how: dict[str, Any] = {"method": method, "steps": steps, "seed": seed, "sampler": sampler}
+        how |= {"settings": _numbers(settings), "observation_noise": observation_noise}
+        request = fill.Request(
+            images, mask, out, sheet, report, samples or (1 if into_one else defaults.SAMPLES), mask_options=options,
+            how=how, **other,
+        )  # fmt: skip
+        for text in fill.run(request, network.prior(), _bar):
+            if not piped:
+                _echo(f"wrote {text}")
 
 
 @cli.command()

@@ -1,10 +1,12 @@
 """Images and masks in, completions out, as files; refusing early what could not be written."""
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,16 @@ from inkfill.checkpoint import check_writable, folder_written_whole, written_who
 from inkfill.data import Images, masks
 from inkfill.data.images import BYTES, Mask, ValueRange, as_bytes, channels_of
 from inkfill.data.masks import MaskOptions
-from inkfill.data.readers import PICTURES, check_names, picture_files, read_images, read_picture, read_pictures, stacked
+from inkfill.data.readers import (
+    MAX_BYTES,
+    PICTURES,
+    check_names,
+    picture_files,
+    read_images,
+    read_picture,
+    read_pictures,
+    stacked,
+)
 from inkfill.errors import InputError
 
 OURS = re.compile(r"(.+_)?\d\d+\.png")  # what a folder of completions or samples holds
@@ -99,6 +110,44 @@ def _paired(folder: Path, names: list[str], options: MaskOptions) -> list[Mask]:
         if stem not in names:
             raise InputError(f"{file}: no picture is called {stem}: give each mask its picture")
     return [masks.mask_of(read_picture(files[name]), str(files[name]), options) for name in names]
+
+
+# ---- standard input and output ---------------------------------------------------------------------------------------
+
+PIPE = Path("-")
+
+
+@contextmanager
+def piped(images: tuple[Path, ...], out: Path | None) -> Iterator[tuple[tuple[Path, ...], Path | None]]:
+    """Files that stand for ``-``: one has what comes in by standard input, and what is written goes to standard output.
+
+    An array goes out as ``.npy``, a picture as ``.png``. Raises InputError for a terminal, and for too much.
+    """
+    if PIPE not in (*images, out):
+        yield images, out
+        return
+    if PIPE in images and len(images) > 1:
+        raise InputError("- is standard input, which is one picture or one array: give it alone")
+    if out == PIPE and sys.stdout.isatty():
+        raise InputError("--out - writes to standard output, which is a terminal: send it to a file or a program")
+    with TemporaryDirectory(prefix="inkfill-") as folder:
+        if PIPE in images:
+            given = sys.stdin.buffer.read(MAX_BYTES + 1)
+            if not 0 < len(given) <= MAX_BYTES:
+                raise InputError(f"standard input: {'too long' if given else 'empty'}: give a picture or an array")
+            kind = (
+                ".npy" if given.startswith(b"\x93NUMPY") else ".gz" if given[:2] in (b"\x1f\x8b", b"\0\0") else ".png"
+            )
+            images = (Path(folder) / f"standard-input{kind}",)
+            images[0].write_bytes(given)
+        if out != PIPE:
+            yield images, out
+            return
+        one = len(images) == 1 and not images[0].is_dir() and is_picture(images[0])
+        made = Path(folder) / f"standard-output{'.png' if one else '.npy'}"
+        yield images, made
+        sys.stdout.buffer.write(made.read_bytes())
+        sys.stdout.buffer.flush()
 
 
 # ---- out -------------------------------------------------------------------------------------------------------------
