@@ -1,8 +1,11 @@
 """Checkpoints: whole or refused, and never a pickle."""
 
+import errno
 import json
+import os
 import pickle
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
@@ -232,6 +235,46 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
         (temporary / "c").write_text("new")
     assert [p.name for p in folder.iterdir()] == ["c"]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, OSError])
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch, failing, kind):
+    """Whichever of the two renames fails, what was there is there, and nothing else is."""
+    folder, replace, calls = tmp_path / "out", Path.replace, []
+    with folder_written_whole(folder) as temporary:
+        (temporary / "a").write_text("old")
+
+    def renamed(path, target):
+        calls.append(target)
+        if len(calls) == failing:
+            raise kind
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", renamed)
+    with pytest.raises(kind), folder_written_whole(folder) as temporary:
+        (temporary / "b").write_text("new")
+    assert [p.name for p in folder.iterdir()] == ["a"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_full_disk_is_called_so_and_names_the_file(tmp_path):
+    for error in (OSError(errno.ENOSPC, "no"), OSError("376320 requested and 65408 written")):
+        with pytest.raises(OSError, match="No space left") as found, written_whole(tmp_path / "x.npy"):
+            raise error
+        assert found.value.filename == str(tmp_path / "x.npy")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_not_utf8_is_said(tmp_path, saved):
+    other = tmp_path / os.fsdecode(b"x\xff.safetensors")
+    other.write_bytes(saved.read_bytes())
+    with pytest.raises(InputError, match="not UTF-8"):
+        load_network(other)
+    with written_whole(
+        tmp_path / ("\U0001f9ff" * 60 + ".npy")
+    ) as temporary:  # 240 bytes, and as many for a temporary one
+        temporary.write_text("x")
 
 
 def test_json_is_strict_and_bounded(tmp_path):

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 
 from conftest import tiny_model
-from inkfill.app import cli
+from inkfill.app import cli, report
 from inkfill.app.demo import is_demo
 from inkfill.app.report import label_words
 from inkfill.checkpoint import save_network
@@ -230,6 +231,54 @@ def test_standard_input_and_output(checkpoint, images, tmp_path):
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(b"inkfill: standard input: empty")
     assert done.stderr.count(b"\n") == 1
+
+
+def test_a_progress_bar_that_cannot_be_written_costs_nothing(checkpoint, images, tmp_path):
+    """Standard error full, and closed: the work is done all the same."""
+    work = (
+        f"inpaint {images} --mask half:left --samples 40 --steps 100 --checkpoint {checkpoint} --out {tmp_path}/o.npy"
+    )
+    train = f"train --data {images.parent}/many.npy --steps 3 --batch-size 4 --out {tmp_path}/run"
+    np.save(tmp_path / "many.npy", np.repeat(np.load(images), 20, 0))
+    for line, made in ((work, "o.npy"), (train, "run/model.safetensors")):
+        for stderr in ("2>/dev/full", "2>&-"):
+            command = f"{sys.executable} -m inkfill {line} --overwrite {stderr}"
+            assert subprocess.run(command, shell=True, capture_output=True, check=False).returncode == 0
+            (tmp_path / made).unlink()
+
+
+def test_a_signal_leaves_nothing_unfinished(images, tmp_path):
+    """SIGTERM and SIGHUP in the middle of a long array, whose file is open all along."""
+    np.save(tmp_path / "long.npy", np.repeat(np.load(images), 400, 0))
+    line = f"inpaint {tmp_path}/long.npy --mask half:left --samples 2 --steps 8 --out {tmp_path}/o.npy"
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        process = subprocess.Popen([sys.executable, "-m", "inkfill", *line.split()], stderr=subprocess.PIPE)
+        limit = time.monotonic() + 60
+        while not list(tmp_path.glob(".unfinished-*")):
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(60) == 128 + number
+        assert sorted(p.name for p in tmp_path.iterdir() if "o" in p.name) == ["long.npy"]
+
+
+def test_an_earlier_report_stays_until_the_new_one_is_whole(checkpoint, images, tmp_path, monkeypatch):
+    tail = ["--mask", "half:left", "--samples", 2, "--steps", 1, "--checkpoint", checkpoint, "--report", tmp_path / "r"]
+    assert run("inpaint", images, *tail) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "r").iterdir()}
+    assert len(before) == 6
+
+    def full(path, *arguments):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(report.figures, "save_picture", full)
+    assert run("inpaint", images, *tail, "--seed", 1, "--overwrite") == 1
+    assert {path.name: path.read_bytes() for path in (tmp_path / "r").iterdir()} == before
+    monkeypatch.undo()
+    np.save(images, np.load(images)[:1])
+    assert run("inpaint", images, *tail, "--overwrite") == 0
+    names = {path.name for path in (tmp_path / "r").iterdir()}
+    assert names == {"report.html", "image-0.png", "filled.npy", "spread.npy"}
 
 
 def test_settings_of_a_method(checkpoint, images, tmp_path, capsys):

@@ -180,6 +180,24 @@ def test_a_run_with_a_teacher_resumes_to_the_same_bits(tmp_path, digits, monkeyp
     assert (model.method, model.steps, model.net.config.fresh) == ("few", 2, True)
 
 
+def test_the_pairs_of_another_run_are_not_taken(tmp_path, digits, monkeypatch):
+    """Another seed has other completions by the teacher, also where a folder is used again."""
+    monkeypatch.setattr(few, "PART", 16)
+    np.save(tmp_path / "d.npy", digits)
+    both = [
+        TrainConfig(
+            data=str(tmp_path / "d.npy"), objective="few", teacher="mnist", pairs=1, batch_size=4, steps=1, unet=SMALL,
+            dtype="float32", seed=seed,
+        )
+        for seed in (0, 1)
+    ]  # fmt: skip
+    train(both[0], tmp_path / "a", quiet=True)
+    train(both[1], tmp_path / "a", quiet=True, overwrite=True)
+    train(both[1], tmp_path / "b", quiet=True)
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
+    assert len(list((tmp_path / "a" / "pairs").iterdir())) == 1
+
+
 def test_a_teacher_is_for_few_alone():
     with pytest.raises(InputError, match="few alone"):
         TrainConfig(teacher="mnist").check()

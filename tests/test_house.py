@@ -29,7 +29,7 @@ LADDER = [  # from the top down: a room imports from rooms below it and from its
     ("unet",),
     ("web",),
     ("rng",),
-    ("errors", "defaults"),
+    ("errors", "defaults", "progress"),
 ]
 LONGEST = 60  # lines of a function
 BENCHMARKS = 2000  # lines of all benchmarks together

@@ -4,7 +4,9 @@ Every file is written under a temporary name and renamed, so that a crash leaves
 that is read here can run.
 """
 
+import errno
 import hashlib
+import io
 import json
 import math
 import os
@@ -40,7 +42,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 def written_whole(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` to write to; renamed onto it at the end, removed if anything fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{UNFINISHED}{path.stem[:100]}-", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_unfinished(path.stem), suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -49,6 +51,12 @@ def written_whole(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())  # mkstemp's 0600 is for secrets
         temporary.replace(path)
+    except OSError as error:
+        # numpy's words for a full disk have no number.
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "requested and" in str(error)
+        if error.filename or not full:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -56,26 +64,47 @@ def written_whole(path: Path) -> Iterator[Path]:
 @contextmanager
 def folder_written_whole(path: Path) -> Iterator[Path]:
     """A temporary folder beside ``path`` to write into; it takes the place of ``path`` at the end, with all in it."""
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{UNFINISHED}{path.name[:100]}-"))
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_unfinished(path.name)))
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{UNFINISHED}{path.name[:100]}-"))
-            path.replace(old)
-            temporary.replace(path)
-            shutil.rmtree(old, ignore_errors=True)
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=_unfinished(path.name)))
+            try:
+                path.replace(old)
+                temporary.replace(path)
+            except BaseException:  # Ctrl-C too: what was there comes back
+                if not path.exists():
+                    old.replace(path)
+                raise
+            finally:
+                if path.exists():
+                    shutil.rmtree(old, ignore_errors=True)
         else:
             temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _unfinished(name: str) -> str:
+    """How a temporary name begins, cut so that file systems take it: they count bytes."""
+    return f"{UNFINISHED}{os.fsencode(name)[:100].decode(errors='ignore')}-"
+
+
 def _umask() -> int:
     umask = os.umask(0)
     os.umask(umask)
     return umask
+
+
+def check_utf8(path: Path) -> None:
+    """Raise InputError for a path that the readers of weights cannot take."""
+    try:
+        os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: this name is not UTF-8, which weights are read by: rename it") from None
 
 
 def check_writable(path: Path) -> None:
@@ -163,6 +192,7 @@ def read_weights(
     """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
+    check_utf8(path)
     try:
         with safe_open(path, framework="pt") as file:
             about = _about(path, (file.metadata() or {}).get("inkfill"), kind)
@@ -241,8 +271,10 @@ def file_hash(path: Path) -> str:
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write training state: tensors, numbers and strings in dictionaries and lists."""
+    packed = io.BytesIO()  # torch's own writer has words of its own for a full disk
+    torch.save(state, packed)
     with written_whole(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(packed.getbuffer())
 
 
 def load_state(path: Path) -> dict[str, Any]:

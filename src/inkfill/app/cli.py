@@ -1,10 +1,12 @@
 """The command line: parses, calls, prints. Bad input is one line on stderr and a non-zero exit status."""
 
+import contextlib
 import errno
 import functools
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -639,15 +641,25 @@ def _numbers(settings: tuple[str, ...]) -> dict[str, float]:
 @contextmanager
 def _bar(total: int, name: str) -> Iterator[Callable[[int], object]]:
     """A progress bar on stderr that shows itself only when the work takes over two seconds."""
-    from tqdm import tqdm
+    from inkfill import progress
 
-    with tqdm(total=total, desc=name, delay=2, leave=False, dynamic_ncols=True) as bar:
+    with progress.bar(total, desc=name, delay=2, leave=False) as bar:
         yield bar.update
 
 
 def _echo(text: str) -> None:
     """Print; names of files may hold anything."""
-    click.echo("\n".join(shown(line) for line in text.splitlines()))
+    try:
+        click.echo("\n".join(shown(line) for line in text.splitlines()))
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # whoever read has read enough
+            raise
+        raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def _leave(number: int, frame: object) -> None:
+    """On a signal: as on Ctrl-C, what is unfinished is removed on the way out."""
+    sys.exit(128 + number)
 
 
 def main() -> None:
@@ -655,7 +667,12 @@ def main() -> None:
     notes = logging.StreamHandler(sys.stderr)
     notes.setFormatter(logging.Formatter("inkfill: %(message)s"))
     logging.getLogger("inkfill").addHandler(notes)
+    ends = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    caught = [number for number in ends if signal.getsignal(number) == signal.SIG_DFL]
+    for number in caught:
+        signal.signal(number, _leave)
     try:
+        os.getcwd()
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
@@ -676,10 +693,13 @@ def main() -> None:
         _fail(f"{error.filename or 'a file'}: {reason}", 1)
     finally:
         logging.getLogger("inkfill").removeHandler(notes)
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _fail(message: str, status: int) -> None:
-    click.echo(f"inkfill: {shown(' '.join(message.split()))}", err=True)
+    with contextlib.suppress(OSError, ValueError):  # a closed standard error is no second failure
+        click.echo(f"inkfill: {shown(' '.join(message.split()))}", err=True)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # torch's own exit would wait for a process that hangs
         os._exit(status)
     sys.exit(status)

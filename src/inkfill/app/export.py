@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from inkfill import defaults
@@ -108,6 +110,7 @@ def _export(module: nn.Module, examples: dict[str, Tensor], path: Path) -> None:
     batch, height, width = dim("batch"), 4 * dim("h", min=2, max=4096), 4 * dim("w", min=2, max=4096)
     shapes: dict[str, Any] = {name: {0: batch, 2: height, 3: width} for name in examples}
     shapes |= {"level": {}, "embedded": {0: batch, 2: dim.AUTO, 3: dim.AUTO}}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not there
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of names of axes, and of torch's own deprecations
         program = torch.onnx.export(
@@ -128,7 +131,7 @@ def _check_onnx(model: Model, folder: Path) -> None:
     """Raise InputError where onnxruntime does not say what torch says."""
     runtime = _needed("onnxruntime")
     for name, module in (("embed", _Embed(model.net)), ("step", _Step(model.net))):
-        session = runtime.InferenceSession(folder / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession((folder / f"{name}.onnx").read_bytes(), providers=["CPUExecutionProvider"])
         for size in SIZES:
             given = _examples(model, name, *size)
             with torch.no_grad():
@@ -243,7 +246,10 @@ def write_diffusers(model: Model, out: Path) -> None:
         "unet": ["inkfill.diffusers_unet", "InkfillUNet"],
     }
     with folder_written_whole(out) as folder:
-        net.save_pretrained(folder / "unet", safe_serialization=True)
+        try:
+            net.save_pretrained(folder / "unet", safe_serialization=True)
+        except SafetensorError as error:
+            raise InputError(f"{out}: cannot be written ({error})") from None
         (folder / "scheduler").mkdir()
         (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler, indent=1))
         (folder / "model_index.json").write_text(json.dumps(index, indent=1))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from inkfill.adapters import Foreign
 from inkfill.app import figures
 from inkfill.app.html import Page
-from inkfill.checkpoint import written_whole
+from inkfill.checkpoint import UNFINISHED, written_whole
 from inkfill.data import Dataset, Images, ValueRange, masks
 from inkfill.data.images import BYTES, as_bytes
 from inkfill.evaluation import metrics
@@ -163,8 +164,25 @@ def write_inpainting(
     of its size, ``labels.npy`` (float32 ``[N, 10]``). Images of several sizes have ``filled.npz`` and ``spread.npz``,
     with an array each under its number. ``values`` says what black and white are in an image.
     """
-    for earlier in (*out.glob("image-*.png"), *out.glob("filled.np?"), *out.glob("spread.np?"), out / "labels.npy"):
-        earlier.unlink(missing_ok=True)  # of a report that is written over
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out, prefix=UNFINISHED) as beside:  # an earlier report stays until this one is whole
+        _write_inpainting(Path(beside), images, mask, filled, names, model, values)
+        for earlier in (*out.glob("image-*.png"), *out.glob("filled.np?"), *out.glob("spread.np?"), out / "labels.npy"):
+            earlier.unlink(missing_ok=True)
+        for made in sorted(Path(beside).iterdir(), key=lambda path: path.suffix == ".html"):  # the page comes last
+            made.replace(out / made.name)
+    return out / "report.html"
+
+
+def _write_inpainting(
+    out: Path,
+    images: Images | Sequence[Images],
+    mask: NDArray[np.bool_] | Sequence[NDArray[np.bool_]],
+    filled: Images | Sequence[Images],
+    names: Sequence[str] | None,
+    model: Model | Foreign,
+    values: Callable[[Images], ValueRange],
+) -> None:
     page = Page(out, "inkfill: completions")
     page.text(
         f"{len(filled[0])} completions of each image. Blue is missing. In the spread, bright means that completions "
@@ -195,7 +213,7 @@ def write_inpainting(
         page.picture(tiles, f"image-{i}.png", name)
     _save(out / "filled", filled)
     _save(out / "spread", np.stack(spread) if isinstance(filled, np.ndarray) else spread)
-    return page.write("report.html")
+    page.write("report.html")
 
 
 def _save(path: Path, arrays: NDArray[Any] | Sequence[NDArray[Any]]) -> None:

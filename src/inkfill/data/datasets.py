@@ -3,7 +3,6 @@
 import hashlib
 import http.client
 import os
-import sys
 import tempfile
 import time
 import urllib.error
@@ -54,9 +53,7 @@ def _intact(path: Path, md5: str) -> bool:
     except OSError:
         return False
     if not good:
-        print(
-            f"inkfill: {path} is truncated or altered (MD5 differs from the published one); not used", file=sys.stderr
-        )
+        remark(f"{path} is truncated or altered (MD5 differs from the published one); not used")
     return good
 
 
@@ -83,12 +80,12 @@ def download(name: str, folder: Path, mirrors: tuple[str, ...] = MIRRORS) -> Pat
 
 def _fetch(address: str, path: Path) -> None:
     """Download into a file, never more than ``MAX_DOWNLOAD`` bytes or ``DEADLINE`` seconds of it."""
-    from tqdm import tqdm
+    from inkfill.progress import bar as progress_bar
 
     began = time.monotonic()
     with urllib.request.urlopen(address, timeout=CONNECT_TIMEOUT) as answer, path.open("wb") as file:
         total = int(answer.headers.get("Content-Length") or 0)
-        with tqdm(total=total, unit="B", unit_scale=True, desc=path.name[:40], delay=1) as bar:
+        with progress_bar(total, unit="B", unit_scale=True, desc=path.name[:40], delay=1) as bar:
             while chunk := answer.read1(1 << 16):
                 file.write(chunk)
                 bar.update(len(chunk))
@@ -170,7 +167,8 @@ def load(name: str = "auto", data_mask: str = "", seed: int = 0) -> Dataset:
         try:
             return mnist()
         except InputError as error:
-            print(f"inkfill: no MNIST: {error}\ninkfill: USING THE BUILT-IN 'rendered' DIGITS INSTEAD", file=sys.stderr)
+            remark(f"no MNIST: {error}")
+            remark("USING THE BUILT-IN 'rendered' DIGITS INSTEAD")
             return rendered()
     if name == "mnist":
         return mnist()

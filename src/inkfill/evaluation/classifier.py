@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from inkfill import data
+from inkfill import data, progress
 from inkfill.checkpoint import SHIPPED, read_weights, shapes_of, write_weights
 from inkfill.data import masks
 from inkfill.errors import InputError
@@ -182,8 +181,10 @@ def train_classifier(
     net = Classifier(seed=seed)
     adam = torch.optim.AdamW(net.parameters(), learning_rate, betas=(0.9, 0.99), weight_decay=0.05, fused=True)
     trainer = Trainer(net, [adam], draw, label_errors, ema=0.998, dtype=torch.bfloat16)
-    for step in tqdm(range(steps), unit="step", dynamic_ncols=True):
-        trainer.step(min(1.0, (step + 1) / 300) * (1 - step / steps))
+    with progress.bar(steps, unit="step") as bar:
+        for step in range(steps):
+            trainer.step(min(1.0, (step + 1) / 300) * (1 - step / steps))
+            bar.update()
     hidden = mask_spec.draw(len(dataset.validation), height, width, stream(seed, "judge"), dataset.validation)
     average: Classifier = trainer.ema.eval()  # type: ignore[assignment]
     found = judge(average, dataset.validation, hidden)[0].argmax(1)

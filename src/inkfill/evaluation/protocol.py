@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from inkfill import defaults
-from inkfill.checkpoint import file_hash, find_checkpoint, write_json
+from inkfill.checkpoint import file_hash, find_checkpoint, locked, write_json
 from inkfill.data import Dataset, Images, ValueRange
 from inkfill.data.images import array_hash
 from inkfill.errors import InputError
@@ -172,25 +172,26 @@ def run(
         raise InputError("the method regression needs --regression FILE (inkfill train --objective regression)")
     images, labels = dataset.split(split)[:count], dataset.labels.get(split)
     labels = labels[:count] if labels is not None else None
-    if out and fresh and group.first:
-        shutil.rmtree(out / "cells", ignore_errors=True)
     judges = Judges.of(dataset) if group.first and labels is not None else None
     data_hash, results = array_hash(images), []
-    for i, cell in enumerate(cells):
-        about = {"data": data_hash, **networks.about(cell, dataset)}
-        title = f"{i + 1}/{len(cells)} {cell.mask} {cell.method}"
-        with bar(len(images) * cell.samples // group.world, title) as progress:
+    with locked(out, "evaluate") if out and group.first else nullcontext():
+        if out and fresh and group.first:
+            shutil.rmtree(out / "cells", ignore_errors=True)
+        for i, cell in enumerate(cells):
+            about = {"data": data_hash, **networks.about(cell, dataset)}
+            title = f"{i + 1}/{len(cells)} {cell.mask} {cell.method}"
+            with bar(len(images) * cell.samples // group.world, title) as progress:
 
-            def completed(cell: Cell = cell, progress: Progress = progress) -> Completed:
-                return complete(networks.model, images, cell, dataset.train, networks.regression, group, progress)
+                def completed(cell: Cell = cell, progress: Progress = progress) -> Completed:
+                    return complete(networks.model, images, cell, dataset.train, networks.regression, group, progress)
 
-            done = kept(out, cell, about, completed, group) if out else completed()
-        if group.first:
-            row = score(images, done, cell, labels, judges, networks.model.value_range)
-            few = len(dataset.train) <= FEW_IMAGES and dataset.train.shape[1:] == images.shape[1:]
-            if few and cell.method in METHODS and done.mask.any():
-                row["copied"] = copied(images, done, dataset.train)
-            results.append(Result(cell, done, row))
+                done = kept(out, cell, about, completed, group) if out else completed()
+            if group.first:
+                row = score(images, done, cell, labels, judges, networks.model.value_range)
+                few = len(dataset.train) <= FEW_IMAGES and dataset.train.shape[1:] == images.shape[1:]
+                if few and cell.method in METHODS and done.mask.any():
+                    row["copied"] = copied(images, done, dataset.train)
+                results.append(Result(cell, done, row))
     return _evaluation(networks, dataset, split, images, data_hash, results) if group.first else None
 
 

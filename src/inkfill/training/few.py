@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from inkfill import progress
 from inkfill.checkpoint import written_whole
 from inkfill.data import Images, masks
 from inkfill.data.images import BYTES, Mask, ValueRange
@@ -81,7 +81,7 @@ def find_pairs(
         model = teacher()
         if model.draws or model.channels != (1 if images.ndim == 3 else images.shape[3]):
             raise InputError("the teacher must be a network that denoises such images (objective v or eps)")
-        with tqdm(total=len(todo) * PART * DRAWS, desc="teacher", disable=quiet, dynamic_ncols=True) as bar:
+        with progress.bar(len(todo) * PART * DRAWS, desc="teacher", disable=quiet) as bar:
             for n in todo:
                 parts[n] = _make(paths[n], model, images, spec, n, seed, bar.update)
     index, mask, completions = (np.concatenate(each) for each in zip(*filter(None, parts), strict=True))
@@ -95,7 +95,7 @@ def _make(
     spec: masks.MaskSpec,
     number: int,
     seed: int,
-    progress: Callable[[int], object],
+    told: Callable[[int], object],
 ) -> tuple[NDArray[np.int64], Mask, Images]:
     """One file of pairs, written, and what is in it."""
     rng = stream(seed, "pairs", number)
@@ -104,7 +104,7 @@ def _make(
     mask = spec.draw(PART, images.shape[1], images.shape[2], rng, chosen)
     completions = inpaint(
         model, chosen, mask, DRAWS, "conditional", TEACHER_STEPS, seed, TEACHER_SAMPLER, first=number * PART,
-        progress=progress,
+        progress=told,
     )  # fmt: skip
     with written_whole(path) as temporary:
         np.savez(temporary, index=index, mask=mask, completions=completions)

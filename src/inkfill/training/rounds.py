@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from inkfill import progress
 from inkfill.checkpoint import written_whole
 from inkfill.data import Dataset, Images
 from inkfill.data.images import Mask
@@ -42,12 +42,8 @@ class Rounds:
         self.begun += 1
         folder, network = self.folder / f"{self.begun:02d}", None
         todo = [n for n in range(-(-len(self.blurred) // PART)) if self._read(folder, n) is None]
-        with tqdm(
-            total=sum(len(self.blurred[self._rows(n)]) for n in todo),
-            desc=f"round {self.begun + 1}",
-            disable=self.quiet,
-            dynamic_ncols=True,
-        ) as bar:
+        total = sum(len(self.blurred[self._rows(n)]) for n in todo)
+        with progress.bar(total, desc=f"round {self.begun + 1}", disable=self.quiet) as bar:
             for n in todo:
                 network = network or model()
                 self._make(folder, n, network, bar.update)

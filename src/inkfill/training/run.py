@@ -6,11 +6,11 @@ number of processes, sees exactly the same batches.
 """
 
 import contextlib
+import hashlib
 import json
 import math
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from inkfill import data, defaults
+from inkfill import data, defaults, progress
 from inkfill.checkpoint import (
     SHIPPED,
     UNFINISHED,
+    check_utf8,
+    file_hash,
     find_checkpoint,
     load_network,
     load_state,
@@ -40,7 +41,7 @@ from inkfill.checkpoint import (
 from inkfill.data import masks
 from inkfill.data.datasets import check_name
 from inkfill.data.images import BYTES, CHANNELS, Mask, ValueRange, channels_of, range_of, size_words
-from inkfill.errors import InputError
+from inkfill.errors import InputError, shown
 from inkfill.model import DENOISING, DRAWING, Model, Recipe, find_dtype, load
 from inkfill.rng import stream
 from inkfill.schedule import Schedule
@@ -116,6 +117,16 @@ class Run:
         images, draw = _of_one_size(self.dataset.groups, rng), BATCHES[config.objective]
         return draw(config, self.schedule, images, self.spec, rng, part, group.device, self.values)
 
+    def _pairs_folder(self) -> Path:
+        """Where the teacher's completions are: other weights, images, masks or seeds have other ones."""
+        of = (
+            file_hash(find_checkpoint(self.config.teacher)),
+            self.dataset.fingerprint,
+            self.config.masks,
+            self.config.seed,
+        )
+        return self.out / "pairs" / hashlib.sha256(repr(of).encode()).hexdigest()[:16]
+
     def _taught(self) -> Pairs:
         """The teacher's completions, made by the first process where they are not there."""
         config, dataset, group = self.config, self.dataset, self.group
@@ -126,8 +137,7 @@ class Run:
             return load(config.teacher, str(group.device))
 
         def pairs() -> Pairs:
-            folder = self.out / "pairs"
-            return find_pairs(folder, teacher, dataset.train, self.spec, config.pairs, config.seed)
+            return find_pairs(self._pairs_folder(), teacher, dataset.train, self.spec, config.pairs, config.seed)
 
         first = pairs() if group.first else None
         group.from_first(True)
@@ -161,7 +171,12 @@ class Run:
         if fresh:
             self.state_file.unlink(missing_ok=True)  # of a run that is written over
             shutil.rmtree(self.out / "rounds", ignore_errors=True)
-        for unfinished in self.out.glob(f"{UNFINISHED}*"):  # a kill in the middle of a write
+            for pairs in (self.out / "pairs").glob("*"):
+                if self.config.teacher and pairs != self._pairs_folder():
+                    shutil.rmtree(pairs, ignore_errors=True)
+        ours = [self.out.glob(f"{UNFINISHED}{name}-*") for name in ("state", "model", "metrics")]
+        within = [(self.out / name).rglob(f"{UNFINISHED}*") for name in ("completions", "rounds", "pairs")]
+        for unfinished in [path for paths in (*ours, *within) for path in paths]:  # a kill in the middle of a write
             unfinished.unlink()
         _cut_metrics(self.metrics_file, self.trainer.done)
 
@@ -344,12 +359,11 @@ def train(
         say(_described(run))
         stack.enter_context(stop.listening())
         bar = stack.enter_context(
-            tqdm(
-                total=None if config.minutes else config.steps,
+            progress.bar(
+                None if config.minutes else config.steps,
                 initial=run.trainer.done,
                 unit="step",
                 disable=not group.first or quiet,
-                dynamic_ncols=True,
             )
         )
         finished = _loop(run, stop, bar, save_seconds, validate_every, on_validation)
@@ -396,9 +410,13 @@ def _loop(
         if group.first and (done % validate_every == 0 or last):
             found = run.validate()
             if not bar.disable:
-                bar.write(f"step {done}: validation loss {found['validation']:.5f}", file=sys.stderr)
+                bar.write(f"step {done}: validation loss {found['validation']:.5f}", file=bar.fp)
             if on_validation and run.config.objective in (*DENOISING, *DRAWING):
-                on_validation(done, run.model(), run.dataset)
+                try:
+                    on_validation(done, run.model(), run.dataset)
+                except OSError:  # of pictures that cannot be written: the steps are not lost with them
+                    run.save()
+                    raise
         # Processes ask each other now and then, so that all leave the loop at the same step.
         stopped = (group.world == 1 or done % 10 == 0) and group.total(stop.asked()) > 0
         if group.first and (stopped or last or time.monotonic() - saved > save_seconds):
@@ -410,7 +428,10 @@ def _loop(
 
 
 class StopRequest:
-    """Whether Ctrl-C or SIGTERM asked a run to stop; heard inside ``listening``, and acted upon after the step."""
+    """Whether a signal (Ctrl-C, SIGTERM, a terminal that closed) asked a run to stop.
+
+    It is heard inside ``listening``, and acted upon after the step.
+    """
 
     def __init__(self) -> None:
         self._asked = False
@@ -425,7 +446,9 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():  # only the main thread can be signalled
             yield
             return
-        caught = (signal.SIGINT, signal.SIGTERM)
+        names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
+        numbers = [getattr(signal, name) for name in names]
+        caught = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup
         before = [signal.signal(number, self._note) for number in caught]
         try:
             yield
@@ -439,7 +462,7 @@ class StopRequest:
 
 def _say(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # a closed standard output is no reason to lose a run
-        print(text, flush=True)
+        print(shown(text), flush=True)
 
 
 def _described(run: Run) -> str:
@@ -461,6 +484,7 @@ def _minutes(config: TrainConfig) -> str:
 def _check_folder(out: Path, resume: bool, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: name a folder for the run")
+    check_utf8(out)
     held = [name for name in ("state.pt", "model.safetensors") if (out / name).exists()]
     if resume and "state.pt" not in held:
         raise InputError(f"{out}: nothing to resume, {out / 'state.pt'} does not exist: start without --resume")
