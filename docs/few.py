@@ -2,17 +2,19 @@
 
     .venv/bin/python docs/few.py
 
-MNIST; K = 8; the masks half:left, box:10, quadrants:3 and pixels:0.9. Validation digits for every number of evaluations
-(choices are made there), test digits for those that are recommended.
+MNIST, K = 8. Validation digits and four masks for every number of evaluations (choices are made there), test digits and
+all masks for those that are recommended. Completions are kept in --folder, and found there again; so are those that
+benchmarks/results.py made. docs/few-ways.json, if it is there, becomes the table of other ways to train.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from inkfill.app import figures
-from inkfill.checkpoint import find_checkpoint, written_whole
+from inkfill.checkpoint import find_checkpoint, read_json, written_whole
 from inkfill.data import load as load_data
 from inkfill.data import masks
 from inkfill.evaluation import protocol
@@ -20,6 +22,11 @@ from inkfill.evaluation.tables import markdown
 from inkfill.inpainting import inpaint, sample
 
 MASKS = ("half:left", "box:10", "quadrants:3", "pixels:0.9")
+ALL = (
+    *(f"half:{side}" for side in ("left", "right", "top", "bottom")),
+    *("box:10", "box:14:random", "quadrants:1", "quadrants:2", "quadrants:3"),
+    *("pixels:0.5", "pixels:0.9", "strokes", "bbox:8"),
+)
 MEASURES = {
     "crps": "CRPS", "energy": "energy", "coverage50": "50 % covers", "coverage90": "90 % covers",
     "confident": "confident", "vote": "vote right", "ssim": "SSIM", "frechet": "Frechet", "seconds": "core-s each",
@@ -27,27 +34,41 @@ MEASURES = {
 DOCS = Path(__file__).parent
 
 
-def scores(networks: protocol.Networks, split: str, count: int, steps: int) -> dict[str, list[float]]:
+def scores(
+    networks: protocol.Networks, split: str, count: int, steps: int, specs: Sequence[str], folder: Path
+) -> dict[str, list[float]]:
     """Every measure, mask by mask."""
     method = networks.model.method
-    cells = protocol.plan(MASKS, [method], [steps], 8, sampler=networks.model.sampler)
-    found = protocol.run(networks, load_data("mnist"), split, count, cells)
+    cells = protocol.plan(specs, [method], [steps], 8, sampler=networks.model.sampler)
+    found = protocol.run(networks, load_data("mnist"), split, count, cells, folder)
     assert found is not None
     return {key: [float(row[key]) for row in found.rows] for key in (*MEASURES, "real_confident")}
 
 
-def lines(split: str, count: int, cases: list[tuple[str, int]], few: Path) -> tuple[str, str]:
+def lines(
+    split: str, count: int, cases: list[tuple[str, int]], few: Path, specs: Sequence[str], folder: Path
+) -> tuple[str, str]:
     """A table of means over the masks, and one by masks."""
     mean, each = [], []
     for name, steps in cases:
         networks = protocol.Networks.load(few if name == "few" else find_checkpoint("mnist"))
-        found = scores(networks, split, count, steps)
+        found = scores(networks, split, count, steps, specs, folder)
         mean.append([name, steps, *(f"{np.mean(found[key]):.4f}" for key in MEASURES)])
-        for i, mask in enumerate(MASKS):
+        for i, mask in enumerate(specs):
             each.append([mask, name, steps, *(f"{found[key][i]:.4f}" for key in MEASURES)])
     real = f"Real digits are confident in {np.mean(found['real_confident']):.3f}."
     headings = ["weights", "evaluations", *MEASURES.values()]
+    each.sort(key=lambda row: specs.index(row[0]))  # a mask's rows together
     return markdown(headings, mean) + "\n\n" + real, markdown(["mask", *headings], each, left=2)
+
+
+def ways() -> str:
+    """The table of ways to train, if `few_ways.py` was run."""
+    path = DOCS / "few-ways.json"
+    rows = read_json(path) if path.exists() else []
+    keys = ("crps", "energy", "coverage50", "coverage90", "confident", "ssim", "frechet")
+    cells = [[row["way"], row["steps"], *(f"{row[key]:.4f}" for key in keys)] for row in rows]
+    return markdown(["way", "steps", *(MEASURES[key] for key in keys)], cells) if rows else ""
 
 
 def pictures(few: Path) -> None:
@@ -71,14 +92,20 @@ def pictures(few: Path) -> None:
     figures.save_picture(figures.grid(new, 16), DOCS / "few-new.png")
 
 
-def main(few: Path, count: int) -> None:
+def main(few: Path, count: int, folder: Path) -> None:
     """Measure and write the page."""
     curve = [("few", 1), ("few", 2), ("few", 4), ("mnist", 1), ("mnist", 2), ("mnist", 3), ("mnist", 8)]
-    validation, _ = lines("validation", 200, curve, few)
-    test, by_mask = lines("test", count, [("few", 1), ("few", 2), ("mnist", 8)], few)
+    validation, _ = lines("validation", 200, curve, few, MASKS, folder)
+    test, by_mask = lines("test", count, [("few", 1), ("few", 2), ("mnist", 8)], few, ALL, folder)
     pictures(few)
     text = (DOCS / "few.template.md").read_text()
-    for name, value in (("validation", validation), ("test", test), ("masks", by_mask), ("count", str(count))):
+    for name, value in (
+        ("validation", validation),
+        ("test", test),
+        ("masks", by_mask),
+        ("count", f"{count:,}"),
+        ("ways", ways()),
+    ):
         text = text.replace(f"{{{name}}}", value)
     with written_whole(DOCS / "few.md") as temporary:
         temporary.write_text(text)
@@ -87,6 +114,7 @@ def main(few: Path, count: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--few", type=Path, default=find_checkpoint("mnist-few"), help="few-step weights")
-    parser.add_argument("--count", type=int, default=500, help="test digits")
+    parser.add_argument("--count", type=int, default=1000, help="test digits")
+    parser.add_argument("--folder", type=Path, default=Path("runs/results"), help="for completions")
     arguments = parser.parse_args()
-    main(arguments.few, arguments.count)
+    main(arguments.few, arguments.count, arguments.folder)
