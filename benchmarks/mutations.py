@@ -39,13 +39,9 @@ def run_tests(source: Path, word: str) -> tuple[bool, str]:
     about = "" if (ROOT / one).exists() else {"all": "", "filters": "mcgdiff or tds"}.get(word, word)
     files = [str(one)] if (ROOT / one).exists() else [f"tests/{name}.py" for name in METHODS]
     options = ["-x", "--no-header", "-rf", "-m", "not slow", "--numprocesses", "auto", "-k", about]
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *files],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
+    environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", *options, *files]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     failed = [line for line in result.stdout.splitlines() if line.startswith("FAILED")]
     if result.returncode not in (0, 5) and not failed:  # 5: no test has such a name
         sys.exit(f"the tests did not run: {result.stdout[-500:]}{result.stderr[-500:]}")
@@ -69,7 +65,8 @@ def main(out: Path | None = None) -> None:
         print(f"{'SURVIVED' if passed else 'caught  '}  {what}  {first}", flush=True)
     if out:
         with written_whole(out) as temporary:
-            temporary.write_text(markdown(["mutation", "result", "first test that failed"], lines, left=3) + "\n")
+            table = markdown(["mutation", "result", "first test that failed"], lines, left=3)
+            temporary.write_text(f"# Planted bugs\n\nMade by `benchmarks/mutations.py`.\n\n{table}\n")
     sys.exit(survived > 0)
 
 

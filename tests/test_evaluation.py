@@ -8,7 +8,7 @@ import torch
 
 from conftest import tiny_model
 from inkfill import data
-from inkfill.checkpoint import save_network
+from inkfill.checkpoint import locked, save_network
 from inkfill.errors import InputError
 from inkfill.evaluation import cells, protocol, references, scores
 from inkfill.evaluation.cells import Cell, Completed, complete, identity, imported, kept, source_files
@@ -140,6 +140,13 @@ def test_an_evaluation_by_other_weights_finds_nothing_of_the_first(tmp_path, net
     assert len(list((tmp_path / "out" / "cells").iterdir())) == 2
     assert (other.results[0].done.filled != first.results[0].done.filled).any()
     assert other.about["checkpoint_hash"] != first.about["checkpoint_hash"]
+
+
+def test_one_evaluation_in_a_folder_at_a_time(tmp_path, networks, dataset):
+    plan = protocol.plan(["half:left"], ["conditional"], [1], 1)
+    with locked(tmp_path, "evaluate"), pytest.raises(InputError, match="another inkfill evaluate is at work"):
+        protocol.run(networks, dataset, "test", 2, plan, tmp_path)
+    assert protocol.run(networks, dataset, "test", 2, plan, tmp_path)
 
 
 def test_regression_needs_its_network(networks, dataset):
