@@ -25,7 +25,7 @@ dist: .venv/installed-dev
 	.venv/bin/python -m build --quiet --outdir build/dist
 	.venv/bin/python -m venv build/clean
 	build/clean/bin/python -m pip --disable-pip-version-check install --quiet -r requirements.lock build/dist/*.whl
-	cd build && clean/bin/inkfill demo --out clean/demo
+	cd build/clean && bin/inkfill sample --count 8 --out new.png && bin/inkfill page --out page.html
 
 kernels: .venv/installed-dev
 	.venv/bin/python -m inkfill.web.build
