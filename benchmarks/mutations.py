@@ -65,8 +65,7 @@ def main(out: Path | None = None) -> None:
         print(f"{'SURVIVED' if passed else 'caught  '}  {what}  {first}", flush=True)
     if out:
         with written_whole(out) as temporary:
-            table = markdown(["mutation", "result", "first test that failed"], lines, left=3)
-            temporary.write_text(f"# Planted bugs\n\nMade by `benchmarks/mutations.py`.\n\n{table}\n")
+            temporary.write_text(markdown(["mutation", "result", "first test that failed"], lines, left=3) + "\n")
     sys.exit(survived > 0)
 
 
