@@ -17,7 +17,6 @@ from inkfill.errors import InputError
 from inkfill.evaluation.cells import Cell, machine
 from inkfill.evaluation.protocol import Bar
 from inkfill.evaluation.scores import COLUMNS, evaluate
-from inkfill.evaluation.tables import table
 from inkfill.inpainting import inpaint
 from inkfill.model import Model
 from inkfill.rng import SampleNoise, stream
@@ -119,10 +118,16 @@ def write_demo(model: Model, dataset: Dataset, out: Path, seed: int, bar: Bar, c
 
 def _link_to_paint(page: Page, checkpoint: Path | None) -> None:
     """The page to paint on, where these weights can be run in a browser."""
+    page.heading("Paint a hole, and watch it filled")
     try:
-        page.link(write_page(checkpoint, page.folder / "paint.html").name, "Paint holes yourself, and watch them fill")
+        name = write_page(checkpoint, page.folder / "paint.html").name
     except InputError as error:
         page.text(f"There is no page to paint on: {error}.")
+        return
+    page.text("The network runs in your browser: nothing is sent anywhere.")
+    page.frame(name, "Paint holes into a digit, and see them filled")
+    page.link(name, "The same in a window of its own")
+    page.command("inkfill page --out inkfill.html")
 
 
 def _show_process(page: Page, model: Model, images: Images, seed: int) -> None:
@@ -181,6 +186,6 @@ def _show_scores(page: Page, model: Model, images: Images, seed: int, bar: Bar) 
         "each, over missing pixels only, intensities in [0, 1]. CRPS: lower is better. bbox:8 is placed from the digit "
         "itself, as no real mask could be."
     )
-    page.table(table(rows, COLUMNS))
+    page.table(rows, COLUMNS)
     words = " ".join(f"--mask {spec}" for spec in specs)
     page.command(f"inkfill evaluate --count {SCORED_IMAGES} --samples {SCORED_SAMPLES} {words}")

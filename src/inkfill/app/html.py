@@ -1,19 +1,45 @@
 """The one builder of HTML pages, with their one style sheet. Whatever is put on a page is escaped here."""
 
 import html
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from inkfill.app import figures
 from inkfill.checkpoint import written_whole
 from inkfill.errors import shown
+from inkfill.evaluation.tables import Columns, cells
 
 STYLE = """
-body { font: 16px/1.5 sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-img { max-width: 100%; image-rendering: pixelated; display: block; margin: .5rem 0 1.5rem }
-img.plot { image-rendering: auto }
-pre, code { background: #f3f3f3; padding: .2em .4em }
-pre { padding: 1em; overflow-x: auto; font-size: 13px }
+:root { color-scheme: light dark; --back: #fbfaf8; --front: #1c1c1e; --quiet: #5c5c62; --line: #d9d7d2; --raised: #fff;
+  --accent: #1f5fbf }
+@media (prefers-color-scheme: dark) {
+  :root { --back: #151517; --front: #ececee; --quiet: #a9a9b2; --line: #3a3a40; --raised: #212125; --accent: #7fb0ff }
+}
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 0 auto; padding: 1rem; color: var(--front);
+  background: var(--back) }
+h1 { font-size: 1.6rem }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem }
+h3 { font-size: 1rem; margin: 1.5rem 0 .25rem }
+p { max-width: 46rem } a { color: var(--accent) }
+img { max-width: 100%; image-rendering: pixelated; display: block; margin: .5rem 0 1rem; border-radius: 4px }
+img.plot { image-rendering: auto; background: #fff }
+iframe { width: 100%; height: 46rem; border: 1px solid var(--line); border-radius: 8px }
+code { background: var(--raised); border: 1px solid var(--line); border-radius: 4px; padding: .15em .4em;
+  overflow-wrap: anywhere }
+.wide { overflow-x: auto; margin: 1rem 0 }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: bottom }
+th { font-weight: 600; color: var(--quiet) } .word { text-align: left }
 """
+# What a newcomer is told in the place of the headings that tables have for short.
+PLAIN = {
+    "nfe": "network evaluations", "+-": "± standard error", "energy": "energy score",
+    "90 % covers": "90 % intervals cover",
+    "PSNR mean": "PSNR of the mean, dB", "PSNR sample": "PSNR of one, dB", "core-s each": "core-seconds each",
+    "NLL": "negative log-likelihood", "Frechet": "Frechet distance", "kernel": "kernel distance",
+    "nearest": "to the nearest training image", "real": "the same of real images", "floor": "its floor",
+}  # fmt: skip
 
 
 def escaped(text: object) -> str:
@@ -45,9 +71,22 @@ class Page:
         """A link to a file beside the page."""
         self._body.append(f'<p><a href="{escaped(name)}">{escaped(text)}</a></p>')
 
-    def table(self, text: str) -> None:
-        """A table as ``tables.table`` writes it."""
-        self._body.append(f"<pre>{escaped(text)}</pre>")
+    def table(self, rows: Sequence[Mapping[str, Any]], columns: Columns) -> None:
+        """A table of rows of values by their columns."""
+        headings, lines, words = cells(rows, columns)
+
+        def line(tag: str, values: Sequence[str]) -> str:
+            kinds = (" class=word" if i < words else "" for i in range(len(values)))
+            each = zip(values, kinds, strict=True)
+            return "<tr>" + "".join(f"<{tag}{kind}>{escaped(value)}</{tag}>" for value, kind in each) + "</tr>"
+
+        head = line("th", [PLAIN.get(heading, heading) for heading in headings])
+        body = "\n".join(line("td", values) for values in lines)
+        self._body.append(f"<div class=wide><table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody></table></div>")
+
+    def frame(self, name: str, title: str) -> None:
+        """Another page, inside this one."""
+        self._body.append(f'<iframe src="{escaped(name)}" title="{escaped(title)}" loading="lazy"></iframe>')
 
     def picture(self, pixels: figures.RGB, name: str, alt: str) -> None:
         """A picture, written as ``name``."""
@@ -65,6 +104,7 @@ class Page:
             body = "\n".join(self._body)
             temporary.write_text(
                 f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{escaped(self.title)}</title>\n'
+                '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
                 f"<style>{STYLE}</style>\n<h1>{escaped(self.title)}</h1>\n{body}\n</html>\n",
                 encoding="utf-8",
             )

@@ -18,7 +18,6 @@ from inkfill.evaluation import metrics
 from inkfill.evaluation.classifier import WHOLE, judge, load_classifier
 from inkfill.evaluation.protocol import Evaluation, Result
 from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS, NEW_COLUMNS, planes
-from inkfill.evaluation.tables import table
 from inkfill.inpainting import inpaint
 from inkfill.model import Model
 
@@ -76,14 +75,14 @@ def write_evaluation(out: Path, found: Evaluation) -> Path:
     made = "; ".join(dict.fromkeys(result.done.machine for result in found.results))
     weights = f"Weights {found.about['checkpoint']} ({found.about['checkpoint_hash']})"
     page.text(f"{found.summary}. {weights}. Completions made on: {made}.")
-    page.table(table(found.rows, COLUMNS))
+    page.table(found.rows, COLUMNS)
     page.text(
         "Pixels: missing ones only, intensities in [0, 1]. CRPS and energy score: lower is better, they reward "
         "completions that are sharp and honest about what cannot be known. The 90 % interval should cover 0.90."
     )
     if found.labelled:
         page.heading("Labels and realism")
-        page.table(table(found.rows, LABEL_COLUMNS))
+        page.table(found.rows, LABEL_COLUMNS)
         page.text(
             "Of whole completed images. The yardstick is a classifier that was trained on masked digits: an estimate "
             "of what can be known. The floor of the Frechet distance is that of as many real images; neither is shown "
@@ -93,7 +92,7 @@ def write_evaluation(out: Path, found: Evaluation) -> Path:
         page.text(line)
     if found.generated:
         page.heading("Images from nothing")
-        page.table(table(found.generated, NEW_COLUMNS))
+        page.table(found.generated, NEW_COLUMNS)
         page.text(
             "One for each real image. Imbalance: how far their labels are from equally many of each. Nearest: mean "
             "distance to the nearest training image, beside that of real images."

@@ -21,8 +21,11 @@ def markdown(headings: Sequence[str], lines: Sequence[Sequence[object]], left: i
     return "\n".join([row(cells[0]), rule, *(row(line) for line in cells[1:])])
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Columns) -> str:
-    """Rows of values by their columns. What was not measured is left out of its cell, and a column without any too."""
+def cells(rows: Sequence[Mapping[str, Any]], columns: Columns) -> tuple[list[str], list[list[str]], int]:
+    """Headings, lines of cells, and how many columns are words, of rows of values by their columns.
+
+    What was not measured is left out of its cell, and a column without any too.
+    """
 
     def measured(value: Any) -> bool:
         return value is not None and not (isinstance(value, float) and np.isnan(value))
@@ -31,5 +34,9 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Columns) -> str:
     lines = [
         [form.format(row[key]) if measured(row.get(key)) else "" for key, (_, form) in shown.items()] for row in rows
     ]
-    left = sum(form == "{}" for _, form in shown.values())
-    return markdown([heading for heading, _ in shown.values()], lines, left)
+    return [heading for heading, _ in shown.values()], lines, sum(form == "{}" for _, form in shown.values())
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Columns) -> str:
+    """The same as text."""
+    return markdown(*cells(rows, columns))
