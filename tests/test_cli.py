@@ -510,6 +510,30 @@ def test_two_processes_evaluate_like_one(checkpoint, tmp_path):
             assert a["cost"][0] == b["cost"][0]
 
 
+def test_two_processes_inpaint_like_one(checkpoint, tmp_path, digits):
+    """An array, and pictures of several sizes, of which one process gets one and the other two."""
+    np.save(tmp_path / "five.npy", digits[:5])
+    (tmp_path / "scans").mkdir()
+    for i, picture in enumerate((digits[5], digits[6, 4:], digits[7, :, 4:])):
+        Image.fromarray(picture).save(tmp_path / "scans" / f"{i}.png")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "inkfill"]
+    tail = ["--mask", "half:left", "--samples", 2, "--steps", 2, "--checkpoint", checkpoint, "--dtype", "float32"]
+    for given, made in (("five.npy", "filled.npy"), ("scans", "filled")):
+        words = ["inpaint", tmp_path / given, *tail, "--out"]
+        assert run(*words, tmp_path / "one" / made) == 0
+        command = [str(word) for word in [*launcher, *words, tmp_path / "two" / made]]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, check=True, env=environment, capture_output=True, timeout=300, text=True)
+        assert done.stdout.count("wrote") == 1
+    one, two = (np.load(tmp_path / name / "filled.npy").astype(int) for name in ("one", "two"))
+    assert np.abs(one - two).max() <= 1  # rounding: the sizes of batches differ
+    pictures = sorted(path.name for path in (tmp_path / "one" / "filled").iterdir())
+    assert pictures == sorted(path.name for path in (tmp_path / "two" / "filled").iterdir())
+    for name in pictures:
+        one, two = (np.asarray(Image.open(tmp_path / each / "filled" / name), int) for each in ("one", "two"))
+        assert np.abs(one - two).max() <= 1
+
+
 def test_a_report_on_completions(checkpoint, images, tmp_path, capsys):
     out = tmp_path / "page"
     tail = ["--mask", "half:left", "--samples", 3, "--steps", 2, "--checkpoint", checkpoint, "--report", out]

@@ -264,6 +264,7 @@ def inpaint(
     inkfill inpaint scans/ --mask masks/ --out filled/                             paired by file name
     inkfill inpaint stack.npy --mask nan --range 0 1 --samples 16 --out filled.npy      float32 [N,16,H,W]
     inkfill inpaint - --mask hole.png --out - < photo.png > filled.png             standard input and output
+    torchrun --nproc-per-node 2 -m inkfill inpaint long.npy --mask strokes --out filled.npy       by two processes
 
     One picture into one .png gives the picture, filled; --sheet FILE.png shows several completions side by side, with
     their mean and their spread; --keep mean or central writes one for all. Large pictures are filled through windows.
@@ -273,9 +274,18 @@ def inpaint(
     """
     from inkfill.app import files, fill
     from inkfill.data import masks
+    from inkfill.evaluation.protocol import no_bar
+    from inkfill.model import find_device
+    from inkfill.training.processes import processes
 
     piped = out == files.PIPE
-    with files.piped(images, out) as (images, out):
+    with (
+        files.piped(images, out) as (images, out),
+        processes(find_device(network.device) if network.device else None) as group,
+    ):
+        network = replace(network, device=network.device or str(group.device))
+        if not group.first:  # what there is to say, the first process says
+            logging.getLogger("inkfill").setLevel(logging.ERROR)
         files.check_outputs(out, sheet, report, overwrite)
         one = len(images) == 1 and images[0].is_file() and files.is_picture(images[0]) and not sheet and not report
         into_one = one and out is not None and out.suffix.lower() == ".png" and other["keep"] == "all"
@@ -286,7 +296,7 @@ def inpaint(
             images, mask, out, sheet, report, samples or (1 if into_one else defaults.SAMPLES), mask_options=options,
             how=how, **other,
         )  # fmt: skip
-        for text in fill.run(request, network.prior(), _bar):
+        for text in fill.run(request, network.prior(), _bar if group.first else no_bar, group):
             if not piped:
                 _echo(f"wrote {text}")
 

@@ -1,5 +1,6 @@
 """What ``inkfill inpaint`` does: reads, fills, keeps what was asked for, writes."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from inkfill.errors import InputError, remark, shown
 from inkfill.evaluation.metrics import most_central
 from inkfill.evaluation.protocol import Bar, Progress
 from inkfill.model import Model
+from inkfill.training.processes import ALONE, Processes
 
 PART = 1000  # images that are read, filled and written together when there are many
 
@@ -43,22 +45,22 @@ class Request:
         return int(self.how.get("seed", 0))
 
 
-def run(request: Request, model: Model | Foreign, bar: Bar) -> list[str]:
-    """Do it, and say what was written. Raises InputError, which names the first of the images."""
+def run(request: Request, model: Model | Foreign, bar: Bar, group: Processes = ALONE) -> list[str]:
+    """Do it, and say what was written: nothing but for the first process. Raises InputError, which names an image."""
     try:
-        return _run(request, model, bar)
+        return _run(request, model, bar, group)
     except InputError as error:
         if any(str(place) in str(error) for place in (*request.images, request.mask, request.out)):
             raise
         raise InputError(f"{request.images[0]}: {error}") from None
 
 
-def _run(request: Request, model: Model | Foreign, bar: Bar) -> list[str]:
+def _run(request: Request, model: Model | Foreign, bar: Bar, group: Processes) -> list[str]:
     source = request.images[0]
     if len(request.images) == 1 and source.suffix.lower() == ".npy" and request.out and request.out.suffix == ".npy":
         array = as_images(read_array(source), str(source))
         if len(array) > PART and not (request.sheet or request.report or request.grey):
-            return [_in_parts(request, model, array.shape, array.dtype, bar)]
+            return _in_parts(request, model, array.shape, array.dtype, bar, group)
     pictures, names = files.read_inputs(request.images, request.grey)
     for picture in filter(None, (request.out, request.sheet)):
         files.check_sheet(picture, len(pictures))
@@ -66,9 +68,9 @@ def _run(request: Request, model: Model | Foreign, bar: Bar) -> list[str]:
         files.check_fits(request.out, pictures)
     hidden = files.fit_masks(request.mask, pictures, names, request.seed, request.mask_options)
     _warn_if_unlike(model, pictures, hidden)
-    with bar(len(pictures) * request.samples, "inpaint") as progress:
-        filled = _filled(request, model, pictures, hidden, progress)
-    return _written(request, model, pictures, hidden, filled, names)
+    with bar(len(pictures) * request.samples // group.world, "inpaint") as progress:
+        filled = _filled(request, model, pictures, hidden, progress, group)
+    return _written(request, model, pictures, hidden, filled, names) if group.first else []
 
 
 def _filled(
@@ -77,14 +79,25 @@ def _filled(
     pictures: Images | list[Images],
     hidden: Mask | list[Mask],
     progress: Progress,
+    group: Processes,
+    first: int = 0,
 ) -> Images | list[Images]:
-    """Completions, of which those are kept that were asked for."""
-    found: Images | list[Images] = inpainting.inpaint(
-        model, pictures, hidden, request.samples, value_range=request.value_range, progress=progress, **request.how
-    )
-    if isinstance(found, list):
-        return [_kept(request, each[None])[0] for each in found]
-    return _kept(request, found)
+    """Completions, of which those are kept that were asked for; each process fills a share of the pictures."""
+    edges = [len(pictures) * rank // group.world for rank in range(group.world + 1)]
+    part = slice(edges[group.rank], edges[group.rank + 1])
+    mine, holes = pictures[part], hidden[part]
+    if isinstance(mine, list) and len({(each.shape, each.dtype) for each in mine}) == 1:  # as inpaint would have them
+        mine, holes = np.concatenate(mine), np.concatenate(holes)
+    found: Images | list[Images] | None = None
+    if part.start < part.stop:
+        found = inpainting.inpaint(
+            model, mine, holes, request.samples, value_range=request.value_range, progress=progress,
+            first=first + part.start, **request.how,
+        )  # fmt: skip
+    parts = [each for each in group.gather(found) if each is not None]
+    if isinstance(pictures, list):
+        return [_kept(request, each[None])[0] for filled in parts for each in filled]
+    return _kept(request, np.concatenate(parts))
 
 
 def _kept(request: Request, filled: Images) -> Images:
@@ -134,16 +147,15 @@ def _in_parts(
     shape: tuple[int, ...],
     dtype: np.dtype,
     bar: Bar,
-) -> str:
+    group: Processes,
+) -> list[str]:
     """Fill a long array part by part, each read, filled and written before the next: memory stays as it is."""
     source, out = request.images[0], request.out
     assert out is not None
     kept = request.samples if request.keep == "all" else 1
     draw = masks.in_parts(request.mask, shape, request.seed, request.mask_options)
-    with (
-        bar(shape[0] * request.samples, "inpaint") as progress,
-        files.array_in_parts(out, (shape[0], kept, *shape[1:]), dtype) as write,
-    ):
+    writing = files.array_in_parts(out, (shape[0], kept, *shape[1:]), dtype) if group.first else nullcontext()
+    with bar(shape[0] * request.samples // group.world, "inpaint") as progress, writing as write:
         for start in range(0, shape[0], PART):
             # Mapped anew each time: pages that were read go with the map.
             part = np.array(as_images(read_array(source), str(source))[start : start + PART])
@@ -151,12 +163,10 @@ def _in_parts(
             if start == 0:
                 masks.notice(hidden)
                 _warn_if_unlike(model, part, hidden)
-            filled = inpainting.inpaint(
-                model, part, hidden, request.samples, value_range=request.value_range, progress=progress, first=start,
-                **request.how,
-            )  # fmt: skip
-            write(_kept(request, filled))
-    return f"{out}: {shape[0]:,} x {kept} completions"
+            filled = _filled(request, model, part, hidden, progress, group, start)
+            if write:
+                write(np.asarray(filled))
+    return [f"{out}: {shape[0]:,} x {kept} completions"] if group.first else []
 
 
 def _warn_if_unlike(model: Model | Foreign, images: Images | list[Images], mask: Mask | list[Mask]) -> None:
