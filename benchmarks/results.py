@@ -116,7 +116,8 @@ def label_part(results: Results) -> dict[str, Row]:
 
 def reference_part(results: Results) -> dict[str, Row]:
     """The network beside answers that need no diffusion."""
-    cells = [Cell(mask, name, 1) for mask in MASKS for name in references.REFERENCES]
+    plain = [name for name in references.REFERENCES if name not in references.SMOOTH]
+    cells = [Cell(mask, name, 1) for mask in MASKS for name in plain]
     found = results.of([*cells, *(Cell(mask) for mask in MASKS)], 1000)
     rows = {mask: {"mask": mask} for mask in MASKS}
     for cell, done, row in ((result.cell, result.done, result.row) for result in found):
