@@ -170,14 +170,14 @@ def test_download_from_the_second_mirror_once(published):
     assert len(good.asked) == 4
 
 
-def test_an_altered_file_is_named_and_fetched_again(published, capsys):
+def test_an_altered_file_is_named_and_fetched_again(published, caplog):
     good = Mirror(published)
     datasets.find_mnist((good.url,))
     name = "t10k-images-idx3-ubyte.gz"
     (datasets.cache_dir() / name).write_bytes(published[name][:-3])
     found = datasets.find_mnist((good.url,))
     assert found[name].read_bytes() == published[name]
-    assert name in capsys.readouterr().err
+    assert name in caplog.text
     assert good.asked.count(name) == 2
 
 
@@ -196,12 +196,12 @@ def test_the_folder_of_the_user_comes_first(published, monkeypatch, tmp_path):
     assert {p.parent for p in datasets.find_mnist(()).values()} == {folder}
 
 
-def test_without_a_network_the_fall_back_is_quick_and_loud(published, monkeypatch, capsys):
+def test_without_a_network_the_fall_back_is_quick_and_loud(published, monkeypatch, caplog):
     monkeypatch.setattr(datasets.find_mnist, "__defaults__", (("http://127.0.0.1:9/",),))
     began = time.perf_counter()
     assert data.load("auto").name == "rendered"
     assert time.perf_counter() - began < 30
-    assert "rendered" in capsys.readouterr().err
+    assert "rendered" in caplog.text
     refused(lambda: data.load("mnist"), "could not be downloaded")
 
 
