@@ -134,7 +134,7 @@ def reference_part(results: Results) -> dict[str, Row]:
 def method_part(results: Results) -> dict[str, Row]:
     """Every method at equal cost, and the best of the others beside the conditional one."""
     cells = [Cell(m, name, METHODS[name].steps_for(EQUAL), 4, 0, "ancestral") for m in SOME for name in METHODS]
-    found = results.of(cells, 60)
+    found = results.of(cells, 40)
     rows, beside = rows_of(found), []
     for mask in SOME:
         ours, *others = (result for result in found if result.cell.mask == mask)  # `conditional` is the first
