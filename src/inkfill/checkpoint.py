@@ -282,7 +282,8 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a broken or a hostile file
-        raise InputError(f"{path}: not a whole training state ({str(error).splitlines()[0]})") from None
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: not a whole training state ({said})") from None
     if not isinstance(state, dict):
         raise InputError(f"{path}: not a training state")
     return state

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # torch takes a second to import; a command imports it when i
     from inkfill.adapters import Foreign
     from inkfill.evaluation.protocol import Evaluation
     from inkfill.model import Model
+    from inkfill.training.processes import Processes
 
 option = click.option
 PATH = click.Path(path_type=Path)
@@ -275,17 +276,9 @@ def inpaint(
     from inkfill.app import files, fill
     from inkfill.data import masks
     from inkfill.evaluation.protocol import no_bar
-    from inkfill.model import find_device
-    from inkfill.training.processes import processes
 
     piped = out == files.PIPE
-    with (
-        files.piped(images, out) as (images, out),
-        processes(find_device(network.device) if network.device else None) as group,
-    ):
-        network = replace(network, device=network.device or str(group.device))
-        if not group.first:  # what there is to say, the first process says
-            logging.getLogger("inkfill").setLevel(logging.ERROR)
+    with files.piped(images, out) as (images, out), _shared(network) as (group, network):
         files.check_outputs(out, sheet, report, overwrite)
         one = len(images) == 1 and images[0].is_file() and files.is_picture(images[0]) and not sheet and not report
         into_one = one and out is not None and out.suffix.lower() == ".png" and other["keep"] == "all"
@@ -407,8 +400,6 @@ def evaluate(
     from inkfill.app.files import check_folder
     from inkfill.data import load
     from inkfill.evaluation import protocol
-    from inkfill.model import find_device
-    from inkfill.training.processes import processes
 
     if out:
         check_folder(out, overwrite or (out / "cells").is_dir())
@@ -418,8 +409,7 @@ def evaluate(
     protocol.plan(
         specs, names or [defaults.METHOD], [1], settings=given
     )  # says what is wrong before anything is loaded
-    with processes(find_device(network.device) if network.device else None) as group:
-        at = replace(network, device=network.device or str(group.device))
+    with _shared(network) as (group, at):
         networks = protocol.Networks.load(at.checkpoint, regression, at.device, at.dtype)
         steps, sampler = counts or [networks.model.steps], sampler or networks.model.sampler
         cells = protocol.plan(specs, names or [networks.model.method], steps, samples, seed, sampler, given)
@@ -646,6 +636,18 @@ def _numbers(settings: tuple[str, ...]) -> dict[str, float]:
         except ValueError:
             raise InputError(f"--set {shown(text)}: write NAME=NUMBER, as strength=2") from None
     return found
+
+
+@contextmanager
+def _shared(network: Network) -> Iterator[tuple["Processes", Network]]:
+    """The processes that torchrun started, and what was chosen with a device for this one; only the first remarks."""
+    from inkfill.model import find_device
+    from inkfill.training.processes import processes
+
+    with processes(find_device(network.device) if network.device else None) as group:
+        if not group.first:
+            logging.getLogger("inkfill").setLevel(logging.ERROR)
+        yield group, replace(network, device=network.device or str(group.device))
 
 
 @contextmanager
