@@ -4,7 +4,7 @@
 
 MNIST, K = 8. Validation digits and four masks for every number of evaluations (choices are made there), test digits and
 all masks for those that are recommended. Completions are kept in --folder, and found there again; so are those that
-benchmarks/results.py made. docs/few-ways.json, if it is there, becomes the table of other ways to train.
+benchmarks/results.py made.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from inkfill.app import figures
-from inkfill.checkpoint import find_checkpoint, read_json, written_whole
+from inkfill.checkpoint import find_checkpoint, written_whole
 from inkfill.data import load as load_data
 from inkfill.data import masks
 from inkfill.evaluation import protocol
@@ -62,15 +62,6 @@ def lines(
     return markdown(headings, mean) + "\n\n" + real, markdown(["mask", *headings], each, left=2)
 
 
-def ways() -> str:
-    """The table of ways to train, if `few_ways.py` was run."""
-    path = DOCS / "few-ways.json"
-    rows = read_json(path) if path.exists() else []
-    keys = ("crps", "energy", "coverage50", "coverage90", "confident", "ssim", "frechet")
-    cells = [[row["way"], row["steps"], *(f"{row[key]:.4f}" for key in keys)] for row in rows]
-    return markdown(["way", "steps", *(MEASURES[key] for key in keys)], cells) if rows else ""
-
-
 def pictures(few: Path) -> None:
     """The same digits, masks and seeds with 1, 2, 8 and 48 evaluations, and new digits from one and two."""
     digits = load_data("mnist").test[:6]
@@ -104,7 +95,6 @@ def main(few: Path, count: int, folder: Path) -> None:
         ("test", test),
         ("masks", by_mask),
         ("count", f"{count:,}"),
-        ("ways", ways()),
     ):
         text = text.replace(f"{{{name}}}", value)
     with written_whole(DOCS / "few.md") as temporary:

@@ -83,8 +83,7 @@ def _filled(
     first: int = 0,
 ) -> Images | list[Images]:
     """Completions, of which those are kept that were asked for; each process fills a share of the pictures."""
-    edges = [len(pictures) * rank // group.world for rank in range(group.world + 1)]
-    part = slice(edges[group.rank], edges[group.rank + 1])
+    part = group.slice(len(pictures))
     mine, holes = pictures[part], hidden[part]
     if isinstance(mine, list) and len({(each.shape, each.dtype) for each in mine}) == 1:  # as inpaint would have them
         mine, holes = np.concatenate(mine), np.concatenate(holes)

@@ -1,6 +1,7 @@
 """The pages that ``inkfill evaluate`` and ``inkfill inpaint --report`` write, and the pictures of a training."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -147,6 +148,19 @@ def label_words(probabilities: NDArray[np.floating]) -> str:
     return ", ".join(f"{label}: {votes[label]} of {len(probabilities)}" for label in order if votes[label])
 
 
+@contextmanager
+def _replaced(out: Path) -> Iterator[Path]:
+    """A folder to write a report into: an earlier one in ``out`` stays until this one is whole."""
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out, prefix=UNFINISHED) as name:
+        beside = Path(name)
+        yield beside
+        for earlier in (*out.glob("image-*.png"), *out.glob("filled.np?"), *out.glob("spread.np?"), out / "labels.npy"):
+            earlier.unlink(missing_ok=True)
+        for made in sorted(beside.iterdir(), key=lambda path: path.suffix == ".html"):  # the page comes last
+            made.replace(out / made.name)
+
+
 def write_inpainting(
     out: Path,
     images: Images | Sequence[Images],
@@ -163,56 +177,41 @@ def write_inpainting(
     of its size, ``labels.npy`` (float32 ``[N, 10]``). Images of several sizes have ``filled.npz`` and ``spread.npz``,
     with an array each under its number. ``values`` says what black and white are in an image.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out, prefix=UNFINISHED) as beside:  # an earlier report stays until this one is whole
-        _write_inpainting(Path(beside), images, mask, filled, names, model, values)
-        for earlier in (*out.glob("image-*.png"), *out.glob("filled.np?"), *out.glob("spread.np?"), out / "labels.npy"):
-            earlier.unlink(missing_ok=True)
-        for made in sorted(Path(beside).iterdir(), key=lambda path: path.suffix == ".html"):  # the page comes last
-            made.replace(out / made.name)
+    with _replaced(out) as beside:
+        page = Page(beside, "inkfill: completions")
+        page.text(
+            f"{len(filled[0])} completions of each image. Blue is missing. In the spread, bright means that "
+            "completions disagree: there the model is unsure, and one completion is one guess of many."
+        )
+        page.text(repr(model).split("; run it")[0].removeprefix("<"))
+        pairs = zip(images, filled, strict=True)
+        shown = [(as_bytes(image, values(image)), as_bytes(completions, values(image))) for image, completions in pairs]
+        spread = [(figures.spread_of(completions) / 255).astype(np.float32) for _, completions in shown]
+        found = None
+        if (
+            isinstance(model, Model)
+            and model.recipe.trained_on == "mnist"
+            and all(image.shape == (28, 28) for image, _ in shown)
+        ):
+            found = judge(load_classifier(WHOLE), np.concatenate([k for _, k in shown]))[0]
+            found = found.reshape(len(shown), -1, found.shape[1])
+            _save(beside / "labels", metrics.vote(found).astype(np.float32))
+        for i, name in enumerate(names or [f"image {i}" for i in range(len(images))]):
+            hole = mask[i]
+            width = (
+                f"mean spread {spread[i][hole].mean():.3f} over {hole.sum()} missing pixels" if hole.any() else "whole"
+            )
+            image, completions = shown[i]
+            page.heading(name)
+            page.text(width)
+            if found is not None:
+                page.text("read as a digit:", label_words(found[i]))
+            tiles = figures.gallery(image[None], hole[None], completions[None], show=8, original=False)
+            page.picture(tiles, f"image-{i}.png", name)
+        _save(beside / "filled", filled)
+        _save(beside / "spread", np.stack(spread) if isinstance(filled, np.ndarray) else spread)
+        page.write("report.html")
     return out / "report.html"
-
-
-def _write_inpainting(
-    out: Path,
-    images: Images | Sequence[Images],
-    mask: NDArray[np.bool_] | Sequence[NDArray[np.bool_]],
-    filled: Images | Sequence[Images],
-    names: Sequence[str] | None,
-    model: Model | Foreign,
-    values: Callable[[Images], ValueRange],
-) -> None:
-    page = Page(out, "inkfill: completions")
-    page.text(
-        f"{len(filled[0])} completions of each image. Blue is missing. In the spread, bright means that completions "
-        "disagree: there the model is unsure, and one completion is one guess of many."
-    )
-    page.text(repr(model).split("; run it")[0].removeprefix("<"))
-    pairs = zip(images, filled, strict=True)
-    shown = [(as_bytes(image, values(image)), as_bytes(completions, values(image))) for image, completions in pairs]
-    spread = [(figures.spread_of(completions) / 255).astype(np.float32) for _, completions in shown]
-    found = None
-    if (
-        isinstance(model, Model)
-        and model.recipe.trained_on == "mnist"
-        and all(image.shape == (28, 28) for image, _ in shown)
-    ):
-        found = judge(load_classifier(WHOLE), np.concatenate([k for _, k in shown]))[0]
-        found = found.reshape(len(shown), -1, found.shape[1])
-        _save(out / "labels", metrics.vote(found).astype(np.float32))
-    for i, name in enumerate(names or [f"image {i}" for i in range(len(images))]):
-        hole = mask[i]
-        width = f"mean spread {spread[i][hole].mean():.3f} over {hole.sum()} missing pixels" if hole.any() else "whole"
-        image, completions = shown[i]
-        page.heading(name)
-        page.text(width)
-        if found is not None:
-            page.text("read as a digit:", label_words(found[i]))
-        tiles = figures.gallery(image[None], hole[None], completions[None], show=8, original=False)
-        page.picture(tiles, f"image-{i}.png", name)
-    _save(out / "filled", filled)
-    _save(out / "spread", np.stack(spread) if isinstance(filled, np.ndarray) else spread)
-    page.write("report.html")
 
 
 def _save(path: Path, arrays: NDArray[Any] | Sequence[NDArray[Any]]) -> None:

@@ -113,8 +113,7 @@ def _shared(
     """Completions by a diffusion method, each process's share of the images put together; evaluations a completion."""
     if len(images) < group.world:
         raise InputError(f"{len(images)} images cannot be shared by {group.world} processes")
-    edges = [len(images) * rank // group.world for rank in range(group.world + 1)]
-    part = slice(edges[group.rank], edges[group.rank + 1])
+    part = group.slice(len(images))
     spent: list[int] = []
     filled = inpaint(
         model, images[part], mask[part], cell.samples, cell.method, cell.steps, cell.seed, cell.sampler, cell.settings,

@@ -32,10 +32,9 @@ class Processes:
         """Whether this process is the one that writes."""
         return self.rank == 0
 
-    def slice(self, batch_size: int) -> slice:
-        """This process's rows of a global batch."""
-        share = batch_size // self.world
-        return slice(self.rank * share, (self.rank + 1) * share)
+    def slice(self, count: int) -> slice:
+        """This process's share of so many rows, as even as can be."""
+        return slice(count * self.rank // self.world, count * (self.rank + 1) // self.world)
 
     def add_gradients(self, net: nn.Module) -> None:
         """Sum gradients over processes, in one message."""

@@ -171,8 +171,9 @@ class Run:
         if fresh:
             self.state_file.unlink(missing_ok=True)  # of a run that is written over
             shutil.rmtree(self.out / "rounds", ignore_errors=True)
-            for pairs in (self.out / "pairs").glob("*"):
-                if self.config.teacher and pairs != self._pairs_folder():
+            mine = self._pairs_folder() if self.config.teacher else None
+            for pairs in (self.out / "pairs").glob("*") if mine else ():
+                if pairs != mine:
                     shutil.rmtree(pairs, ignore_errors=True)
         ours = [self.out.glob(f"{UNFINISHED}{name}-*") for name in ("state", "model", "metrics")]
         within = [(self.out / name).rglob(f"{UNFINISHED}*") for name in ("completions", "rounds", "pairs")]
