@@ -41,3 +41,13 @@ def hostile() -> list[Path]:
     """Files found by fuzzing, where they are at hand: beside the data that ``INKFILL_DATA`` names."""
     folder = Path(os.environ.get("INKFILL_DATA", "."), "..", "hostile")
     return sorted(path for path in folder.glob("*") if path.suffix != ".md") if folder.is_dir() else []
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """What tests measured (``record_property("figures", ...)``) is printed at the end, one line each."""
+    reports = [report for each in ("passed", "failed") for report in terminalreporter.stats.get(each, [])]
+    lines = [value for report in reports for name, value in report.user_properties if name == "figures"]
+    if lines:
+        terminalreporter.section("figures")
+        for line in sorted(lines):
+            terminalreporter.line(line)

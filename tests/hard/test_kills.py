@@ -1,13 +1,13 @@
 """SIGKILL at random moments of what writes: nothing is half there, and doing it again ends in the same bits.
 
-``INKFILL_HARD`` divided by 10,000 says how many kills each command gets (``make hard``: 100). Training has kills of its
-own in tests/test_train.py.
+``INKFILL_HARD`` divided by 10,000 says how many kills each command gets (``make hard``: 100).
 """
 
 import hashlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from conftest import tiny_model
-from inkfill.checkpoint import save_network
+from inkfill.checkpoint import load_network, load_state, save_network
 from inkfill.model import Recipe
 from inkfill.rng import stream
 
@@ -34,6 +34,13 @@ COMMANDS = {
     "page": "page --checkpoint tiny.safetensors --out made.html",
     "diffusers": "export --format diffusers --checkpoint tiny.safetensors --out made",
 }
+# Trainings, of which every step saves: `rounds` completes its images twice on the way, `few` is taught by a teacher.
+TRAININGS = {
+    "train": "--data many.npy --start tiny.safetensors --steps 100 --batch-size 2",
+    "rounds": "--data holes.npy --data-mask nan --rounds 3 --start tiny.safetensors --steps 100 --batch-size 2",
+    "few": "--data many.npy --objective few --start tiny.safetensors --teacher tiny.safetensors --pairs 64 --steps 100 "
+    "--batch-size 2",
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +49,24 @@ def bench(tmp_path_factory, digits):
     net = tiny_model().net
     save_network(folder / "tiny.safetensors", net, net.state_dict(), Recipe(trained_on="many").to_json())
     np.save(folder / "many.npy", digits[:60])
+    np.save(folder / "holes.npy", np.where(stream(0, "holes").random((24, 28, 28)) < 0.3, np.nan, digits[:24] / 255))
     (folder / "scans").mkdir()
     for i, digit in enumerate(digits[:4]):
         Image.fromarray(digit).save(folder / "scans" / f"{i}.png")
     return folder
 
 
-def start(words: str, folder: Path) -> subprocess.Popen:
+def start(words: str, folder: Path, more: dict[str, str] | None = None) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "inkfill", *words.split()], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+        [sys.executable, "-m", "inkfill", *words.split()],
+        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, **(more or {})},
+    )  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def found(folder: Path) -> dict[str, str]:
@@ -63,7 +78,7 @@ def found(folder: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
-def test_killed_and_done_again(name, bench, tmp_path):
+def test_killed_and_done_again(name, bench, tmp_path, record_property):
     words, rng = COMMANDS[name], stream(0, "kills", name)
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     for place in (whole, folder):
@@ -84,3 +99,95 @@ def test_killed_and_done_again(name, bench, tmp_path):
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr.decode()
     assert {path: hash for path, hash in found(folder).items() if ".unfinished-" not in path} == wanted
+    record_property("figures", f"kills: {name}: {KILLS} of {KILLS} survived")
+
+
+def weights(out: Path) -> str:
+    return hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
+
+
+def trained(folder: Path, how: str) -> None:
+    process = start(f"train --out made {how}", folder)
+    _, stderr = process.communicate(timeout=600)
+    assert process.returncode == 0, stderr.decode()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_killed_training_goes_on_to_the_same_bits(name, bench, tmp_path, record_property):
+    """Killed again and again at random moments, ahead of the first save too; started anew when it has finished."""
+    how, rng, kills, ends = TRAININGS[name] + " --save-seconds 0", stream(0, "kills", name), 0, 0
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    for place in (whole, folder):
+        shutil.copytree(bench, place)
+    began = time.monotonic()
+    trained(whole, how)
+    seconds, out = time.monotonic() - began, folder / "made"
+    while kills < KILLS:
+        resume = (out / "state.pt").exists()
+        process = start(f"train --out made {'--resume --save-seconds 0' if resume else how + ' --overwrite'}", folder)
+        time.sleep(rng.uniform(STARTED, max(2 * STARTED, seconds * 0.7)))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if process.returncode == 0:  # it was faster
+            assert weights(out) == weights(whole / "made")
+            shutil.rmtree(out)
+            ends += 1
+            continue
+        kills += 1
+        if (out / "state.pt").exists():
+            load_state(out / "state.pt")
+            load_network(out / "model.safetensors")
+    trained(folder, "--resume" if (out / "state.pt").exists() else f"{how} --overwrite")
+    assert weights(out) == weights(whole / "made")
+    record_property(
+        "figures", f"kills: {name}: {kills} of {kills} survived, {ends + 1} trainings ended in the same bits"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_one_process_of_two_is_killed(victim, bench, tmp_path, record_property):
+    """The other ends within a minute and says why in one line; the run goes on to the bits that it would have had."""
+    how, waits = TRAININGS["train"] + " --save-seconds 0", []
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    for place in (whole, folder):
+        shutil.copytree(bench, place)
+
+    def both(words: str, place: Path, port: int) -> list[subprocess.Popen]:
+        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        return [start(words, place, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(2)]
+
+    def ended(processes: list[subprocess.Popen]) -> None:
+        for process in processes:
+            _, stderr = process.communicate(timeout=300)
+            assert process.returncode == 0, stderr.decode()
+
+    ended(both(f"train --out made {how}", whole, free_port()))
+    rng, out = stream(0, "kills", victim), folder / "made"
+    for _ in range(max(1, KILLS // 10)):
+        resume = (out / "state.pt").exists()
+        words = f"train --out made {'--resume --save-seconds 0' if resume else how + ' --overwrite'}"
+        processes = both(words, folder, free_port())
+        time.sleep(rng.uniform(3 * STARTED, 5 * STARTED))
+        processes[victim].send_signal(signal.SIGKILL)
+        began = time.monotonic()
+        _, stderr = processes[1 - victim].communicate(timeout=60)
+        waits.append(time.monotonic() - began)
+        processes[victim].communicate()
+        if processes[victim].returncode == 0:  # it was faster
+            shutil.rmtree(out)
+            continue
+        lines = [line for line in stderr.decode().splitlines() if line.startswith("inkfill: ")]
+        assert processes[1 - victim].returncode not in (0, None), stderr.decode()
+        assert len(lines) == 1, stderr.decode()
+        assert "Traceback" not in stderr.decode()
+    ended(
+        both(
+            f"train --out made {'--resume' if (out / 'state.pt').exists() else how + ' --overwrite'}",
+            folder,
+            free_port(),
+        )
+    )
+    assert weights(out) == weights(whole / "made")
+    record_property("figures", f"kills: process {victim} of two: the other ended within {max(waits):.0f} s")

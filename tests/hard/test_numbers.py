@@ -53,7 +53,7 @@ def hole(kind, images, rng):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_known_pixels_come_back_and_all_is_finite(method):
+def test_known_pixels_come_back_and_all_is_finite(method, record_property):
     rng = stream(0, "hard", method)
     chosen = CASES if ALL else [CASES[i] for i in rng.choice(len(CASES), 12, replace=False)]
     for size, dtype, kind, channels, sampler, precision in chosen:
@@ -69,6 +69,7 @@ def test_known_pixels_come_back_and_all_is_finite(method):
             assert (filled[:, k] == images)[~mask].all(), where
         if filled.dtype.kind == "f":
             assert np.isfinite(filled).all(), where
+    record_property("figures", f"numbers: {method}: {len(chosen):,} combinations, known pixels bit for bit, all finite")
 
 
 @pytest.mark.parametrize("steps", [1, 1000])
@@ -87,10 +88,10 @@ def test_a_thousand_samples():
     assert len(np.unique(filled.reshape(1000, -1), axis=0)) == 1000
 
 
-def test_batch_independence_is_said():
-    """The largest difference that the rest of a batch makes, printed; at most a grey level in float32."""
+def test_batch_independence_is_said(record_property):
+    """The largest difference that the rest of a batch makes, told; at most a grey level in float32."""
     model, images = network(1, False, "float32"), pictures((28, 28), "uint8", 1, stream(3))
     runs = [inpaint(model, images, "half:left", 4, steps=8, rows=rows).astype(int) for rows in (1, 3, 8)]
     most = max(np.abs(run - runs[0]).max() for run in runs)
-    print(f"largest difference between batches: {most} grey levels")
+    record_property("figures", f"batches of 1, 3 and 8: they change completions by {most} grey levels at most")
     assert most <= 1

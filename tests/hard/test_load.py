@@ -1,0 +1,113 @@
+"""Much at once, at constant memory: a million digits, a picture of 4096x4096 with 1,000 holes, two hours of training.
+
+A share of that by ``INKFILL_HARD``, divided by a million (``make hard``: all of it). What is compared is the most
+memory that a process ever held (its resident set, shared pages too).
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from conftest import tiny_model
+from inkfill.checkpoint import save_network
+from inkfill.model import Recipe
+from inkfill.rng import stream
+
+SHARE = int(os.environ.get("INKFILL_HARD", "10000")) / 1_000_000
+DIGITS = int(1_000_000 * SHARE)
+SIDE, HOLES = (4096, 1000) if SHARE >= 0.1 else (1024, 60)
+SECONDS = 7200 * SHARE if SHARE >= 0.1 else 20.0
+MORE = 48 * 2**20  # bytes by which an allocator may breathe
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path, net = tmp_path_factory.mktemp("load") / "tiny.safetensors", tiny_model().net
+    save_network(path, net, net.state_dict(), Recipe(image_size=(28, 28)).to_json())
+    return path
+
+
+def held(words: list[str]) -> list[int]:
+    """Run a command to its end: bytes of memory that it held, ten times a second."""
+    process, found = psutil.Popen([sys.executable, "-m", "inkfill", *words], stderr=subprocess.PIPE), []
+    while process.poll() is None:
+        try:
+            found.append(process.memory_info().rss)
+        except psutil.Error:  # it has just ended
+            break
+        time.sleep(0.1)
+    _, stderr = process.communicate()
+    assert process.returncode == 0, stderr.decode()
+    return found
+
+
+def megabytes(count: float) -> str:
+    return f"{count / 2**20:,.0f} MiB"
+
+
+@pytest.mark.slow
+def test_many_digits(weights, tmp_path, digits, record_property):
+    peaks = {}
+    for count in (2000, max(4000, DIGITS)):
+        path, out = tmp_path / f"{count}.npy", tmp_path / f"{count}-filled.npy"
+        many = np.lib.format.open_memmap(path, "w+", np.uint8, (count, 28, 28))
+        for start in range(0, count, len(digits)):
+            many[start : start + len(digits)] = digits[: count - start]
+        many.flush()
+        del many
+        began = time.monotonic()
+        words = f"inpaint {path} --mask half:left --samples 1 --steps 1 --checkpoint {weights} --out {out}"
+        peaks[count], seconds = max(held(words.split())), time.monotonic() - began
+        assert np.load(out, mmap_mode="r").shape == (count, 1, 28, 28)
+        out.unlink()
+    few, many = peaks.values()
+    record_property(
+        "figures",
+        f"load: {count:,} digits in {seconds:,.0f} s: at most {megabytes(many)}, as for 2,000: {megabytes(few)}",
+    )
+    assert many < few + MORE
+
+
+@pytest.mark.slow
+def test_a_large_picture_with_many_holes(weights, tmp_path, record_property):
+    """A picture of 16 megapixels: as it is, its mask and one completion, and not a multiple of that by holes."""
+    rng = stream(0, "load")
+    Image.fromarray(rng.integers(0, 256, (SIDE, SIDE)).astype(np.uint8)).save(tmp_path / "large.png")
+    peaks = {}
+    for holes in (10, HOLES):
+        mask = np.zeros((SIDE, SIDE), np.uint8)
+        for y, x in rng.integers(0, SIDE - 20, (holes, 2)):
+            mask[y : y + 12, x : x + 12] = 255
+        Image.fromarray(mask).save(tmp_path / "holes.png")
+        words = f"inpaint {tmp_path / 'large.png'} --mask {tmp_path / 'holes.png'} --checkpoint {weights} --steps 2"
+        words += f" --samples 1 --overwrite --out {tmp_path / 'filled.png'}"
+        began = time.monotonic()
+        peaks[holes] = max(held(words.split()))
+        seconds = time.monotonic() - began
+        filled = np.asarray(Image.open(tmp_path / "filled.png"))
+        assert (filled == np.asarray(Image.open(tmp_path / "large.png")))[mask == 0].all()
+    few, many = peaks.values()
+    what = f"load: a picture of {SIDE}x{SIDE} with {HOLES:,} holes in {seconds:,.0f} s"
+    record_property("figures", f"{what}: at most {megabytes(many)}, with 10 holes {megabytes(few)}")
+    assert many < few + MORE + 4 * SIDE**2
+
+
+@pytest.mark.slow
+def test_training_holds_its_memory(weights, tmp_path, digits, record_property):
+    np.save(tmp_path / "many.npy", digits)
+    words = f"train --data {tmp_path / 'many.npy'} --start {weights} --batch-size 8 --minutes {SECONDS / 60}"
+    words += f" --save-seconds 2 --validate-every 200 --out {tmp_path / 'run'}"
+    found = held(words.split())
+    third = len(found) // 3
+    early, late = max(found[third : 2 * third]), max(found[2 * third :])
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").open()][-1]
+    what, when = f"load: {SECONDS / 60:,.1f} minutes of training, {steps:,} steps", "in the second third"
+    record_property("figures", f"{what}: at most {megabytes(early)} {when}, {megabytes(late)} in the last")
+    assert late < early + MORE / 2
