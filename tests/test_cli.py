@@ -20,7 +20,7 @@ from conftest import tiny_model
 from inkfill.app import cli, report
 from inkfill.app.demo import is_demo
 from inkfill.app.report import label_words
-from inkfill.checkpoint import save_network
+from inkfill.checkpoint import load_state, save_network
 from inkfill.data import datasets
 from inkfill.model import Recipe
 
@@ -702,3 +702,17 @@ def test_shells_complete_commands():
         assert (
             "_INKFILL_COMPLETE" in subprocess.run([program, "completion", shell], capture_output=True, text=True).stdout
         )
+
+
+def test_options_of_version_0_1_still_work(tmp_path, digits, checkpoint, capsys):
+    out, data = tmp_path / "run", tmp_path / "many.npy"
+    np.save(data, digits)
+    old = ("--look-every", 1, "--float32")
+    assert run("train", "--out", out, "--data", data, "--start", checkpoint, "--steps", 2, "--batch-size", 2, *old) == 0
+    told = capsys.readouterr().err
+    assert "--look-every will go: it is --validate-every 1 now" in told
+    assert "--float32 will go: it is --dtype float32 now" in told
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").open()]
+    assert [row["step"] for row in rows if "validation" in row] == [1, 2]
+    assert json.loads(load_state(out / "state.pt")["config"])["dtype"] == "float32"
+    assert "look-every" not in subprocess.check_output([sys.executable, "-m", "inkfill", "train", "--help"], text=True)

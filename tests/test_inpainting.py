@@ -343,3 +343,13 @@ def test_images_of_another_kind_are_noticed(digits):
     assert unlike(old, digits[:4], nothing) == []
     assert unlike(old, np.full((1, 28, 28), 90, np.uint8), nothing[:1])
     assert unlike(Foreign(), digits[:4], nothing) == []
+
+
+def test_calls_of_version_0_1_still_mean_what_they_meant(model, digits):
+    """Every argument by position, in the order of then, and by the names of then."""
+    seen: list[int] = []
+    by_place = inpaint(model, digits[:2], "half:left", 2, "conditional", 3, 5, "ddim", 4, seen.append, None, 0)
+    by_name = inpaint(model=model, images=digits[:2], mask="half:left", samples=2, steps=3, seed=5, sampler="ddim")
+    np.testing.assert_array_equal(by_place, by_name)
+    assert sum(seen) == 4
+    assert sample(model=model, count=1, size=(28, 28), steps=2, seed=1, sampler="ddim").shape == (1, 28, 28)

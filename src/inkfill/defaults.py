@@ -1,6 +1,6 @@
 """Defaults that the command line shows in its help, kept where reading them needs no torch."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 # DPM-Solver++(2M), its stochastic form, DDIM with eta 0, ancestral DDPM
 SAMPLERS = ("dpmpp", "dpmpp-sde", "ddim", "ancestral")
 SAMPLER = "dpmpp-sde"

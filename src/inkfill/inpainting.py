@@ -29,7 +29,7 @@ UNLIKE = 0.35  # difference in the share of black pixels from which on images co
 
 
 def inpaint(
-    prior: Prior,
+    model: Prior,
     images: Any,
     mask: Any = None,
     samples: int = defaults.SAMPLES,
@@ -37,23 +37,24 @@ def inpaint(
     steps: int | None = None,
     seed: int = 0,
     sampler: str | None = None,
-    settings: Mapping[str, float] | None = None,
-    value_range: tuple[float, float] | None = None,
     rows: int | None = None,
     progress: Callable[[int], object] | None = None,
     watch: Watch | None = None,
-    count: Callable[[int], object] = lambda images: None,
     first: int = 0,
+    *,
+    settings: Mapping[str, float] | None = None,
+    value_range: tuple[float, float] | None = None,
+    count: Callable[[int], object] = lambda images: None,
     observation_noise: float = 0.0,
 ) -> Any:
     """Fill what ``mask`` hides, ``samples`` times over: ``[N, samples, H, W]`` (or ``..., C]``), typed as it came.
 
-    ``prior`` is a trained model, a closed form or any other :class:`~inkfill.denoiser.Prior`. ``images`` is ``[N, H,
+    ``model`` is a trained model, a closed form or any other :class:`~inkfill.denoiser.Prior`. ``images`` is ``[N, H,
     W]`` or ``[N, H, W, C]`` of any number type, or a torch tensor (which gives a tensor back), a Pillow picture, the
     path of a file or folder, or a list; pictures of several sizes give a list back. ``mask`` is bool, True = missing,
     ``[N, H, W]`` or ``[H, W]``, a spec such as ``"half:left"``, ``"nan"`` or ``"alpha"``, or a file; None means the
     holes that the images have. ``method`` is a name or a function of a :class:`~inkfill.methods.Task`, ``settings`` its
-    keyword arguments. ``method``, ``steps`` and ``sampler`` default to what suits the prior. ``value_range`` says what
+    keyword arguments. ``method``, ``steps`` and ``sampler`` default to what suits the model. ``value_range`` says what
     black and white are, where number type and training do not tell.
 
     Known pixels come back bit for bit. The noise of image i, sample k depends on ``(seed, i, k)`` alone, so ``rows``
@@ -68,7 +69,7 @@ def inpaint(
         raise InputError(f"samples must be a whole number of at least 1, not {samples!r}")
     if first and isinstance(mask, str):
         raise InputError("first needs a mask array: a spec is drawn for a whole set of images")
-    job = _Job.of(prior, method, steps, seed, sampler, settings, rows, watch, count, progress, observation_noise)
+    job = _Job.of(model, method, steps, seed, sampler, settings, rows, watch, count, progress, observation_noise)
     given = _understood(images)
     if isinstance(given, list):
         each = mask if isinstance(mask, (list, tuple)) else [mask] * len(given)
@@ -285,7 +286,7 @@ def _values(prior: Prior, images: Images, mask: Mask, given: tuple[float, float]
 
 
 def sample(
-    prior: Prior,
+    model: Prior,
     count: int,
     size: tuple[int, int] | None = None,
     steps: int | None = None,
@@ -293,23 +294,23 @@ def sample(
     sampler: str | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Images:
-    """New images from nothing, ``[count, H, W]`` (or ``..., C]``), in size and type those that the prior learnt.
+    """New images from nothing, ``[count, H, W]`` (or ``..., C]``), in size and type those that the model learnt.
 
     It is inpainting with everything missing. Raises InputError.
     """
     if count < 1:
         raise InputError(f"count must be at least 1, not {count}")
-    size = size or getattr(prior, "image_size", None)
+    size = size or getattr(model, "image_size", None)
     if size is None:
-        raise InputError("this prior does not say how large its images are: give size=(height, width)")
+        raise InputError("this model does not say how large its images are: give size=(height, width)")
 
     def generate(task: Task) -> Tensor:
         return task.sample(task.unconditional)
 
-    shape = (count, *size) if prior.channels == 1 else (count, *size, prior.channels)
-    blank = np.zeros(shape, getattr(prior, "number_type", "uint8"))
-    method = None if draws(prior) else generate
-    drawn: Images = inpaint(prior, blank, "all", 1, method, steps, seed, sampler, progress=progress)[:, 0]
+    shape = (count, *size) if model.channels == 1 else (count, *size, model.channels)
+    blank = np.zeros(shape, getattr(model, "number_type", "uint8"))
+    method = None if draws(model) else generate
+    drawn: Images = inpaint(model, blank, "all", 1, method, steps, seed, sampler, progress=progress)[:, 0]
     return drawn
 
 

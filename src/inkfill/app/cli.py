@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from inkfill import defaults
-from inkfill.errors import InputError, shown
+from inkfill.errors import InputError, remark, shown
 
 if TYPE_CHECKING:  # torch takes a second to import; a command imports it when it runs
     from inkfill.adapters import Foreign
@@ -92,6 +92,23 @@ range_option = option(
 data_option = option(
     "--data", default="auto", show_default=True, help="auto (MNIST, else rendered), mnist, rendered, or a path."
 )
+
+
+def options_of_0_1(command: Callable[..., None]) -> Callable[..., None]:
+    """What ``train`` called otherwise in version 0.1: it still works, and says how it is called now."""
+
+    @functools.wraps(command)
+    def called(look_every: int | None, float32: bool, **given: Any) -> None:
+        renamed = {"--look-every": ("validate_every", look_every), "--float32": ("dtype", float32 and "float32")}
+        for old, (name, value) in renamed.items():
+            if value:
+                remark(f"{old} will go: it is --{name.replace('_', '-')} {value} now")
+                click.get_current_context().set_parameter_source(name, click.core.ParameterSource.COMMANDLINE)
+                given[name] = value
+        command(**given)
+
+    called = option("--look-every", type=click.IntRange(1), hidden=True)(called)
+    return option("--float32", is_flag=True, hidden=True)(called)
 
 
 @click.group(
@@ -173,6 +190,7 @@ def demo(out: Path, data: str, seed: int, network: Network, overwrite: bool) -> 
 @option("--validate-every", type=click.IntRange(1), default=1000, show_default=True, help="Steps between validations.")
 @range_option
 @option("--seed", type=SEED, help="Of everything random [default: 0].")
+@options_of_0_1
 def train(out: Path, resume: bool, overwrite: bool, save_seconds: float, validate_every: int, **settings: Any) -> None:
     """Train a network from scratch.
 

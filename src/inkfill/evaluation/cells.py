@@ -116,8 +116,8 @@ def _shared(
     part = group.slice(len(images))
     spent: list[int] = []
     filled = inpaint(
-        model, images[part], mask[part], cell.samples, cell.method, cell.steps, cell.seed, cell.sampler, cell.settings,
-        progress=progress, count=spent.append, first=part.start,
+        model, images[part], mask[part], cell.samples, cell.method, cell.steps, cell.seed, cell.sampler,
+        settings=cell.settings, progress=progress, count=spent.append, first=part.start,
     )  # fmt: skip
     evaluations = group.total(sum(spent)) / (len(images) * cell.samples)
     return np.concatenate(group.gather(filled)), evaluations
