@@ -96,7 +96,7 @@ def main_part(results: Results) -> dict[str, Row]:
         images = results.mnist.test[: len(done.filled)]
         order = [int(i) for i in np.argsort(metrics.energy_score(images, done.filled, done.mask))]
         name = f"results/{spec.replace(':', '-')}.png"
-        both = report.error_gallery(images, result, [*order[:3], *order[::-1][:3]])
+        both = report.error_gallery(images, result, [*order[:3], *order[::-1][:3]]).picture()
         figures.save_picture(both, results.docs / name)
         pictures.append(f"![{spec}: the best three and the worst three]({name})")
     main = {"sampler": defaults.SAMPLER, "steps": defaults.STEPS, "row": rows_of(found)}

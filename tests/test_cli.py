@@ -160,6 +160,9 @@ def test_demo_writes_a_page_and_what_it_shows(checkpoint, tmp_path, capsys):
         with Image.open(out / name) as picture:
             picture.verify()
     assert "this is not MNIST" in page
+    assert all(f">{words}</span>" in page for words in ("t = 1000", "x0_hat", "half:left", "sample 4", "spread"))
+    with Image.open(out / "gallery-tiles.png") as picture:  # pixel by pixel: words are text on the page
+        assert picture.size == (8 * 29 - 1, 16 * 29 - 1)
     assert 'href="paint.html"' in page
     assert (out / "paint.html").read_text().startswith("<!doctype html>")
     assert str(out / "index.html") in capsys.readouterr().out

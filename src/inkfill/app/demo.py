@@ -31,13 +31,13 @@ NOTICES = {
 }
 
 
-def forward_strip(model: Model, image: Images, seed: int) -> figures.RGB:
+def forward_strip(model: Model, image: Images, seed: int) -> figures.Tiles:
     """One image at ten noise levels, all with the same noise."""
     levels = [int(t) for t in np.linspace(0, model.schedule.T, 10)]
     x0 = model.value_range.to_x0(image[None])
     eps = SampleNoise(seed, [0], [0], tuple(x0.shape[1:]))()
     tiles = [figures.tile(to_uint8(model.schedule.q_sample(x0, t, eps))[0]) for t in levels]
-    return figures.sheet([tiles], [f"t = {t}" for t in levels])
+    return figures.Tiles([tiles], [f"t = {t}" for t in levels])
 
 
 def reverse_frames(
@@ -56,14 +56,14 @@ def reverse_frames(
     return [*levels, 0], [*states, last], [*beliefs, last]
 
 
-def reverse_strip(model: Model, image: Images, mask: NDArray[np.bool_], seed: int) -> figures.RGB:
+def reverse_strip(model: Model, image: Images, mask: NDArray[np.bool_], seed: int) -> figures.Tiles:
     """One masked image becoming whole: above the state, below the network's belief, at ten levels."""
     levels, states, beliefs = reverse_frames(model, image[None], mask[None], seed)
     shown = [int(i) for i in np.linspace(0, len(levels) - 1, 10).round()]
     first, last = figures.masked(states[-1][0], mask), figures.tile(as_bytes(image, model.value_range))
     rows = [[first, *(figures.tile(each[i][0]) for i in shown), last] for each in (states, beliefs)]
     columns = ["masked", *(f"t = {levels[i]}" for i in shown), "original"]
-    return figures.sheet(rows, columns, ["x_t", "x0_hat"])
+    return figures.Tiles(rows, columns, ["x_t", "x0_hat"])
 
 
 def mask_sheet(size: int, seed: int) -> figures.RGB:
@@ -130,11 +130,18 @@ def _link_to_paint(page: Page, checkpoint: Path | None) -> None:
     page.command("inkfill page --out inkfill.html")
 
 
+def _show_tiles(page: Page, tiles: figures.Tiles, name: str, alt: str) -> None:
+    """Tiles on the page; beside it, with their words, as one picture to take along."""
+    page.tiles(tiles, f"{name}-tiles.png", alt)
+    figures.save_picture(tiles.picture(), page.folder / f"{name}.png")
+    page.link(f"{name}.png", "as one picture")
+
+
 def _show_process(page: Page, model: Model, images: Images, seed: int) -> None:
     """The forward process of a digit, and the reverse process of eight masked ones."""
     page.heading("Forward: noise is added")
     page.text("One digit at growing noise levels t. At the last level nothing of it is left.")
-    page.picture(forward_strip(model, images[0], seed), "forward.png", "a digit at ten noise levels")
+    _show_tiles(page, forward_strip(model, images[0], seed), "forward", "a digit at ten noise levels")
 
     chosen = images[1:9]
     mask = masks.fit("half:left", chosen, seed)
@@ -143,7 +150,7 @@ def _show_process(page: Page, model: Model, images: Images, seed: int) -> None:
         "Above, what the sampler holds (noise, less and less of it, where pixels are missing). Below, what the network "
         "believes the digit to be, at the same moment: first an average, then one digit."
     )
-    page.picture(reverse_strip(model, chosen[0], mask[0], seed), "reverse.png", "a masked digit becoming whole")
+    _show_tiles(page, reverse_strip(model, chosen[0], mask[0], seed), "reverse", "a masked digit becoming whole")
 
     levels, states, _ = reverse_frames(model, chosen, mask, seed)
     frames = [
@@ -169,7 +176,7 @@ def _show_completions(page: Page, model: Model, images: Images, seed: int, bar: 
         "completions disagree, so the model is unsure there), then the original. Several completions can be right."
     )
     shown, filled = as_bytes(images, model.value_range), as_bytes(filled, model.value_range)
-    page.picture(figures.gallery(shown, hidden, filled, specs), "gallery.png", "completions")
+    _show_tiles(page, figures.gallery_tiles(shown, hidden, filled, specs), "gallery", "completions")
     page.command("inkfill inpaint digits.npy --mask half:left --samples 8 --out filled.npy --sheet filled.png")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,29 @@ def heat(values: NDArray[np.floating]) -> RGB:
     return np.stack([255 * np.clip(c * level, 0, 1) for c in (3.0, 1.6, 1.0)], -1).round().astype(np.uint8)
 
 
+@dataclass(frozen=True)
+class Tiles:
+    """Pictures ``[H, W, 3]`` of one size in rows, a title for each column and a name for each row."""
+
+    rows: Sequence[Sequence[RGB]]
+    columns: Sequence[str] = ()
+    names: Sequence[str] = ()
+
+    def picture(self, zoom: int = ZOOM) -> RGB:
+        """All of it in one picture, words too."""
+        return sheet(self.rows, self.columns, self.names, zoom)
+
+    def bare(self) -> NDArray[np.uint8]:
+        """The tiles alone, pixel by pixel, with a transparent pixel between them: ``[H', W', 4]``."""
+        h, w = self.rows[0][0].shape[:2]
+        out = np.zeros((len(self.rows) * (h + 1) - 1, len(self.rows[0]) * (w + 1) - 1, 4), np.uint8)
+        for y, row in enumerate(self.rows):
+            for x, tile in enumerate(row):
+                place = out[y * (h + 1) : y * (h + 1) + h, x * (w + 1) : x * (w + 1) + w]
+                place[..., :3], place[..., 3] = tile, 255
+        return out
+
+
 def sheet(
     rows: Sequence[Sequence[RGB]], columns: Sequence[str] = (), names: Sequence[str] = (), zoom: int = ZOOM
 ) -> RGB:
@@ -91,8 +115,20 @@ def gallery(
     show: int = 4,
     zoom: int = ZOOM,
     original: bool = True,
-    error: bool = False,
 ) -> RGB:
+    """The picture of :func:`gallery_tiles`."""
+    return gallery_tiles(images, mask, filled, names, show, original).picture(zoom)
+
+
+def gallery_tiles(
+    images: Images,
+    mask: NDArray[np.bool_],
+    filled: Images,
+    names: Sequence[str] = (),
+    show: int = 4,
+    original: bool = True,
+    error: bool = False,
+) -> Tiles:
     """A row an image: masked, ``show`` completions, the mean and the spread of all of them, and the original if known.
 
     ``images`` uint8 ``[N, H, W]`` or ``[N, H, W, C]``, ``mask`` bool ``[N, H, W]``, ``filled`` ``[N, K, ...]`` alike.
@@ -108,7 +144,7 @@ def gallery(
         wrong = wrong if wrong.ndim == 2 else np.sqrt((wrong**2).mean(-1))
         rows.append([*tiles, *[heat(wrong)] * error, *[tile(image)] * original])
     columns = ["masked", *(f"sample {k + 1}" for k in range(show)), "mean", "spread"]
-    return sheet(rows, [*columns, *["|error|"] * error, *["original"] * original], names, zoom)
+    return Tiles(rows, [*columns, *["|error|"] * error, *["original"] * original], names)
 
 
 def grid(images: Images, across: int | None = None, zoom: int = ZOOM) -> RGB:

@@ -27,6 +27,11 @@ img.plot { image-rendering: auto; background: #fff }
 iframe { width: 100%; height: 46rem; border: 1px solid var(--line); border-radius: 8px }
 code { background: var(--raised); border: 1px solid var(--line); border-radius: 4px; padding: .15em .4em;
   overflow-wrap: anywhere }
+.tiles { display: grid; grid-template-columns: auto repeat(var(--across), minmax(3.2rem, 1fr));
+  grid-template-rows: auto repeat(var(--down), 1fr); gap: 0 .4rem; align-items: center; font-size: .8rem;
+  max-width: calc(7rem + var(--across) * 5.5rem); color: var(--quiet) }
+.tiles span { text-align: center; line-height: 1.2 } .tiles .word { text-align: left }
+.tiles img { grid-area: 2 / 2 / -1 / -1; width: 100%; margin: 0; border-radius: 0 }
 .wide { overflow-x: auto; margin: 1rem 0 }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: bottom }
@@ -88,10 +93,17 @@ class Page:
         """Another page, inside this one."""
         self._body.append(f'<iframe src="{escaped(name)}" title="{escaped(title)}" loading="lazy"></iframe>')
 
-    def picture(self, pixels: figures.RGB, name: str, alt: str) -> None:
-        """A picture, written as ``name``."""
-        figures.save_picture(pixels, self.folder / name)
-        self.image(name, alt)
+    def tiles(self, tiles: figures.Tiles, name: str, alt: str) -> None:
+        """Tiles, written as ``name``, with their titles and names as text around them."""
+        figures.save_picture(tiles.bare(), self.folder / name)
+        place = 'class=word style="grid-area: {} / 1"'
+        words = [
+            f'<span style="grid-area: 1 / {x}">{escaped(title)}</span>' for x, title in enumerate(tiles.columns, 2)
+        ]
+        words += [f"<span {place.format(y)}>{escaped(word)}</span>" for y, word in enumerate(tiles.names, 2)]
+        counts = f"--across: {len(tiles.rows[0])}; --down: {len(tiles.rows)}"
+        image = f'<img src="{escaped(name)}" alt="{escaped(alt)}">'
+        self._body.append(f'<div class=wide><div class=tiles style="{counts}">{"".join(words)}{image}</div></div>')
 
     def image(self, name: str, alt: str, plot: bool = False) -> None:
         """A picture that is there already; a plot is not drawn in square pixels."""

@@ -117,7 +117,7 @@ def _show(page: Page, images: Images, result: Result, name: str, values: ValueRa
     page.heading(f"{cell.mask}, {cell.method}, {cell.steps} steps", 3)
 
     def gallery(chosen: Sequence[int], suffix: str) -> None:
-        page.picture(error_gallery(images, result, chosen, values), f"{name}{suffix}.png", f"completions{suffix}")
+        page.tiles(error_gallery(images, result, chosen, values), f"{name}{suffix}.png", f"completions{suffix}")
 
     gallery(range(min(SHOWN, len(images))), "")
     truth, flat = planes(images, done, values)
@@ -130,12 +130,12 @@ def _show(page: Page, images: Images, result: Result, name: str, values: ValueRa
             gallery(list(chosen), f"-{word}")
 
 
-def error_gallery(images: Images, result: Result, chosen: Sequence[int], values: ValueRange = BYTES) -> figures.RGB:
+def error_gallery(images: Images, result: Result, chosen: Sequence[int], values: ValueRange = BYTES) -> figures.Tiles:
     """The chosen images of a cell, with the error of their means."""
     rows, done = list(chosen), result.done
     names = [str(i) for i in rows]
     shown, filled = (as_bytes(x[rows], values) for x in (images, done.filled))
-    return figures.gallery(shown, done.mask[rows], filled, names, error=True)
+    return figures.gallery_tiles(shown, done.mask[rows], filled, names, error=True)
 
 
 # ---- completions of somebody's images --------------------------------------------------------------------------------
@@ -206,8 +206,8 @@ def write_inpainting(
             page.text(width)
             if found is not None:
                 page.text("read as a digit:", label_words(found[i]))
-            tiles = figures.gallery(image[None], hole[None], completions[None], show=8, original=False)
-            page.picture(tiles, f"image-{i}.png", name)
+            tiles = figures.gallery_tiles(image[None], hole[None], completions[None], show=8, original=False)
+            page.tiles(tiles, f"image-{i}.png", name)
         _save(beside / "filled", filled)
         _save(beside / "spread", np.stack(spread) if isinstance(filled, np.ndarray) else spread)
         page.write("report.html")
