@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src" / "inkfill"
 LADDER = [  # from the top down: a room imports from rooms below it and from itself
     ("app", "__init__", "__main__"),
-    ("imputer",),
+    ("imputer", "lazy"),
     ("evaluation",),
     ("training",),
     ("inpainting",),
