@@ -506,3 +506,14 @@ def test_images_come_in_many_forms():
     refused(lambda: data.as_images(Image.fromarray(GREY).convert("HSV")), "HSV")
     refused(lambda: data.as_images("words"), "values")
     refused(lambda: data.as_images([[1, 2], [3]]), "images")
+
+
+def test_a_picture_that_announces_gigabytes_takes_none(tmp_path, digits):
+    """A PNG whose data are said to be 2 GiB long, in some hundred bytes."""
+    path = tmp_path / "lies.png"
+    Image.fromarray(digits[0]).save(path)
+    body = bytearray(path.read_bytes())
+    at = body.index(b"IDAT")
+    body[at - 4 : at] = (2**31 - 1).to_bytes(4, "big")
+    path.write_bytes(body)
+    assert peak(lambda: readers.read_images(path)) < 16  # the data are whole: it can be read

@@ -9,6 +9,7 @@ import struct
 import warnings
 import zipfile
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -142,7 +143,11 @@ def read_frames(path: Path) -> list[Images]:
     from PIL import Image, ImageSequence
 
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as picture:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path}: {path.stat().st_size:,} bytes, more than inkfill reads")
+        # From memory: of a file, Pillow reads as much as a chunk says that it holds, which may be 4 GiB in 400 bytes.
+        body = BytesIO(path.read_bytes())
+        with warnings.catch_warnings(action="ignore"), Image.open(body, formats=FORMATS) as picture:
             count = getattr(picture, "n_frames", 1)
             check_size(picture.height, picture.width, str(path))
             if count * picture.height * picture.width > MAX_PIXELS:
