@@ -21,6 +21,7 @@ from inkfill.training.config import TrainConfig
 from inkfill.training.objectives import draw_batch, v_errors
 from inkfill.training.rounds import Rounds
 from inkfill.training.run import train
+from laws import GREY, LAWS, RANGE, of_one_level, posterior
 
 SMALL = TrainConfig(steps=12, batch_size=8, warmup=2, rounds=3, data_mask="nan", unet=TINY, dtype="float32")
 SCHEDULE = Schedule.named("cosine")
@@ -175,33 +176,6 @@ def test_completions_of_a_round_keep_what_was_seen(tmp_path, digits):
 
 
 # ---- images whose law is known ---------------------------------------------------------------------------------------
-
-GREY, RANGE = 0.25, (-2.0, 2.0)  # deviation of a pixel from its image's level; of the values
-LAWS = {  # of the level: weight, mean and deviation of each component
-    "gaussian": [(1.0, 0.0, 0.3)],
-    "mixture": [(0.3, -0.4, 0.1), (0.7, 0.4, 0.1)],
-}
-
-
-def of_one_level(law, count, rng):
-    """Images ``[count, 8, 8]``: a level for all of it, and noise of every pixel."""
-    which = rng.choice(len(law), count, p=[weight for weight, _, _ in law])
-    _, means, deviations = np.array(law).T
-    levels = rng.normal(means[which], deviations[which])
-    return (levels[:, None, None] + rng.normal(0, GREY, (count, 8, 8))).astype(np.float32)
-
-
-def posterior(law, known, hidden):
-    """Mean and variance of the mean of so many hidden pixels, given the values of those that are known."""
-    weights, means, variances = np.array(law).T ** np.array([[1], [1], [2]])
-    n, average = len(known), known.mean() if len(known) else 0.0
-    if n:
-        spread = variances + GREY**2 / n
-        weights = weights * np.exp(-((average - means) ** 2) / spread / 2) / np.sqrt(spread)
-    each = 1 / (1 / variances + n / GREY**2)
-    centre = each * (means / variances + n * average / GREY**2)
-    mean = weights @ centre / weights.sum()
-    return mean, weights @ (each + centre**2) / weights.sum() - mean**2 + GREY**2 / hidden
 
 
 @pytest.mark.slow

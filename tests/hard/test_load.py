@@ -6,9 +6,9 @@ memory that a process ever held (its resident set, shared pages too).
 
 import json
 import os
-import subprocess
 import sys
 import time
+from tempfile import TemporaryFile
 
 import numpy as np
 import psutil
@@ -36,15 +36,17 @@ def weights(tmp_path_factory):
 
 def held(words: list[str]) -> list[int]:
     """Run a command to its end: bytes of memory that it held, ten times a second."""
-    process, found = psutil.Popen([sys.executable, "-m", "inkfill", *words], stderr=subprocess.PIPE), []
-    while process.poll() is None:
-        try:
-            found.append(process.memory_info().rss)
-        except psutil.Error:  # it has just ended
-            break
-        time.sleep(0.1)
-    _, stderr = process.communicate()
-    assert process.returncode == 0, stderr.decode()
+    found = []
+    with TemporaryFile() as stderr:  # a pipe that nobody empties would stop the progress bar, and the command
+        process = psutil.Popen([sys.executable, "-m", "inkfill", *words], stderr=stderr)
+        while process.poll() is None:
+            try:
+                found.append(process.memory_info().rss)
+            except psutil.Error:  # it has just ended
+                break
+            time.sleep(0.1)
+        stderr.seek(0)
+        assert process.wait() == 0, stderr.read().decode()
     return found
 
 
