@@ -21,7 +21,7 @@ from inkfill.training.config import TrainConfig
 from inkfill.training.objectives import draw_batch, v_errors
 from inkfill.training.rounds import Rounds
 from inkfill.training.run import train
-from laws import GREY, LAWS, RANGE, of_one_level, posterior
+from laws import GREY, LAWS, RANGE, beside_posterior, of_one_level
 
 SMALL = TrainConfig(steps=12, batch_size=8, warmup=2, rounds=3, data_mask="nan", unet=TINY, dtype="float32")
 SCHEDULE = Schedule.named("cosine")
@@ -199,11 +199,7 @@ def test_learnt_from_halves_the_posterior_is_that_of_whole_images(name, tmp_path
     for known, mask in ((0, "all"), (32, "pixels:0.5")):
         hidden = masks.fit(mask, new)
         filled = inpaint(model, new, hidden, 64, steps=25, value_range=RANGE)
-        drawn = [filled[i][:, hidden[i]] for i in range(64)]  # [draws, pixels] of each image
-        mean, variance = np.array([posterior(law, new[i][~hidden[i]], hidden[i].sum()) for i in range(64)]).T
-        levels, want = np.stack([each.mean(1) for each in drawn]), np.sqrt(variance.mean())
-        off = np.sqrt(((levels.mean(1) - mean) ** 2).mean())
-        spread, pixels = np.sqrt(levels.var(1).mean()), np.mean([each.std(1).mean() for each in drawn])
+        off, spread, want, pixels, levels = beside_posterior(law, new, hidden, filled)
         record_property(
             "figures", f"learnt from halves: {name}, {mask} missing: posterior means off by {off:.3f}, "
             f"deviation {spread:.3f} where it is {want:.3f}, of pixels {pixels:.3f} where it is {GREY}",
