@@ -373,6 +373,18 @@ def test_a_run_by_the_clock_goes_on_where_it_was(tmp_path, images_file, monkeypa
     assert second["step"] > first["step"]
 
 
+def test_what_is_learnt_by_heart_is_said(tmp_path, images_file, capsys):
+    """A few images for too long: the loss on those held out falls, and rises again."""
+    rows = [{"step": 1, "validation": 0.5}, {"step": 2, "loss": 0.1}, {"step": 2, "validation": 0.4}]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert run_module._by_heart(tmp_path / "metrics.jsonl") == ""
+    rows += [{"step": 3, "validation": 0.43}]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert "least at step 2 (0.4000) and is 0.4300 now" in run_module._by_heart(tmp_path / "metrics.jsonl")
+    assert train(replace(SMALL, data=str(images_file), steps=2), tmp_path / "run")
+    assert "for validation and" in capsys.readouterr().out
+
+
 # ---- runs in processes of their own, killed --------------------------------------------------------------------------
 
 

@@ -56,7 +56,9 @@ from inkfill.unet import UNet
 DIVERGED = "the loss or the weights are not finite at step {}: lower --learning-rate (last save kept)"
 FEW = 500  # steps; completions of networks that made fewer are of no use (docs/speed.md)
 FEW_STEPS = 2  # evaluations of few-step weights that are the default
+HELD_OUT = {"validation": "validation", "test": "testing"}
 LOG_EVERY = 50  # steps
+RISEN = 1.05  # of the least validation loss, from which on a run is said to learn by heart
 
 OnValidation = Callable[[int, Model, data.Dataset], object]
 
@@ -375,7 +377,22 @@ def train(
         say(f"finished: {run.model_file}")
     if finished and done < FEW:
         say(f"only {done:,} steps were made, which is too few to be of use: train for longer")
+    elif finished and (learnt := _by_heart(run.metrics_file)):
+        say(learnt)
     return finished
+
+
+def _by_heart(metrics: Path) -> str:
+    """A word of advice where the validation loss has risen again since it was least; nothing where it has not."""
+    rows = [json.loads(line) for line in metrics.open()]
+    losses = [(row["validation"], row["step"]) for row in rows if "validation" in row]
+    (least, step), (last, _) = min(losses), losses[-1]
+    if last < RISEN * least:
+        return ""
+    return (
+        f"the loss on images that are held out was least at step {step:,} ({least:.4f}) and is {last:.4f} now: the others "
+        "are being learnt by heart. Take fewer steps, more images, or --augment"
+    )
 
 
 def _loop(
@@ -471,8 +488,9 @@ def _described(run: Run) -> str:
     images, net = run.dataset.train, run.trainer.net
     counts = ", ".join(f"{len(each):,} images of {size_words(each)}" for each in run.dataset.groups)
     parameters = sum(p.numel() for p in net.parameters()) / 1e6
+    held = " and ".join(f"{len(run.dataset.split(name)):,} for {word}" for name, word in HELD_OUT.items())
     return (
-        f"data {run.dataset.name}: {counts}, {CHANNELS[channels_of(images)]}, "
+        f"data {run.dataset.name}: {counts} ({held} are held out), {CHANNELS[channels_of(images)]}, "
         f"{images.dtype} from {run.values.low:g} (black) to {run.values.high:g} (white); "
         f"{parameters:.2f} M parameters; {run.config.dtype} on {run.group.device}"
     )
