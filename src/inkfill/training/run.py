@@ -390,8 +390,8 @@ def _by_heart(metrics: Path) -> str:
     if last < RISEN * least:
         return ""
     return (
-        f"the loss on images that are held out was least at step {step:,} ({least:.4f}) and is {last:.4f} now: the others "
-        "are being learnt by heart. Take fewer steps, more images, or --augment"
+        f"the loss on images that are held out was least at step {step:,} ({least:.4f}) and is {last:.4f} now: the "
+        "others are being learnt by heart. Take fewer steps, more images, or --augment"
     )
 
 
