@@ -79,11 +79,11 @@ def test_many_digits(weights, tmp_path, digits, record_property):
 
 @pytest.mark.slow
 def test_a_large_picture_with_many_holes(weights, tmp_path, record_property):
-    """A picture of 16 megapixels: as it is, its mask and one completion, and not a multiple of that by holes."""
+    """It takes what the picture takes, and not more for more holes."""
     rng = stream(0, "load")
     Image.fromarray(rng.integers(0, 256, (SIDE, SIDE)).astype(np.uint8)).save(tmp_path / "large.png")
     peaks = {}
-    for holes in (10, HOLES):
+    for holes in (HOLES // 5, HOLES):  # more than go through the network together
         mask = np.zeros((SIDE, SIDE), np.uint8)
         for y, x in rng.integers(0, SIDE - 20, (holes, 2)):
             mask[y : y + 12, x : x + 12] = 255
@@ -97,8 +97,8 @@ def test_a_large_picture_with_many_holes(weights, tmp_path, record_property):
         assert (filled == np.asarray(Image.open(tmp_path / "large.png")))[mask == 0].all()
     few, many = peaks.values()
     what = f"load: a picture of {SIDE}x{SIDE} with {HOLES:,} holes in {seconds:,.0f} s"
-    record_property("figures", f"{what}: at most {megabytes(many)}, with 10 holes {megabytes(few)}")
-    assert many < few + MORE + 4 * SIDE**2
+    record_property("figures", f"{what}: at most {megabytes(many)}, with {HOLES // 5} holes {megabytes(few)}")
+    assert many < few + MORE
 
 
 @pytest.mark.slow
