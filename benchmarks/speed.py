@@ -3,9 +3,8 @@
     .venv/bin/python benchmarks/speed.py
     .venv/bin/python benchmarks/speed.py --profile      where the time of a training step goes
 
-The peak is that of a plain matrix product, in bfloat16 or float32, whichever is faster here, measured in the same run and
-alternating with the rest, because shared machines change speed from minute to minute. Arithmetic is counted by torch, in
-convolutions and matrix products; a backward pass counts as two forward passes.
+The peak is that of a plain matrix product, in bfloat16 or float32, whichever is faster here, alternating with the rest,
+because shared machines change speed. Torch counts convolutions and matrix products; a backward pass is two forward ones.
 """
 
 import platform
@@ -48,7 +47,7 @@ def inpaint_by_command(picture: data.Images) -> None:
 
 def measure(trainer: Trainer, batch_size: int, digits: data.Images, rounds: int) -> Row:
     """Medians over the rounds, as rates and as shares of the peak."""
-    model, exact = inkfill.load(), inkfill.load(dtype="float32")
+    model, exact, few = inkfill.load(), inkfill.load(dtype="float32"), inkfill.load("mnist-few")
     matrix, batch = torch.randn(SIDE, SIDE), trainer.draw(0)
     half = matrix.bfloat16()
     works = {
@@ -58,6 +57,7 @@ def measure(trainer: Trainer, batch_size: int, digits: data.Images, rounds: int)
         "passes": repeated(lambda: trainer.differentiate(batch), 5),
         "inpaint": lambda: inkfill.inpaint(model, digits, "half:left", 1),
         "float32": lambda: inkfill.inpaint(exact, digits, "half:left", 1),
+        "few": lambda: inkfill.inpaint(few, digits, "half:left", 1, steps=1),
         "picture": lambda: inpaint_by_command(digits[0]),
     }
     took = {name: median(times) for name, times in alternate(works, rounds).items()}
@@ -76,6 +76,7 @@ def measure(trainer: Trainer, batch_size: int, digits: data.Images, rounds: int)
         "inpaint_steps": STEPS,
         "inpaint_seconds": took["inpaint"],
         "inpaint_float32_seconds": took["float32"],
+        "few_seconds": took["few"],
         "one_picture_seconds": took["picture"],
         "inpaint_share_of_peak": flops * STEPS * len(digits) / took["inpaint"] / peak,
         "threads": torch.get_num_threads(),

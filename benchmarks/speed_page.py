@@ -36,6 +36,7 @@ THROUGHPUT = {  # what is measured, and how it is written
     "training, forward and backward alone": "{passes_share_of_peak:.0%}",
     "inpainting, {inpaint_steps} evaluations": "{rate:.0f} completions/s: 10,000 digits in {ten_thousand:.0f} s; {inpaint_share_of_peak:.0%}",
     "the same in float32": "{float32_rate:.0f} completions/s",
+    "by few-step weights, 1 evaluation": "{few}",
     "`inkfill inpaint` on one picture, from the start of Python on": "{one_picture_seconds:.1f} s",
 }
 
@@ -45,7 +46,8 @@ def throughput(found: Any) -> Row:
     machines = []
     for r in found.values():
         rate, slower = (r["inpaint_digits"] / r[key] for key in ("inpaint_seconds", "inpaint_float32_seconds"))
-        machines.append({**r, "rate": rate, "float32_rate": slower, "ten_thousand": 10_000 / rate})
+        few = f"{r['inpaint_digits'] / r['few_seconds']:,.0f} completions/s" if "few_seconds" in r else "not measured"
+        machines.append({**r, "rate": rate, "float32_rate": slower, "few": few, "ten_thousand": 10_000 / rate})
     first = machines[0]
     lines = [[what.format(**first), *(form.format(**r) for r in machines)] for what, form in THROUGHPUT.items()]
     shown = markdown(["two cores with", *found], lines)
