@@ -50,7 +50,7 @@ class MaskOptions:
             return mask
         size = 2 * self.grow + 1
         grown = torch.nn.functional.max_pool2d(
-            torch.from_numpy(np.ascontiguousarray(mask[:, None])).float(), size, 1, self.grow
+            torch.tensor(mask[:, None], dtype=torch.float32), size, 1, self.grow
         )
         return grown[:, 0].numpy() > 0
 
