@@ -121,7 +121,7 @@ def cli(context: click.Context) -> None:
 
     \b
     inkfill demo                                              see it work
-    inkfill inpaint photo.png --mask hole.png --out filled.png
+    inkfill inpaint digit.png --mask hole.png --out filled.png
     inkfill inpaint digits.npy --mask half:left --samples 8 --out filled.npy
     inkfill train --data my-pictures/ --minutes 10 --out runs/mine
 
@@ -279,10 +279,10 @@ def inpaint(
     or colour, of any size. What comes in goes out: the number type, and every known pixel bit for bit.
 
     \b
-    inkfill inpaint photo.png --mask hole.png --out filled.png
+    inkfill inpaint digit.png --mask hole.png --out filled.png
     inkfill inpaint scans/ --mask masks/ --out filled/                             paired by file name
     inkfill inpaint stack.npy --mask nan --range 0 1 --samples 16 --out filled.npy      float32 [N,16,H,W]
-    inkfill inpaint - --mask hole.png --out - < photo.png > filled.png             standard input and output
+    inkfill inpaint - --mask hole.png --out - < digit.png > filled.png             standard input and output
     torchrun --nproc-per-node 2 -m inkfill inpaint long.npy --mask strokes --out filled.npy       by two processes
 
     One picture into one .png gives the picture, filled; --sheet FILE.png shows several completions side by side, with
