@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from inkfill.app import figures
-from inkfill.checkpoint import find_checkpoint, written_whole
+from inkfill.checkpoint import find_checkpoint, read_json, written_whole
 from inkfill.data import load as load_data
 from inkfill.data import masks
 from inkfill.evaluation import protocol
@@ -83,6 +83,15 @@ def pictures(few: Path) -> None:
     figures.save_picture(figures.grid(new, 16), DOCS / "few-new.png")
 
 
+def ways() -> str:
+    """What few_ways.py found of other ways to one evaluation."""
+    keys = {"way": "", "steps": "steps", "crps": "CRPS", "energy": "energy", "coverage50": "50 % covers"}
+    keys |= {"coverage90": "90 % covers", "confident": "confident", "ssim": "SSIM", "frechet": "Frechet"}
+    found = read_json(DOCS / "few-ways.json")
+    rows = [[f"{row[key]:.4f}" if isinstance(row[key], float) else str(row[key]) for key in keys] for row in found]
+    return markdown(list(keys.values()), rows)
+
+
 def main(few: Path, count: int, folder: Path) -> None:
     """Measure and write the page."""
     curve = [("few", 1), ("few", 2), ("few", 4), ("mnist", 1), ("mnist", 2), ("mnist", 3), ("mnist", 8)]
@@ -95,6 +104,7 @@ def main(few: Path, count: int, folder: Path) -> None:
         ("test", test),
         ("masks", by_mask),
         ("count", f"{count:,}"),
+        ("ways", ways()),
     ):
         text = text.replace(f"{{{name}}}", value)
     with written_whole(DOCS / "few.md") as temporary:

@@ -510,6 +510,18 @@ def test_a_run_can_be_stopped_while_another_process_hangs(tmp_path, images_file)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_process_whose_fellow_does_not_come_says_so(rank, tmp_path, images_file):
+    code = "import inkfill.training.processes as p; p.MEETING = 2.0; from inkfill.app.cli import main; main()"
+    shared = {"RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"2967{5 + int(rank)}"}
+    words = [sys.executable, "-c", code, "train", "--out", str(tmp_path / "run"), *fresh(images_file)]
+    found = subprocess.run(words, env={**os.environ, **shared}, capture_output=True, text=True, timeout=60)
+    assert found.returncode == 1
+    assert [line for line in found.stderr.splitlines() if line.startswith("inkfill: another process")]
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.slow
 def test_two_processes_reach_the_weights_of_one(tmp_path, images_file):
     """gloo, float32: the same global batches, so the difference is rounding, far under what ten steps changed."""
     settings = ["--data", str(images_file), "--steps", "10", "--batch-size", "8", "--dtype", "float32"]

@@ -168,8 +168,13 @@ def test_one_process_of_two_is_killed(victim, bench, tmp_path, record_property):
     for _ in range(max(1, KILLS // 10)):
         resume = (out / "state.pt").exists()
         words = f"train --out made {'--resume --save-seconds 0' if resume else how + ' --overwrite'}"
+        before = (out / "state.pt").stat().st_mtime_ns if resume else None
         processes = both(words, folder, free_port())
-        time.sleep(rng.uniform(3 * STARTED, 5 * STARTED))
+        while processes[0].poll() is None:  # until they have found each other, and made a step
+            if (out / "state.pt").exists() and (out / "state.pt").stat().st_mtime_ns != before:
+                break
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, STARTED))
         processes[victim].send_signal(signal.SIGKILL)
         began = time.monotonic()
         _, stderr = processes[1 - victim].communicate(timeout=60)

@@ -49,9 +49,7 @@ class MaskOptions:
         if not self.grow:
             return mask
         size = 2 * self.grow + 1
-        grown = torch.nn.functional.max_pool2d(
-            torch.tensor(mask[:, None], dtype=torch.float32), size, 1, self.grow
-        )
+        grown = torch.nn.functional.max_pool2d(torch.tensor(mask[:, None], dtype=torch.float32), size, 1, self.grow)
         return grown[:, 0].numpy() > 0
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 from inkfill.errors import InputError
 
 PATIENCE = 300.0  # seconds that a process waits for another
+MEETING = 60.0  # seconds that processes wait for each other to begin with
 GRACE = 10.0  # seconds that it waits when it was asked to stop
 
 
@@ -81,13 +83,11 @@ class Processes:
 
 
 @contextmanager
-def _one_line() -> Iterator[None]:
+def _one_line(what: str = "has ended") -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # what torch raises where a connection breaks
-        raise InputError(
-            f"another process of this run has ended: stopped ({str(error).splitlines()[0][:80]})"
-        ) from None
+        raise InputError(f"another process of this run {what}: stopped ({str(error).splitlines()[0][:80]})") from None
 
 
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -109,7 +109,11 @@ def processes(
         torch.cuda.set_device(device)
     if world > 1:
         backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(seconds=2 * PATIENCE))
+        with _one_line("did not come"):
+            store, _, _ = next(rendezvous("env://", rank, world, timeout=timedelta(seconds=MEETING)))
+            dist.init_process_group(
+                backend, store=store, rank=rank, world_size=world, timeout=timedelta(seconds=2 * PATIENCE)
+            )
     yield Processes(rank, world, device, asked_to_stop)
     if world > 1:  # not after an error: taking leave of a process that hangs would take for ever
         dist.destroy_process_group()
