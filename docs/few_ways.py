@@ -118,9 +118,9 @@ def main(steps: int, folder: Path, count: int, out: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=360)
     parser.add_argument("--pairs", type=Path, default=Path("runs/few/pairs"))
-    parser.add_argument("--count", type=int, default=16384, help="conditions that the teacher completes")
+    parser.add_argument("--count", type=int, default=16_384, help="conditions that the teacher completes")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "few-ways.json")
     arguments = parser.parse_args()
     main(arguments.steps, arguments.pairs, arguments.count, arguments.out)
