@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -255,7 +256,11 @@ def test_a_signal_leaves_nothing_unfinished(images, tmp_path):
     np.save(tmp_path / "long.npy", np.repeat(np.load(images), 400, 0))
     line = f"inpaint {tmp_path}/long.npy --mask half:left --samples 2 --steps 8 --out {tmp_path}/o.npy"
     for number in (signal.SIGTERM, signal.SIGHUP):
-        process = subprocess.Popen([sys.executable, "-m", "inkfill", *line.split()], stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "inkfill", *line.split()],
+            stderr=subprocess.PIPE,
+            preexec_fn=partial(signal.signal, number, signal.SIG_DFL),  # under nohup it would be ignored, as it should
+        )
         limit = time.monotonic() + 60
         while not list(tmp_path.glob(".unfinished-*")):
             assert time.monotonic() < limit
