@@ -85,11 +85,10 @@ def pictures(few: Path) -> None:
 
 def ways() -> str:
     """What few_ways.py found of other ways to one evaluation."""
-    keys = {"way": "", "steps": "steps", "crps": "CRPS", "energy": "energy", "coverage50": "50 % covers"}
-    keys |= {"coverage90": "90 % covers", "confident": "confident", "ssim": "SSIM", "frechet": "Frechet"}
-    found = read_json(DOCS / "few-ways.json")
-    rows = [[f"{row[key]:.4f}" if isinstance(row[key], float) else str(row[key]) for key in keys] for row in found]
-    return markdown(list(keys.values()), rows)
+    rows = read_json(DOCS / "few-ways.json")
+    keys = [key for key in MEASURES if key in rows[0]]
+    cells = [[row["way"], row["steps"], *(f"{row[key]:.4f}" for key in keys)] for row in rows]
+    return markdown(["", "steps", *(MEASURES[key] for key in keys)], cells)
 
 
 def main(few: Path, count: int, folder: Path) -> None:

@@ -88,7 +88,7 @@ def gallery(name: str, model: Model, images: Images, specs: list[str], zoom: int
     assert filled.dtype == images.dtype
     assert (filled[kept] == np.repeat(images[:, None], 8, 1)[kept]).all()
     seen = ValueRange(float(images.min()), float(images.max())) if fractions else model.value_range
-    picture = figures.gallery(as_bytes(images, seen), mask, as_bytes(filled, seen), specs, zoom=zoom)
+    picture = figures.gallery(as_bytes(images, seen), mask, as_bytes(filled, seen), specs).picture(zoom)
     figures.save_picture(picture, DOCS / "pictures" / f"{name}.png")
     size = "x".join(map(str, images.shape[1:]))
     return [name, size, images.dtype, f"{model.recipe.step:,}", f"{seconds:.3f}"]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from inkfill import data
+from inkfill.checkpoint import save_network
 from inkfill.model import Model, Recipe
 from inkfill.unet import UNet, UNetConfig
 
@@ -28,6 +29,14 @@ def tiny_model(dtype: torch.dtype = torch.float32) -> Model:
 @pytest.fixture
 def model() -> Model:
     return tiny_model()
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    """The weights of ``model``, in a file."""
+    path, net = tmp_path / "tiny.safetensors", tiny_model().net
+    save_network(path, net, net.state_dict(), Recipe().to_json())
+    return path
 
 
 @pytest.fixture(scope="session")

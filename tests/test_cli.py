@@ -27,14 +27,6 @@ from inkfill.model import Recipe
 
 
 @pytest.fixture
-def checkpoint(tmp_path):
-    path = tmp_path / "tiny.safetensors"
-    net = tiny_model().net
-    save_network(path, net, net.state_dict(), Recipe().to_json())
-    return path
-
-
-@pytest.fixture
 def images(tmp_path, digits):
     path = tmp_path / "digits.npy"
     np.save(path, digits[:3])

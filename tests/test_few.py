@@ -67,26 +67,30 @@ def test_a_batch_has_two_draws_of_every_image(digits):
     assert {float(x) for half in halves for x in half.x0.sum((1, 2, 3))} == {float(x) for x in batch.x0.sum((1, 2, 3))}
 
 
+def small_model(images, spec, values):
+    """A small network, trained by the objective on images ``[N, 8, 8]`` of which all is known."""
+    config = TrainConfig(objective="few", batch_size=32, unet=SMALL, warmup=50, ema=0.98, muon_rate=0.01)
+    schedule, net = Schedule.named("cosine"), UNet(SMALL, 0)
+
+    def draw(step):
+        return few.draw_few(config, schedule, images, masks.parse(spec), stream(0, "train", step), values=values)
+
+    trainer = Trainer(net, optimisers(config, net), draw, few.few_errors, ema=config.ema)
+    for step in range(STEPS):
+        trainer.step(config.rate(step, step / STEPS))
+    scale = (float(values.low), float(values.high))
+    recipe = Recipe(objective="few", image_size=(8, 8), value_range=scale, number_type="float32")
+    return Model(trainer.ema, recipe, dtype=torch.float32)
+
+
 def test_the_objective_ends_at_the_exact_posterior():
     """Images of one grey level, N(0, 0.4^2): with nothing known draws have that law; with a half known, its level.
 
     Tolerances: 512 draws have a mean of standard error .018 and a deviation of .0125; the rest is for so few steps.
     """
-    torch.manual_seed(0)
-    schedule, spec = Schedule.named("cosine"), masks.parse("all@1,half:left@1")
-    config = TrainConfig(objective="few", batch_size=32, unet=SMALL, warmup=50, ema=0.98, muon_rate=0.01)
     levels = stream(0, "levels").normal(0, 0.4, 4096).astype(np.float32)
     images = np.broadcast_to(levels[:, None, None], (4096, 8, 8)).copy()
-    values, net = ValueRange(-1, 1, 0), UNet(SMALL, 0)
-
-    def draw(step):
-        return few.draw_few(config, schedule, images, spec, stream(0, "train", step), values=values)
-
-    trainer = Trainer(net, optimisers(config, net), draw, few.few_errors, ema=config.ema)
-    for step in range(STEPS):
-        trainer.step(config.rate(step, step / STEPS))
-    recipe = Recipe(objective="few", image_size=(8, 8), value_range=(-1.0, 1.0), number_type="float32")
-    model = Model(trainer.ema, recipe, dtype=torch.float32)
+    model = small_model(images, "all@1,half:left@1", ValueRange(-1, 1, 0))
     for steps in (1, 2):
         drawn = sample(model, 512, steps=steps)
         level = drawn.mean((1, 2))
@@ -108,18 +112,8 @@ def test_one_evaluation_draws_from_the_exact_posterior(name, record_property):
     not tell it from noise of its own (docs/few.md).
     """
     law, rng = LAWS[name], stream(0, "law", name)
-    images, new, values = of_one_level(law, 4096, rng), of_one_level(law, 64, rng), ValueRange(*RANGE, 0)
-    config = TrainConfig(objective="few", batch_size=32, unet=SMALL, warmup=50, ema=0.98, muon_rate=0.01)
-    schedule, spec, net = Schedule.named("cosine"), masks.parse("pixels:0.5@1,all@1"), UNet(SMALL, 0)
-
-    def draw(step):
-        return few.draw_few(config, schedule, images, spec, stream(0, "train", step), values=values)
-
-    trainer = Trainer(net, optimisers(config, net), draw, few.few_errors, ema=config.ema)
-    for step in range(STEPS):
-        trainer.step(config.rate(step, step / STEPS))
-    recipe = Recipe(objective="few", image_size=(8, 8), value_range=RANGE, number_type="float32")
-    model = Model(trainer.ema, recipe, dtype=torch.float32)
+    images, new = of_one_level(law, 4096, rng), of_one_level(law, 64, rng)
+    model = small_model(images, "pixels:0.5@1,all@1", ValueRange(*RANGE, 0))
     for steps, mask in itertools.product((1, 2), ("all", "pixels:0.5")):
         hidden = masks.fit(mask, new)
         off, spread, want, pixels, levels = beside_posterior(

@@ -9,9 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import tiny_model
-from inkfill.checkpoint import save_network
-from inkfill.model import Recipe
 from inkfill.rng import stream
 from test_cli import run
 from test_docs import ROOT, commands
@@ -45,8 +42,6 @@ def made(folder: Path, digits: np.ndarray) -> None:
 def place(tmp_path_factory, digits):
     folder = tmp_path_factory.mktemp("recipes")
     made(folder, digits)
-    net = tiny_model().net
-    save_network(folder / "tiny.safetensors", net, net.state_dict(), Recipe().to_json())
     return folder
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from inkfill import defaults
 from inkfill.data import masks
 from inkfill.data.images import Images, Mask
 from inkfill.errors import InputError
@@ -37,7 +38,7 @@ def _filled(
 ) -> Images:
     """The completions of one block; the noise of an image belongs to its number in the whole set."""
     first = block_info[0]["array-location"][0][0] if block_info else 0
-    holes = masks.fit(mask, images, how.get("seed", 0)) if hidden is None else hidden
+    holes = masks.fit(mask, images) if hidden is None else hidden
     filled: Images = inpaint_now(_loaded(*network), images, holes, samples, first=first, **how)
     return filled
 
@@ -46,7 +47,7 @@ def inpaint(
     checkpoint: Path | str | None,
     images: Any,
     mask: Any = None,
-    samples: int = 8,
+    samples: int = defaults.SAMPLES,
     *,
     device: str | None = None,
     dtype: str | None = None,

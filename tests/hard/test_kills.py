@@ -102,12 +102,18 @@ def test_killed_and_done_again(name, bench, tmp_path, record_property):
     record_property("figures", f"kills: {name}: {KILLS} of {KILLS} survived")
 
 
+def going_on(out: Path, how: str) -> str:
+    """The command that goes on with a training, every step of which saves, or begins it where nothing was saved."""
+    saved = (out / "state.pt").exists()
+    return f"train --out {out.name} {'--resume' if saved else how + ' --overwrite'} --save-seconds 0"
+
+
 def weights(out: Path) -> str:
     return hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
 
 
 def trained(folder: Path, how: str) -> None:
-    process = start(f"train --out made {how}", folder)
+    process = start(going_on(folder / "made", how), folder)
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 0, stderr.decode()
 
@@ -116,7 +122,7 @@ def trained(folder: Path, how: str) -> None:
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_killed_training_goes_on_to_the_same_bits(name, bench, tmp_path, record_property):
     """Killed again and again at random moments, ahead of the first save too; started anew when it has finished."""
-    how, rng, kills, ends = TRAININGS[name] + " --save-seconds 0", stream(0, "kills", name), 0, 0
+    how, rng, kills, ends = TRAININGS[name], stream(0, "kills", name), 0, 0
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     for place in (whole, folder):
         shutil.copytree(bench, place)
@@ -124,8 +130,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(name, bench, tmp_path, recor
     trained(whole, how)
     seconds, out = time.monotonic() - began, folder / "made"
     while kills < KILLS:
-        resume = (out / "state.pt").exists()
-        process = start(f"train --out made {'--resume --save-seconds 0' if resume else how + ' --overwrite'}", folder)
+        process = start(going_on(out, how), folder)
         time.sleep(rng.uniform(STARTED, max(2 * STARTED, seconds * 0.7)))
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -138,7 +143,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(name, bench, tmp_path, recor
         if (out / "state.pt").exists():
             load_state(out / "state.pt")
             load_network(out / "model.safetensors")
-    trained(folder, "--resume" if (out / "state.pt").exists() else f"{how} --overwrite")
+    trained(folder, how)
     assert weights(out) == weights(whole / "made")
     record_property(
         "figures", f"kills: {name}: {kills} of {kills} survived, {ends + 1} trainings ended in the same bits"
@@ -149,13 +154,14 @@ def test_a_killed_training_goes_on_to_the_same_bits(name, bench, tmp_path, recor
 @pytest.mark.parametrize("victim", [0, 1])
 def test_one_process_of_two_is_killed(victim, bench, tmp_path, record_property):
     """The other ends within a minute and says why in one line; the run goes on to the bits that it would have had."""
-    how, waits = TRAININGS["train"] + " --save-seconds 0", []
+    how, waits = TRAININGS["train"], []
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     for place in (whole, folder):
         shutil.copytree(bench, place)
 
-    def both(words: str, place: Path, port: int) -> list[subprocess.Popen]:
-        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    def both(place: Path) -> list[subprocess.Popen]:
+        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        words = going_on(place / "made", how)
         return [start(words, place, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(2)]
 
     def ended(processes: list[subprocess.Popen]) -> None:
@@ -163,13 +169,11 @@ def test_one_process_of_two_is_killed(victim, bench, tmp_path, record_property):
             _, stderr = process.communicate(timeout=300)
             assert process.returncode == 0, stderr.decode()
 
-    ended(both(f"train --out made {how}", whole, free_port()))
+    ended(both(whole))
     rng, out = stream(0, "kills", victim), folder / "made"
     for _ in range(max(1, KILLS // 10)):
-        resume = (out / "state.pt").exists()
-        words = f"train --out made {'--resume --save-seconds 0' if resume else how + ' --overwrite'}"
-        before = (out / "state.pt").stat().st_mtime_ns if resume else None
-        processes = both(words, folder, free_port())
+        before = (out / "state.pt").stat().st_mtime_ns if (out / "state.pt").exists() else None
+        processes = both(folder)
         while processes[0].poll() is None:  # until they have found each other, and made a step
             if (out / "state.pt").exists() and (out / "state.pt").stat().st_mtime_ns != before:
                 break
@@ -187,12 +191,6 @@ def test_one_process_of_two_is_killed(victim, bench, tmp_path, record_property):
         assert processes[1 - victim].returncode not in (0, None), stderr.decode()
         assert len(lines) == 1, stderr.decode()
         assert "Traceback" not in stderr.decode()
-    ended(
-        both(
-            f"train --out made {'--resume' if (out / 'state.pt').exists() else how + ' --overwrite'}",
-            folder,
-            free_port(),
-        )
-    )
+    ended(both(folder))
     assert weights(out) == weights(whole / "made")
     record_property("figures", f"kills: process {victim} of two: the other ended within {max(waits):.0f} s")

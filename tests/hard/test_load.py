@@ -17,9 +17,6 @@ import psutil
 import pytest
 from PIL import Image
 
-from conftest import tiny_model
-from inkfill.checkpoint import save_network
-from inkfill.model import Recipe
 from inkfill.rng import stream
 
 SHARE = int(os.environ.get("INKFILL_HARD", "10000")) / 1_000_000
@@ -27,13 +24,6 @@ DIGITS = int(1_000_000 * SHARE)
 SIDE, HOLES = (4096, 1000) if SHARE >= 0.1 else (1024, 250)
 SECONDS = 7200 * SHARE if SHARE >= 0.1 else 20.0
 MORE = 64 * 2**20  # bytes by which an allocator may breathe
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path, net = tmp_path_factory.mktemp("load") / "tiny.safetensors", tiny_model().net
-    save_network(path, net, net.state_dict(), Recipe(image_size=(28, 28)).to_json())
-    return path
 
 
 def held(words: list[str]) -> tuple[int, list[int]]:
@@ -59,7 +49,7 @@ def megabytes(count: float) -> str:
 
 
 @pytest.mark.slow
-def test_many_digits(weights, tmp_path, digits, record_property):
+def test_many_digits(checkpoint, tmp_path, digits, record_property):
     peaks = {}
     for count in (2000, max(4000, DIGITS)):
         path, out = tmp_path / f"{count}.npy", tmp_path / f"{count}-filled.npy"
@@ -69,7 +59,7 @@ def test_many_digits(weights, tmp_path, digits, record_property):
         many.flush()
         del many
         began = time.monotonic()
-        words = f"inpaint {path} --mask half:left --samples 1 --steps 1 --checkpoint {weights} --out {out}"
+        words = f"inpaint {path} --mask half:left --samples 1 --steps 1 --checkpoint {checkpoint} --out {out}"
         peaks[count], seconds = held(words.split())[0], time.monotonic() - began
         assert np.load(out, mmap_mode="r").shape == (count, 1, 28, 28)
         out.unlink()
@@ -82,7 +72,7 @@ def test_many_digits(weights, tmp_path, digits, record_property):
 
 
 @pytest.mark.slow
-def test_a_large_picture_with_many_holes(weights, tmp_path, record_property):
+def test_a_large_picture_with_many_holes(checkpoint, tmp_path, record_property):
     """It takes what the picture takes, and not more for more holes."""
     rng = stream(0, "load")
     Image.fromarray(rng.integers(0, 256, (SIDE, SIDE)).astype(np.uint8)).save(tmp_path / "large.png")
@@ -92,7 +82,7 @@ def test_a_large_picture_with_many_holes(weights, tmp_path, record_property):
         for y, x in rng.integers(0, SIDE - 20, (holes, 2)):
             mask[y : y + 12, x : x + 12] = 255
         Image.fromarray(mask).save(tmp_path / "holes.png")
-        words = f"inpaint {tmp_path / 'large.png'} --mask {tmp_path / 'holes.png'} --checkpoint {weights} --steps 2"
+        words = f"inpaint {tmp_path / 'large.png'} --mask {tmp_path / 'holes.png'} --checkpoint {checkpoint} --steps 2"
         words += f" --samples 1 --overwrite --out {tmp_path / 'filled.png'}"
         began = time.monotonic()
         peaks[holes], _ = held(words.split())
@@ -106,9 +96,9 @@ def test_a_large_picture_with_many_holes(weights, tmp_path, record_property):
 
 
 @pytest.mark.slow
-def test_training_holds_its_memory(weights, tmp_path, digits, record_property):
+def test_training_holds_its_memory(checkpoint, tmp_path, digits, record_property):
     np.save(tmp_path / "many.npy", digits)
-    words = f"train --data {tmp_path / 'many.npy'} --start {weights} --batch-size 8 --minutes {SECONDS / 60}"
+    words = f"train --data {tmp_path / 'many.npy'} --start {checkpoint} --batch-size 8 --minutes {SECONDS / 60}"
     words += f" --save-seconds 2 --validate-every 200 --out {tmp_path / 'run'}"
     _, found = held(words.split())
     third = len(found) // 3

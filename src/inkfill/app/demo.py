@@ -176,7 +176,7 @@ def _show_completions(page: Page, model: Model, images: Images, seed: int, bar: 
         "completions disagree, so the model is unsure there), then the original. Several completions can be right."
     )
     shown, filled = as_bytes(images, model.value_range), as_bytes(filled, model.value_range)
-    _show_tiles(page, figures.gallery_tiles(shown, hidden, filled, specs), "gallery", "completions")
+    _show_tiles(page, figures.gallery(shown, hidden, filled, specs), "gallery", "completions")
     page.command("inkfill inpaint digits.npy --mask half:left --samples 8 --out filled.npy --sheet filled.png")
 
 

@@ -113,19 +113,6 @@ def gallery(
     filled: Images,
     names: Sequence[str] = (),
     show: int = 4,
-    zoom: int = ZOOM,
-    original: bool = True,
-) -> RGB:
-    """The picture of :func:`gallery_tiles`."""
-    return gallery_tiles(images, mask, filled, names, show, original).picture(zoom)
-
-
-def gallery_tiles(
-    images: Images,
-    mask: NDArray[np.bool_],
-    filled: Images,
-    names: Sequence[str] = (),
-    show: int = 4,
     original: bool = True,
     error: bool = False,
 ) -> Tiles:

@@ -262,7 +262,7 @@ def write_sheet(
     if isinstance(images, list) or isinstance(mask, list) or isinstance(filled, list):
         raise InputError(f"{out}: pictures of several sizes do not fit one sheet: use --report or a folder")
     shown, completions = as_bytes(images, values), as_bytes(filled, values)
-    figures.save_picture(figures.gallery(shown, mask, completions, show=16, original=False), out)
+    figures.save_picture(figures.gallery(shown, mask, completions, show=16, original=False).picture(), out)
     return f"{out}: a sheet of {filled.shape[0]} x {filled.shape[1]} completions"
 
 

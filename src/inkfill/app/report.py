@@ -135,7 +135,7 @@ def error_gallery(images: Images, result: Result, chosen: Sequence[int], values:
     rows, done = list(chosen), result.done
     names = [str(i) for i in rows]
     shown, filled = (as_bytes(x[rows], values) for x in (images, done.filled))
-    return figures.gallery_tiles(shown, done.mask[rows], filled, names, error=True)
+    return figures.gallery(shown, done.mask[rows], filled, names, error=True)
 
 
 # ---- completions of somebody's images --------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def write_inpainting(
             page.text(width)
             if found is not None:
                 page.text("read as a digit:", label_words(found[i]))
-            tiles = figures.gallery_tiles(image[None], hole[None], completions[None], show=8, original=False)
+            tiles = figures.gallery(image[None], hole[None], completions[None], show=8, original=False)
             page.tiles(tiles, f"image-{i}.png", name)
         _save(beside / "filled", filled)
         _save(beside / "spread", np.stack(spread) if isinstance(filled, np.ndarray) else spread)
@@ -233,6 +233,6 @@ def training_pictures(folder: Path) -> Callable[[int, Model, Dataset], None]:
         mask = masks.fit_each(specs, images)
         filled = as_bytes(inpaint(model, images, mask, samples=4), model.value_range)
         shown = as_bytes(images, model.value_range)
-        figures.save_picture(figures.gallery(shown, mask, filled), folder / f"{step:07d}.png")
+        figures.save_picture(figures.gallery(shown, mask, filled).picture(), folder / f"{step:07d}.png")
 
     return show

@@ -143,16 +143,16 @@ def read_frames(path: Path) -> list[Images]:
     from PIL import Image, ImageSequence
 
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: {path.stat().st_size:,} bytes, more than inkfill reads")
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise InputError(f"{path}: {size:,} bytes, more than inkfill reads")
         # From memory: of a file, Pillow reads as much as a chunk says that it holds, which may be 4 GiB in 400 bytes.
-        body = BytesIO(path.read_bytes())
-        with warnings.catch_warnings(action="ignore"), Image.open(body, formats=FORMATS) as picture:
+        body = path.read_bytes()
+        with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(body), formats=FORMATS) as picture:
             count = getattr(picture, "n_frames", 1)
             check_size(picture.height, picture.width, str(path))
             if count * picture.height * picture.width > MAX_PIXELS:
                 raise InputError(f"{path}: {count} frames of {picture.height}x{picture.width}, more than inkfill reads")
-            if _is_deep_colour(path, picture.format):
+            if picture.format == "PNG" and _is_deep_colour(body):
                 raise InputError(f"{path}: colour of 16 bits, of which 8 would be lost: save it as .npy (uint16)")
             return [pixels_of(frame, str(path)) for frame in ImageSequence.Iterator(picture)]
     except InputError:
@@ -163,13 +163,9 @@ def read_frames(path: Path) -> list[Images]:
         raise InputError(f"{path}: not a readable picture ({reason(error)})") from None
 
 
-def _is_deep_colour(path: Path, kind: str | None) -> bool:
+def _is_deep_colour(png: bytes) -> bool:
     """Whether a PNG has colour in 16 bits: Pillow would give 8 of them without a word."""
-    if kind != "PNG":
-        return False
-    with path.open("rb") as file:
-        head = file.read(26)
-    return head[24] == 16 and head[25] in (2, 4, 6)  # bit depth and colour type, in the header chunk
+    return png[24] == 16 and png[25] in (2, 4, 6)  # bit depth and colour type, in the header chunk
 
 
 def read_picture(path: Path) -> Images:

@@ -377,7 +377,7 @@ def train(
         say(f"finished: {run.model_file}")
     if finished and done < FEW:
         say(f"only {done:,} steps were made, which is too few to be of use: train for longer")
-    elif finished and (learnt := _by_heart(run.metrics_file)):
+    elif finished and group.first and (learnt := _by_heart(run.metrics_file)):
         say(learnt)
     return finished
 
