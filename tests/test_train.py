@@ -455,8 +455,9 @@ def test_sigkill_at_any_moment_and_resume_is_bitwise_exact(tmp_path, images_file
 def test_ctrl_c_saves_and_exits_cleanly(tmp_path, images_file):
     out = tmp_path / "run"
     process = subprocess.Popen(
-        command(out, *fresh(images_file, 100_000)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        command(out, *fresh(images_file, 100_000)),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c,
+    )  # fmt: skip
     wait_for(lambda: saved(out) > 0, process)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
