@@ -458,9 +458,12 @@ def test_ctrl_c_saves_and_exits_cleanly(tmp_path, images_file):
         command(out, *fresh(images_file, 100_000)),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c,
     )  # fmt: skip
-    wait_for(lambda: saved(out) > 0, process)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    try:
+        wait_for(lambda: saved(out) > 0, process)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()  # a run that did not hear it would go on for hours
     assert process.returncode == 0
     assert "--resume" in stdout
     assert "Traceback" not in stderr
