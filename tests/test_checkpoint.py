@@ -138,6 +138,7 @@ def written(path, about, tensors=None):
         {"widths": 9000},
         {"widths": "ab"},
         {"widths": [64, 192, 3]},
+        {"widths": [8, 8, 8, 8, 64], "blocks": [1, 1, 1, 1, 1]},
         {"widths": [-64, 192]},
         {"widths": [64.5, 192]},
         [],

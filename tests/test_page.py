@@ -94,6 +94,7 @@ def random_net(config, seed=0):
 CONFIGS = {  # name: shape, size
     "grey": (UNetConfig(widths=(16, 32), head_width=16, time_width=32), (28, 28)),
     "colour": (UNetConfig(channels=3, widths=(16, 64), blocks=(2, 1), head_width=32, time_width=64), (25, 38)),
+    "deep": (UNetConfig(widths=(16, 20, 32), blocks=(1, 2, 1), head_width=16, time_width=32), (26, 37)),
     "draws": (UNetConfig(widths=(32, 32), blocks=(1, 2), head_width=32, time_width=32, fresh=True), (8, 11)),
 }
 
@@ -231,15 +232,15 @@ def test_noise_goes_on_where_it_was(engine, kernels):
 
 LAYERS = """([wasm, config, size, weights, x, time, known, pixels, level, rows]) => {
   const machine = new Machine(moduleOf(wasm)), net = new UNet(machine, weightsOf(weights), config, size);
-  const half = [rows, ...net.half], quarter = [rows, ...net.quarter];
+  const half = [rows, ...net.half], lowest = [rows, ...net.padded.map((side) => side / 2 ** config.widths.length)];
   const run = (at, count, work) => { work(at); return out(machine.view(at, count).slice()); };
   const put = (name) => machine.put(f32(x[name]));
   const counts = { down: f32(x.down).length, middle: f32(x.middle).length };
   const made = { time: out(machine.view(net.time(level), f32(time).length).slice()) };
   const t = machine.put(f32(time));
   made.down = run(put("down"), counts.down, (at) => net.block("down.0", at, t, half));
-  made.middle = run(put("middle"), counts.middle, (at) => net.block("middle.0", at, t, quarter));
-  made.attention = run(put("middle"), counts.middle, (at) => net.attention("attention.0", at, quarter));
+  made.middle = run(put("middle"), counts.middle, (at) => net.block("middle.0", at, t, lowest));
+  made.attention = run(put("middle"), counts.middle, (at) => net.attention("attention.0", at, lowest));
   const embedded = net.embed(f32(pixels), f32(known));
   made.embed = out(embedded);
   made.v = out(net.forward(f32(x.x_t), f32(known), level, embedded, x.fresh ? f32(x.fresh) : null));
@@ -261,9 +262,10 @@ def test_layers_are_torchs(engine, kernels, name):
     def draw(*shape):
         return torch.randn(shape, generator=generator)
 
-    tall, wide = (height + 3) // 4 * 4, (width + 3) // 4 * 4
+    times = 2 ** len(config.widths)
+    tall, wide = -(-height // times) * times, -(-width // times) * times
     down = draw(rows, config.widths[0], tall // 2, wide // 2)
-    middle = draw(rows, config.widths[1], tall // 4, wide // 4)
+    middle = draw(rows, config.widths[-1], tall // times, wide // times)
     pixels, known = draw(1, config.channels, height, width), (draw(1, 1, height, width) > 0).float()
     x_t, fresh = (draw(rows, config.channels, height, width) for _ in range(2))
     seen = Observation(pixels * known, known.bool().expand_as(pixels))

@@ -96,6 +96,7 @@ def test_learning_rate_warms_up_and_ends_at_zero():
     assert rates[0] < 0.02
     assert 0.95 < max(rates) <= 1
     assert rates[-1] < 1e-4
+    assert config.rate(3, 0.1) == pytest.approx(config.rate(100, 0.1))  # the tenth step of thirty is warm
 
 
 @pytest.mark.parametrize(
@@ -373,16 +374,28 @@ def test_a_run_by_the_clock_goes_on_where_it_was(tmp_path, images_file, monkeypa
     assert second["step"] > first["step"]
 
 
-def test_what_is_learnt_by_heart_is_said(tmp_path, images_file, capsys):
-    """A few images for too long: the loss on those held out falls, and rises again."""
-    rows = [{"step": 1, "validation": 0.5}, {"step": 2, "loss": 0.1}, {"step": 2, "validation": 0.4}]
-    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert run_module._by_heart(tmp_path / "metrics.jsonl") == ""
-    rows += [{"step": 3, "validation": 0.43}]
-    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert "least at step 2 (0.4000) and is 0.4300 now" in run_module._by_heart(tmp_path / "metrics.jsonl")
-    assert train(replace(SMALL, data=str(images_file), steps=2), tmp_path / "run")
-    assert "for validation and" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("losses", "best"), [((0.5, 0.4, 0.43), 4), ((0.5, 0.4, 0.41), None), ((0.5, 0.43, 0.4), None)]
+)
+def test_what_is_learnt_by_heart_is_said(tmp_path, images_file, capsys, monkeypatch, losses, best):
+    """A few images for too long: the loss on those held out falls, and rises again. The weights from before are kept.
+
+    The run is stopped after its second validation, and goes on with what it knew.
+    """
+    monkeypatch.setattr(run_module, "FEW", 1)
+    several = iter(losses)
+    monkeypatch.setattr(run_module, "validation_losses", lambda *_: {"validation": next(several)})
+    asked = iter([False, False, False, True])
+    monkeypatch.setattr(run_module.StopRequest, "asked", lambda _: next(asked, False))
+    config, out = replace(SMALL, data=str(images_file), steps=6), tmp_path / "run"
+    assert not train(config, out, validate_every=2)
+    assert train(config, out, resume=True, validate_every=2)
+    said = capsys.readouterr().out
+    assert "for validation and" in said
+    assert (out / "best.safetensors").exists() == bool(best)
+    assert ("was least at step 4 (0.4000) and is 0.4300 now" in said) == bool(best)
+    if best:
+        assert load_network(out / "best.safetensors")[1]["step"] == best
 
 
 # ---- runs in processes of their own, killed --------------------------------------------------------------------------

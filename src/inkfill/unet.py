@@ -10,7 +10,7 @@ over channels reads memory in order; there is one normalisation per block.
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +25,8 @@ class UNetConfig:
     """The shape of the network. Raises InputError for numbers that no network has."""
 
     channels: int = 1  # of an image: 1 is grey, 3 colour
-    widths: tuple[int, int] = (64, 192)  # channels at half and at quarter resolution
-    blocks: tuple[int, int] = (1, 2)  # blocks at half resolution (each way) and at quarter resolution
+    widths: tuple[int, ...] = (64, 192)  # channels at half resolution, at a quarter, and so on
+    blocks: tuple[int, ...] = (1, 2)  # blocks at each resolution (each way, but at the lowest, where attention is)
     head_width: int = 64  # channels of one attention head
     time_width: int = 256  # width of the time embedding
     fresh: bool = False  # whether it reads noise of its own, so that it can draw and need not average
@@ -43,8 +43,8 @@ class UNetConfig:
                 raise InputError(f"{name} {getattr(self, name)!r}: whole numbers from {low} to {high} are needed")
         if not isinstance(self.fresh, bool):
             raise InputError(f"fresh {self.fresh!r}: true or false is needed")
-        if len(self.widths) != 2 or len(self.blocks) != 2 or self.widths[1] % self.head_width:
-            raise InputError("two widths, of which head_width divides the second, and two numbers of blocks are needed")
+        if not 2 <= len(self.widths) == len(self.blocks) <= 4 or self.widths[-1] % self.head_width:
+            raise InputError("2 to 4 widths, head_width dividing the last, and as many numbers of blocks are needed")
 
     @classmethod
     def read(cls, settings: Any) -> "UNetConfig":
@@ -123,7 +123,35 @@ class Attention(nn.Module):
         return tokens.view(b, h, w, c).permute(0, 3, 1, 2)
 
 
-class UNet(nn.Module):
+class Level(nn.Module):
+    """One resolution of the network, on the way down to the next and on the way up from there."""
+
+    def way_down(self, width: int, below: int, blocks: int, time_width: int) -> None:
+        """Build its first half, to halve the resolution."""
+        self.down = nn.ModuleList(Block(width, time_width, 3) for _ in range(blocks))
+        self.shrink = nn.Conv2d(width, below, 2, stride=2)
+
+    def way_up(self, width: int, below: int, blocks: int, time_width: int) -> None:
+        """Build its second half."""
+        self.grow = nn.ConvTranspose2d(below, width, 2, stride=2)
+        self.skip = nn.Conv2d(width, width, 1)
+        self.up = nn.ModuleList(Block(width, time_width, 3) for _ in range(blocks))
+
+    def descend(self, h: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """What goes across, and what goes down."""
+        for block in self.down:
+            h = block(h, time)
+        return h, self.shrink(h)
+
+    def ascend(self, h: Tensor, low: Tensor, time: Tensor) -> Tensor:
+        """What went across, joined with what comes from below."""
+        h = self.skip(h) + self.grow(low)
+        for block in self.up:
+            h = block(h, time)
+        return h
+
+
+class UNet(Level):
     """``net(x_t, known_pixels, known_map, t) -> v``; images float32 ``[B, C, H, W]``, t / T in [0, 1] ``[B]``.
 
     ``known_map`` is ``[B, 1, H, W]``, 1 where pixels are known; ``known_pixels`` is 0 where it is 0. The noisy image
@@ -140,18 +168,19 @@ class UNet(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _build(self, config: UNetConfig) -> None:
-        half, quarter = config.widths
-        self.time = TimeEmbedding(config.time_width)
+        (half, *_, lowest), time_width, last = config.widths, config.time_width, len(config.widths) - 1
+        steps = list(zip(config.widths[:-1], config.widths[1:], config.blocks[:-1], [time_width] * last, strict=True))
+        self.time = TimeEmbedding(time_width)
         self.fold = nn.PixelUnshuffle(2)
         self.stem_noisy = nn.Conv2d(4 * config.channels, half, 3, padding=1)
         self.stem_known = nn.Conv2d(4 * (config.channels + 1), half, 3, padding=1, bias=False)
-        self.down = nn.ModuleList(Block(half, config.time_width, 3) for _ in range(config.blocks[0]))
-        self.shrink = nn.Conv2d(half, quarter, 2, stride=2)
-        self.middle = nn.ModuleList(Block(quarter, config.time_width, 1) for _ in range(config.blocks[1]))
-        self.attention = nn.ModuleList(Attention(quarter, config.head_width) for _ in range(config.blocks[1]))
-        self.grow = nn.ConvTranspose2d(quarter, half, 2, stride=2)
-        self.skip = nn.Conv2d(half, half, 1)
-        self.up = nn.ModuleList(Block(half, config.time_width, 3) for _ in range(config.blocks[0]))
+        self.between = nn.ModuleList(Level() for _ in steps[1:])
+        for level, step in zip(self.levels, steps, strict=True):
+            level.way_down(*step)
+        self.middle = nn.ModuleList(Block(lowest, time_width, 1) for _ in range(config.blocks[-1]))
+        self.attention = nn.ModuleList(Attention(lowest, config.head_width) for _ in range(config.blocks[-1]))
+        for level, step in zip(self.levels, steps, strict=True):
+            level.way_up(*step)
         self.norm = ChannelNorm(half)
         self.head = nn.Conv2d(half, 4 * config.channels, 3, padding=1)
         self.unfold = nn.PixelShuffle(2)
@@ -161,17 +190,23 @@ class UNet(nn.Module):
             with torch.no_grad():
                 self.stem_fresh.weight.mul_(0.1)
 
+    @property
+    def levels(self) -> "list[Level]":
+        """All resolutions but the lowest, the first of which is the network itself."""
+        return [self, *cast("list[Level]", self.between)]
+
     def embed(self, known_pixels: Tensor, known_map: Tensor) -> Tensor:
         """The observation's share of the stem: ``[B, width, H / 2, W / 2]``."""
         planes = self._padded(torch.cat([known_pixels, known_map], dim=1))
         return self.stem_known(self.fold(planes).contiguous(memory_format=torch.channels_last))
 
     def _padded(self, planes: Tensor) -> Tensor:
-        """Planes mirrored at their lower and right edges to a multiple of 4; the output is cut back.
+        """Planes mirrored at their lower and right edges until they can be halved so often; the output is cut back.
 
         A mirror image of noise is noise and one of a hole a hole, so the padding looks like any other part.
         """
-        below, right = -planes.shape[-2] % 4, -planes.shape[-1] % 4
+        times = 2 ** len(self.config.widths)
+        below, right = -planes.shape[-2] % times, -planes.shape[-1] % times
         return F.pad(planes, (0, right, 0, below), mode="reflect") if below or right else planes
 
     def forward(
@@ -191,12 +226,13 @@ class UNet(nn.Module):
         h = self.stem_noisy(folded(x_t)) + (self.embed(known_pixels, known_map) if embedded is None else embedded)
         if fresh is not None:
             h = h + self.stem_fresh(folded(fresh))
-        for block in self.down:
-            h = block(h, time)
-        low = self.shrink(h)
+        across = []
+        for level in self.levels:
+            h, low = level.descend(h, time)
+            across.append(h)
+            h = low
         for block, attention in zip(self.middle, self.attention, strict=True):
-            low = attention(block(low, time))
-        h = self.skip(h) + self.grow(low)
-        for block in self.up:
-            h = block(h, time)
+            h = attention(block(h, time))
+        for level in reversed(self.levels):
+            h = level.ascend(across.pop(), h, time)
         return self.unfold(self.head(F.silu(self.norm(h))).float())[..., :height, :width]

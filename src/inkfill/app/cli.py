@@ -183,15 +183,20 @@ def demo(out: Path, data: str, seed: int, network: Network, overwrite: bool) -> 
 @option("--batch-size", type=click.IntRange(1), help="Images per step [default: 64].")
 @option("--learning-rate", type=float, help="AdamW's, at the top of its curve [default: 0.003].")
 @option("--muon-rate", type=float, help="Muon's, of the weights inside; 0 leaves all to AdamW [default: 0.02].")
+@option("--weight-decay", type=float, help="Of all weights, against learning by heart [default: 0.01].")
 @option("--ema", type=float, help="Decay of the running mean of the weights, a step [default: 0.9995].")
 @option("--schedule", type=click.Choice(defaults.SCHEDULES), help="Noise schedule [default: cosine].")
 @dtype_option
 @option("--save-seconds", type=click.FloatRange(0), default=60.0, show_default=True, help="Between two saves.")
-@option("--validate-every", type=click.IntRange(1), default=1000, show_default=True, help="Steps between validations.")
+@option(
+    "--validate-every", type=click.IntRange(1), help="Steps between validations [default: 1000; of few images 250]."
+)
 @range_option
 @option("--seed", type=SEED, help="Of everything random [default: 0].")
 @options_of_0_1
-def train(out: Path, resume: bool, overwrite: bool, save_seconds: float, validate_every: int, **settings: Any) -> None:
+def train(
+    out: Path, resume: bool, overwrite: bool, save_seconds: float, validate_every: int | None, **settings: Any
+) -> None:
     """Train a network from scratch.
 
     \b

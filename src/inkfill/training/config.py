@@ -11,6 +11,8 @@ from inkfill.rng import check_seed
 from inkfill.schedule import Schedule
 from inkfill.unet import UNetConfig
 
+WARM = 0.1  # of a run, after which it is warm in any case
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -26,7 +28,7 @@ class TrainConfig:
     batch_size: int = 64  # images per step, over all processes
     muon_rate: float = 0.02  # Muon (matrices and convolutions inside the network), at the top of its curve; 0: AdamW
     learning_rate: float = 3e-3  # AdamW (everything else), at the top of its curve
-    warmup: int = 200  # steps of linear warm-up, before the cosine decay to zero
+    warmup: int = 200  # steps of linear warm-up (of a short run, its first tenth), before the cosine decay to zero
     weight_decay: float = 0.01  # of both, decoupled
     objective: str = "v"  # what a step minimises: see objectives.py
     clip: float = 1.0  # largest norm of the gradient
@@ -80,7 +82,7 @@ class TrainConfig:
 
     def rate(self, step: int, share: float) -> float:
         """Share of the top learning rates: linear warm-up by steps, then a cosine to zero by the share of the run."""
-        warm = min(1.0, (step + 1) / (self.warmup + 1))
+        warm = min(1.0, max((step + 1) / (self.warmup + 1), share / WARM))
         return warm * (0.5 + 0.5 * math.cos(math.pi * share))
 
     @classmethod

@@ -25,12 +25,10 @@ from torch import Tensor, nn
 
 from inkfill import data, defaults, progress
 from inkfill.checkpoint import (
-    SHIPPED,
     UNFINISHED,
     check_utf8,
     file_hash,
     find_checkpoint,
-    load_network,
     load_state,
     locked,
     parse_json,
@@ -50,6 +48,7 @@ from inkfill.training.few import Pairs, draw_few, find_pairs
 from inkfill.training.objectives import BATCHES, OBJECTIVES, REPORTED, draw_batch
 from inkfill.training.processes import Processes, processes
 from inkfill.training.rounds import Rounds
+from inkfill.training.start import first_network
 from inkfill.training.trainer import Trainer, optimisers
 from inkfill.unet import UNet
 
@@ -58,6 +57,7 @@ FEW = 500  # steps; completions of networks that made fewer are of no use (docs/
 FEW_STEPS = 2  # evaluations of few-step weights that are the default
 HELD_OUT = {"validation": "validation", "test": "testing"}
 LOG_EVERY = 50  # steps
+VALIDATE_EVERY = {20_000: 250, 10**12: 1000}  # up to so many training images: steps
 RISEN = 1.05  # of the least validation loss, from which on a run is said to learn by heart
 
 OnValidation = Callable[[int, Model, data.Dataset], object]
@@ -70,7 +70,7 @@ class Run:
         self, config: TrainConfig, out: Path, dataset: data.Dataset, group: Processes, state: dict[str, Any] | None
     ):
         self.out, self.dataset, self.group = out, dataset, group
-        config, net = _network(config, dataset.train, fresh=state is None)
+        config, net = first_network(config, dataset.train, fresh=state is None)
         self.values = _values(config, dataset.groups)
         self.config = config = replace(config, dtype=str(find_dtype(config.dtype or None, group.device))[6:])
         self.schedule = Schedule.named(config.schedule, config.T)
@@ -98,6 +98,11 @@ class Run:
     def model_file(self) -> Path:
         """For use: the running mean of the weights."""
         return self.out / "model.safetensors"
+
+    @property
+    def best_file(self) -> Path:
+        """The weights of the validation whose loss was the least; gone at the end, if that is the last."""
+        return self.out / "best.safetensors"
 
     @property
     def metrics_file(self) -> Path:
@@ -171,13 +176,14 @@ class Run:
     def prepare(self, fresh: bool) -> None:
         """Make the folder ready to go on with, or to start in."""
         if fresh:
-            self.state_file.unlink(missing_ok=True)  # of a run that is written over
+            for written_over in (self.state_file, self.best_file):
+                written_over.unlink(missing_ok=True)
             shutil.rmtree(self.out / "rounds", ignore_errors=True)
             mine = self._pairs_folder() if self.config.teacher else None
             for pairs in (self.out / "pairs").glob("*") if mine else ():
                 if pairs != mine:
                     shutil.rmtree(pairs, ignore_errors=True)
-        ours = [self.out.glob(f"{UNFINISHED}{name}-*") for name in ("state", "model", "metrics")]
+        ours = [self.out.glob(f"{UNFINISHED}{name}-*") for name in ("state", "model", "best", "metrics")]
         within = [(self.out / name).rglob(f"{UNFINISHED}*") for name in ("completions", "rounds", "pairs")]
         for unfinished in [path for paths in (*ours, *within) for path in paths]:  # a kill in the middle of a write
             unfinished.unlink()
@@ -235,10 +241,13 @@ class Run:
             file.write(json.dumps({"step": self.trainer.done, **row}) + "\n")
 
     def validate(self) -> dict[str, float]:
-        """Losses on held-out images, logged."""
+        """Losses on held-out images, logged; the weights are kept if they are the best so far."""
         trainer = self.trainer
         images, holes = self.dataset.validation, self.dataset.holes.get("validation")
         found = validation_losses(trainer.ema, self.config, images, trainer.dtype, self.values, holes)
+        if found["validation"] < min((loss for loss, _ in validations(self.metrics_file)), default=math.inf):
+            ema: UNet = trainer.ema  # type: ignore[assignment]
+            save_network(self.best_file, ema, ema.state_dict(), self.recipe().to_json())
         self.log(found)
         return found
 
@@ -267,33 +276,6 @@ def _values(config: TrainConfig, groups: tuple[data.Images, ...]) -> ValueRange:
     if images.min() < low or images.max() > high:
         raise InputError(f"values from {images.min():g} to {images.max():g} leave the range from {low:g} to {high:g}")
     return ValueRange(low, high, data.black_floor(images))
-
-
-def _network(config: TrainConfig, images: data.Images, fresh: bool) -> tuple[TrainConfig, UNet]:
-    """The network that a run begins with; one that starts from a checkpoint takes its shape and noise levels too.
-
-    Raises InputError for a checkpoint that knows images of other channels.
-    """
-    channels = channels_of(images)
-    draws = config.objective in DRAWING
-    if not (config.start and fresh):
-        config = replace(config, unet=replace(config.unet, channels=channels, fresh=draws))
-        return config, UNet(config.unet, config.seed)
-    net, found = load_network(SHIPPED if config.start == "shipped" else find_checkpoint(config.start))
-    recipe = Recipe.read(found)
-    if net.config.channels != channels:
-        known = CHANNELS[net.config.channels]
-        raise InputError(f"the images are {CHANNELS[channels]}, and {config.start} knows images that are {known}")
-    config = replace(config, unet=replace(net.config, fresh=draws), schedule=recipe.schedule, T=recipe.T)
-    started = UNet(config.unet, config.seed)  # what the checkpoint lacks begins anew
-    started.load_state_dict({**started.state_dict(), **_common(net, started)})
-    return config, started
-
-
-def _common(net: UNet, other: UNet) -> dict[str, Tensor]:
-    """The weights of one network that another has too."""
-    names = other.state_dict()
-    return {name: value for name, value in net.state_dict().items() if name in names}
 
 
 def validation_losses(
@@ -335,7 +317,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     save_seconds: float = 60.0,
-    validate_every: int = 1000,
+    validate_every: int | None = None,
     quiet: bool = False,
     on_validation: OnValidation | None = None,
 ) -> bool:
@@ -344,7 +326,8 @@ def train(
     ``resume`` goes on from the last save and takes every setting from there; without ``overwrite`` a folder that holds
     a run or a model is refused. ``out`` gets ``model.safetensors`` (the EMA weights, for use), ``state.pt`` (for
     resuming) and ``metrics.jsonl``. ``on_validation(step, model, dataset)`` is called after every validation, by one
-    process. Raises InputError.
+    process; by default every 1,000 steps, of few images every 250. Where the loss on held-out images rises again,
+    because the others are learnt by heart, ``best.safetensors`` has the weights from before. Raises InputError.
     """
     stop = StopRequest()
     with ExitStack() as stack:
@@ -369,7 +352,9 @@ def train(
                 disable=not group.first or quiet,
             )
         )
-        finished = _loop(run, stop, bar, save_seconds, validate_every, on_validation)
+        images = sum(len(each) for each in run.dataset.groups)
+        every = validate_every or next(steps for most, steps in VALIDATE_EVERY.items() if images <= most)
+        finished = _loop(run, stop, bar, save_seconds, every, on_validation)
     done = run.trainer.done
     if not finished:
         say(f"stopped at step {done:,}; go on with: inkfill train --out {out} --resume")
@@ -377,21 +362,28 @@ def train(
         say(f"finished: {run.model_file}")
     if finished and done < FEW:
         say(f"only {done:,} steps were made, which is too few to be of use: train for longer")
-    elif finished and group.first and (learnt := _by_heart(run.metrics_file)):
-        say(learnt)
+    elif finished and group.first:
+        _say_by_heart(run, say)
     return finished
 
 
-def _by_heart(metrics: Path) -> str:
-    """A word of advice where the validation loss has risen again since it was least; nothing where it has not."""
-    rows = [json.loads(line) for line in metrics.open()]
-    losses = [(row["validation"], row["step"]) for row in rows if "validation" in row]
+def validations(metrics: Path) -> list[tuple[float, int]]:
+    """The losses on held-out images that a run has logged, each with its step."""
+    rows = [json.loads(line) for line in metrics.open()] if metrics.exists() else []
+    return [(row["validation"], row["step"]) for row in rows if "validation" in row]
+
+
+def _say_by_heart(run: Run, say: Callable[[str], None]) -> None:
+    """A word of advice where the validation loss has risen again since it was least; else the last weights are best."""
+    losses = validations(run.metrics_file)
     (least, step), (last, _) = min(losses), losses[-1]
     if last < RISEN * least:
-        return ""
-    return (
+        run.best_file.unlink(missing_ok=True)
+        return
+    say(
         f"the loss on images that are held out was least at step {step:,} ({least:.4f}) and is {last:.4f} now: the "
-        "others are being learnt by heart. Take fewer steps, more images, or --augment"
+        f"others are being learnt by heart. {run.best_file} has the weights of step {step:,}; or take more images, or "
+        "--augment"
     )
 
 

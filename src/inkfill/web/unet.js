@@ -128,19 +128,20 @@ class Network {
 
 class UNet extends Network {
   constructor(machine, weights, config, [height, width]) {
-    const { "grow.bias": bias, ...others } = weights; // one for each of the four pixels that a pixel becomes
-    const repeated = Float32Array.from({ length: 4 * bias.data.length }, (_, i) => bias.data[i % bias.data.length]);
-    super(machine, { ...others, "grow.bias": { shape: [repeated.length], data: repeated } });
-    Object.assign(this, { config, height, width, padded: [up4(height), up4(width)] });
-    this.half = this.padded.map((side) => side / 2), this.quarter = this.padded.map((side) => side / 4);
+    super(machine, weights);
+    const times = 2 ** config.widths.length, padded = [height, width].map((side) => Math.ceil(side / times) * times);
+    Object.assign(this, { config, height, width, padded, half: padded.map((side) => side / 2) });
   }
 
   place(name, tensor) {
-    if (name !== "grow.weight") return super.place(name, tensor);
-    const { shape: [ins, out], data } = tensor, turned = new Float32Array(ins * out * 4); // [in, out, 2, 2] in torch
+    const { shape: [ins, out], data } = tensor;
+    if (name.endsWith("grow.bias")) // one for each of the four pixels that a pixel becomes
+      return this.machine.put(Float32Array.from({ length: 4 * ins }, (_, i) => data[i % ins]));
+    if (!name.endsWith("grow.weight")) return super.place(name, tensor);
+    const turned = new Float32Array(ins * out * 4); // [in, out, 2, 2] in torch
     for (let i = 0; i < ins; i++)
       for (let o = 0; o < out; o++) for (let p = 0; p < 4; p++) turned[(i * 4 + p) * out + o] = data[(i * out + o) * 4 + p];
-    this.shape["grow.weight"] = [4 * out, ins];
+    this.shape[name] = [4 * out, ins];
     return this.machine.put(turned);
   }
 
@@ -176,7 +177,7 @@ class UNet extends Network {
 
   // Self-attention among all pixels of a row; added to x, in place.
   attention(name, x, [rows, height, width]) {
-    const tokens = height * width, channels = this.config.widths[1], each = this.config.head_width, stride = up4(tokens);
+    const tokens = height * width, channels = this.config.widths.at(-1), each = this.config.head_width, stride = up4(tokens);
     this.machine.scratch(() => {
       const qkv = this.linear(`${name}.qkv`, this.norm(`${name}.norm`, x, rows * tokens), rows * tokens);
       const mixed = this.machine.room(rows * tokens * channels);
@@ -217,26 +218,37 @@ class UNet extends Network {
   // v for rows of x_t [rows, C, H, W] at level t / T; `fresh` is noise like x_t for networks that draw, or null.
   forward(xt, known, level, embedded, fresh) {
     return this.machine.scratch(() => {
-      const { kernels, config: { widths, blocks, channels } } = this, rows = xt.length / (channels * known.length);
-      const time = this.time(level), half = [rows, ...this.half], quarter = [rows, ...this.quarter];
-      const pixels = rows * this.half[0] * this.half[1], small = pixels / 4, count = pixels * widths[0];
+      const { kernels, config: { widths, channels } } = this, rows = xt.length / (channels * known.length);
+      const time = this.time(level), half = [rows, ...this.half];
+      const pixels = rows * this.half[0] * this.half[1], count = pixels * widths[0];
       let h = this.stem("stem_noisy", xt, known, rows);
       const shared = this.machine.put(embedded);
       for (let r = 0; r < rows; r++) kernels.accumulate(h + 4 * r * embedded.length, shared, embedded.length);
       if (fresh) kernels.accumulate(h, this.stem("stem_fresh", fresh, known, rows), count);
-      for (let i = 0; i < blocks[0]; i++) this.block(`down.${i}`, h, time, half);
-      const low = this.linear("shrink", this.fold(h, half, widths[0], 0), small);
-      for (let i = 0; i < blocks[1]; i++) {
-        this.block(`middle.${i}`, low, time, quarter);
-        this.attention(`attention.${i}`, low, quarter);
-      }
-      h = this.linear("skip", h, pixels);
-      kernels.accumulate(h, this.fold(this.linear("grow", low, small), half, widths[0], 1), count);
-      for (let i = 0; i < blocks[0]; i++) this.block(`up.${i}`, h, time, half);
-      h = this.norm("norm", h, pixels);
+      h = this.norm("norm", this.within(0, h, time, half), pixels);
       kernels.silu(h, count);
       return this.unfolded(this.conv3x3("head", h, half), rows);
     });
+  }
+
+  // One resolution: down to the next, and up from there; the lowest is where attention is.
+  within(depth, h, time, size) {
+    const { kernels, config: { widths, blocks } } = this, [rows, height, width] = size, pixels = rows * height * width;
+    const name = depth ? `between.${depth - 1}.` : "", wide = widths[depth];
+    if (depth === widths.length - 1) {
+      for (let i = 0; i < blocks[depth]; i++) {
+        this.block(`middle.${i}`, h, time, size);
+        this.attention(`attention.${i}`, h, size);
+      }
+      return h;
+    }
+    for (let i = 0; i < blocks[depth]; i++) this.block(`${name}down.${i}`, h, time, size);
+    const small = this.linear(`${name}shrink`, this.fold(h, size, wide, 0), pixels / 4);
+    const low = this.within(depth + 1, small, time, [rows, height / 2, width / 2]);
+    h = this.linear(`${name}skip`, h, pixels);
+    kernels.accumulate(h, this.fold(this.linear(`${name}grow`, low, pixels / 4), size, wide, 1), pixels * wide);
+    for (let i = 0; i < blocks[depth]; i++) this.block(`${name}up.${i}`, h, time, size);
+    return h;
   }
 
   // torch's PixelShuffle, cut back to the size of the images: [rows, C, H, W].

@@ -1,0 +1,35 @@
+"""The network that a training begins with, where it comes from a checkpoint."""
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import tiny_model
+from inkfill.training.config import TrainConfig
+from inkfill.training.start import first_network, with_channels
+from inkfill.unet import UNet, UNetConfig
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_grey_network_sees_grey_in_every_channel(checkpoint, channels):
+    """Colour whose channels are alike comes out as it would in grey, in each of them."""
+    images = np.zeros((12, 8, 9, channels) if channels > 1 else (12, 8, 9), np.uint8)
+    config, net = first_network(TrainConfig(start=str(checkpoint)), images, fresh=True)
+    assert config.unet.channels == net.config.channels == channels
+    generator = torch.Generator().manual_seed(1)
+    x_t, pixels, known = (torch.randn((2, 1, 8, 9), generator=generator) for _ in range(3))
+    known, level = (known > 0).float(), torch.tensor([0.4])
+    grey = tiny_model().net(x_t, pixels * known, known, level)
+    several = net(*(planes.repeat(1, channels, 1, 1) for planes in (x_t, pixels * known)), known, level)
+    assert torch.allclose(several, grey.repeat(1, channels, 1, 1), atol=1e-5)
+
+
+def test_a_colour_network_sees_grey_as_colour():
+    net = UNet(UNetConfig(channels=3, widths=(16, 32), head_width=16, fresh=True), 1)
+    torch.nn.init.normal_(net.head.weight)
+    grey = UNet(UNetConfig(widths=(16, 32), head_width=16, fresh=True))
+    grey.load_state_dict(with_channels(net, 1))
+    x, known, level = torch.randn((2, 1, 8, 8), generator=torch.Generator().manual_seed(2)), torch.ones(2, 1, 8, 8), 0.5
+    colour = x.repeat(1, 3, 1, 1)
+    wanted = net(colour, 0 * colour, 0 * known, torch.tensor([level]), fresh=colour).mean(1, keepdim=True)
+    assert torch.allclose(grey(x, 0 * x, 0 * known, torch.tensor([level]), fresh=x), wanted, atol=1e-5)
