@@ -3,9 +3,9 @@
     .venv/bin/python docs/own_data.py
 
 Digits are MNIST's, letters those of matplotlib's fonts at 32x32, icons those of Debian's fonts-noto-color-emoji at
-32x32 on white. Every network makes so many steps of 32 images; eight tenths of the pictures are trained on, as ever. Scores
-are on 100 pictures that are held out from all of it, K = 4, eight evaluations, mean of three masks. Runs and their
-scores are kept in runs/own-data; a run that is there is not made again.
+32x32 on white. Every network makes so many steps of 32 images; eight tenths of the pictures are trained on, as ever.
+Scores are on 100 pictures that are held out from all of it, K = 4, eight evaluations, mean of three masks. Runs and
+their scores are kept in runs/own-data; a run that is there is not made again.
 """
 
 import argparse

@@ -17,7 +17,7 @@ from inkfill.data.rendered import rendered
 
 ROOT = Path(__file__).parent.parent
 NOT_YET = ("template", "extending")  # filled in by a script; commands of what is added there, which are run below
-MADE = [page for page in sorted((ROOT / "docs").glob("*.md")) if not any(word in page.name for word in NOT_YET)]
+MADE = [page for page in sorted((ROOT / "docs").rglob("*.md")) if not any(word in page.name for word in NOT_YET)]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *MADE]
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.utils import estimator_checks
 
 from inkfill.errors import InputError
 from inkfill.imputer import InkfillImputer
@@ -18,10 +19,34 @@ def test_it_learns_and_fills(tmp_path, digits):
     assert (whole[~hole] == images[~hole]).all()
     assert (tmp_path / "kept" / "run" / "model.safetensors").exists()
     assert (imputer.transform(images) == whole).all()
+    draws = [imputer.set_params(sample_posterior=True, seed=seed).transform(images) for seed in (0, 0, 1)]
+    assert (draws[0] == draws[1]).all()
+    assert (draws[0][~hole] == images[~hole]).all()
+    assert (draws[0] != draws[2])[hole].any()
+    imputer.set_params(sample_posterior=False, seed=0)
     masked = np.ma.masked_array(np.where(hole, 0.5, images), hole)
     assert (imputer.transform(masked) == whole).all()
     plain = np.where(hole, np.float32(0.5), images)
     assert (imputer.transform(plain) == plain).all()
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        "check_no_attributes_set_in_init",
+        "check_parameters_default_constructible",
+        "check_get_params_invariance",
+        "check_set_params",
+        "check_estimator_cloneable",
+        "check_estimator_repr",
+        "check_estimators_unfitted",
+        "check_transformer_n_iter",
+        "check_mixin_order",
+    ],
+)
+def test_checks_of_scikit_learn(check):
+    """Those that ask for no tables of two axes, which images are not."""
+    getattr(estimator_checks, check)("InkfillImputer", InkfillImputer())
 
 
 def test_it_has_the_manners_of_scikit_learn():

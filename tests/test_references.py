@@ -65,6 +65,27 @@ def test_what_the_references_answer(digits):
         )
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "bool"])
+@pytest.mark.parametrize("channels", [(), (3,), (4,)])
+def test_references_take_what_inkfill_takes(dtype, channels):
+    """Colour and other number types: known pixels bit for bit, and a training image is its own nearest one."""
+    values = stream(0, "types").random((20, 9, 12, *channels))
+    scale = np.iinfo(dtype).max if dtype.startswith("uint") else 1
+    images = values > 0.5 if dtype == "bool" else (values * scale).astype(dtype)
+    mask = parse("half:left").draw(20, 9, 12, stream(0))
+    for name, reference in REFERENCES.items():
+        if name in ("telea", "navier-stokes", "biharmonic") and (dtype != "uint8" or channels == (4,)):
+            continue
+        filled = reference(images, images, mask, 2, stream(0))
+        assert filled.dtype == images.dtype, name
+        assert filled.shape == (20, 2, 9, 12, *channels), name
+        assert (
+            filled[~np.repeat(mask[:, None], 2, 1)] == np.repeat(images[:, None], 2, 1)[~mask[:, None].repeat(2, 1)]
+        ).all()
+        if name == "nearest":
+            assert (filled[:, 0] == images).all()
+
+
 def test_regression_trains_and_answers_once(tmp_path, model, digits):
     from conftest import TINY
     from inkfill.model import load

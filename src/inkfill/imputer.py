@@ -25,8 +25,8 @@ class InkfillImputer:
     """Learns from images of which none need be whole, and fills their holes, and those of others like them.
 
     ``minutes`` of training, or ``steps`` where they are given; ``samples`` completions an image, of which ``transform``
-    gives the mean. ``folder`` keeps the run and its weights; without one they live as long as the imputer. ``augment``
-    and ``start`` are those of ``inkfill train``.
+    gives the mean, or, with ``sample_posterior``, one alone, drawn with ``seed``. ``folder`` keeps the run and its
+    weights; without one they live as long as the imputer. ``augment`` and ``start`` are those of ``inkfill train``.
     """
 
     def __init__(
@@ -38,9 +38,10 @@ class InkfillImputer:
         augment: str = "",
         start: str = "",
         folder: str = "",
+        sample_posterior: bool = False,
     ):
         self.minutes, self.samples, self.seed, self.steps = minutes, samples, seed, steps
-        self.augment, self.start, self.folder = augment, start, folder
+        self.augment, self.start, self.folder, self.sample_posterior = augment, start, folder, sample_posterior
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The settings by name, as scikit-learn asks for them."""
@@ -75,13 +76,14 @@ class InkfillImputer:
         return self
 
     def transform(self, images: Images) -> NDArray[Any]:
-        """The images with the mean of ``samples`` completions where they are NaN; all else bit for bit."""
+        """The images with what is said above where they are NaN; all else bit for bit."""
         images = _floats(images)
         if not hasattr(self, "model_"):
             raise InputError("this imputer has learnt nothing yet: call fit first")
         if not holes_of(images).any():
             return images
-        found: NDArray[Any] = inpaint(self.model_, images, "nan", self.samples, seed=self.seed)
+        samples = 1 if self.sample_posterior else self.samples
+        found: NDArray[Any] = inpaint(self.model_, images, "nan", samples, seed=self.seed)
         return np.where(np.isnan(images), found.mean(1, dtype=np.float64).astype(images.dtype), images)
 
     def fit_transform(self, images: Images, y: None = None) -> NDArray[Any]:

@@ -1,7 +1,8 @@
 """What the table of methods is read against: answers that need no diffusion.
 
 Each takes the training images, the masked test images, their masks, the number of completions and a generator, and
-gives uint8 ``[N, K, H, W]`` with known pixels as they were. Missing pixels are blanked first, as for every method.
+gives ``[N, K, H, W]`` or ``[N, K, H, W, C]`` in the number type of the images, with known pixels as they were. Missing
+pixels are blanked first, as for every method.
 """
 
 import importlib
@@ -13,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inkfill.data import Images, to_x0
+from inkfill.data import Images, ValueRange
+from inkfill.data.images import range_of
 from inkfill.denoiser import Observation
 from inkfill.errors import InputError
 from inkfill.evaluation.oracle import EmpiricalPrior
@@ -26,20 +28,22 @@ BANDWIDTH = 2.0  # of the empirical prior, intensities in [-1, 1], chosen on val
 
 def mean_image(train: Images, images: Images, mask: NDArray[np.bool_], k: int, rng: np.random.Generator) -> Images:
     """The mean training image, whatever is known: one answer, K times."""
-    mean = train.mean(0).round().astype(np.uint8)
-    return np.repeat(np.where(mask, mean, images)[:, None], k, 1)
+    mean = train.mean(0)
+    mean = (mean.round() if images.dtype.kind in "biu" else mean).astype(images.dtype)
+    return np.repeat(_put(np.broadcast_to(mean, (len(images), 1, *mean.shape)), images, mask), k, 1)
 
 
 def nearest(train: Images, images: Images, mask: NDArray[np.bool_], k: int, rng: np.random.Generator) -> Images:
     """The K training images that are closest on the known pixels. Raises InputError where there are fewer than K."""
     if k > len(train):
         raise InputError(f"there are {len(train)} training images: fewer than the {k} that are asked for")
-    prior = EmpiricalPrior(to_x0(train), 1.0)
-    filled = np.empty((len(images), k, *images.shape[1:]), np.uint8)
+    values = ValueRange(*range_of(train))
+    prior = EmpiricalPrior(values.to_x0(train), 1.0)
+    filled = np.empty((len(images), k, *images.shape[1:]), images.dtype)
     for start in range(0, len(images), ROWS):
         rows = slice(start, start + ROWS)
-        closest = prior.log_weights(_observation(images[rows], mask[rows])).topk(k, 1).indices.numpy()
-        filled[rows] = np.where(mask[rows, None], train[closest], images[rows, None])
+        closest = prior.log_weights(_observation(images[rows], mask[rows], values)).topk(k, 1).indices.numpy()
+        filled[rows] = _put(train[closest], images[rows], mask[rows])
     return filled
 
 
@@ -55,13 +59,14 @@ def empirical(
 
     The images are put in without the Gaussian's noise, which no digit has.
     """
-    prior = EmpiricalPrior(to_x0(train), bandwidth)
-    filled = np.empty((len(images), k, *images.shape[1:]), np.uint8)
+    values = ValueRange(*range_of(train))
+    prior = EmpiricalPrior(values.to_x0(train), bandwidth)
+    filled = np.empty((len(images), k, *images.shape[1:]), images.dtype)
     for start in range(0, len(images), ROWS):
         rows = slice(start, start + ROWS)
-        weights = prior.log_weights(_observation(images[rows], mask[rows])).double().exp().numpy()
+        weights = prior.log_weights(_observation(images[rows], mask[rows], values)).double().exp().numpy()
         drawn = np.stack([rng.choice(len(train), size=k, p=w / w.sum()) for w in weights])
-        filled[rows] = np.where(mask[rows, None], train[drawn], images[rows, None])
+        filled[rows] = _put(train[drawn], images[rows], mask[rows])
     return filled
 
 
@@ -91,8 +96,7 @@ def _opencv(images: Images, mask: NDArray[np.bool_], k: int, algorithm: str) -> 
     blank = np.where(mask if images.ndim == 3 else mask[..., None], 0, images).astype(np.uint8)
     pairs = zip(blank, mask.astype(np.uint8), strict=True)
     found = np.stack([cv2.inpaint(image, hole, 3, getattr(cv2, algorithm)) for image, hole in pairs])
-    filled = np.where(mask if images.ndim == 3 else mask[..., None], found.reshape(images.shape), images)
-    return np.repeat(filled[:, None], k, 1)
+    return np.repeat(_put(found.reshape(images.shape)[:, None], images, mask), k, 1)
 
 
 def telea(train: Images, images: Images, mask: NDArray[np.bool_], k: int, rng: np.random.Generator) -> Images:
@@ -125,7 +129,7 @@ REFERENCES: dict[str, Reference] = {
 
 
 def regress(model: Model, images: Images, mask: NDArray[np.bool_], batch: int = 250) -> Images:
-    """One answer of a network trained by ``inkfill train --objective regression``: uint8 ``[N, 1, H, W]``.
+    """One answer of a network trained by ``inkfill train --objective regression``: ``[N, 1, H, W]`` or with channels.
 
     It was shown level T and nothing of the clean image, so that its prediction is E[x0 given the known pixels].
     Raises InputError for a network trained for anything else.
@@ -137,12 +141,19 @@ def regress(model: Model, images: Images, mask: NDArray[np.bool_], batch: int = 
     parts = []
     with torch.no_grad():
         for start in range(0, len(images), batch):
-            seen = _observation(images[start : start + batch], mask[start : start + batch])
+            seen = _observation(images[start : start + batch], mask[start : start + batch], model.value_range)
             observation = Observation(seen.pixels.to(model.device), seen.known.to(model.device))
             x0_hat = model.predictor(observation)(torch.zeros_like(observation.pixels), model.schedule.T)
-            parts.append(replace(model.value_range, floor=model.value_range.low).to_images(x0_hat))  # a mean has none
-    return np.where(mask, np.concatenate(parts), images)[:, None]
+            values = replace(model.value_range, floor=model.value_range.low)  # a mean has none
+            parts.append(values.to_images(x0_hat, images))
+    return _put(np.concatenate(parts)[:, None], images, mask)
 
 
-def _observation(images: Images, mask: NDArray[np.bool_]) -> Observation:
-    return Observation.of(to_x0(images), torch.from_numpy(np.ascontiguousarray(mask[:, None])))
+def _observation(images: Images, mask: NDArray[np.bool_], values: ValueRange) -> Observation:
+    return Observation.of(values.to_x0(images), torch.from_numpy(np.ascontiguousarray(mask[:, None])))
+
+
+def _put(found: Images, images: Images, mask: NDArray[np.bool_]) -> Images:
+    """What was found ``[N, K, ...]`` where pixels are missing, the images elsewhere."""
+    hole = mask[:, None] if images.ndim == 3 else mask[:, None, ..., None]
+    return np.where(hole, found, images[:, None])
