@@ -88,7 +88,9 @@ def scored(weights: Path, images: Images, held_out: Images, methods: tuple[str, 
     assert found is not None
     keys = ("crps", "energy", "coverage90", "copied")
     rows = {name: [row for row in found.rows if row["method"] == name] for name in methods}
-    return {name: {k: float(np.mean([r[k] for r in each if k in r])) for k in keys} for name, each in rows.items()}
+    return {
+        name: {k: float(np.mean([r[k] for r in each])) for k in keys if k in each[0]} for name, each in rows.items()
+    }
 
 
 def measured(kind: str, count: int, way: str, config: TrainConfig, dropped: float = 0.0) -> Iterator[dict[str, Any]]:
@@ -101,7 +103,7 @@ def measured(kind: str, count: int, way: str, config: TrainConfig, dropped: floa
         np.save(FOLDER / f"{name}.npy", images[:count])
         resume, of_heart = (out / "state.pt").exists(), {}
         with dropout(dropped):
-            train(replace(config, data=str(FOLDER / f"{name}.npy")), out, resume, validate_every=config.steps // 8)
+            train(replace(config, data=str(FOLDER / f"{name}.npy")), out, resume, validate_every=config.steps // 4)
         plain = PLAIN if way == STARTS[""] else ()
         scores = scored(out / "model.safetensors", images[:count], held_out, ("conditional", *plain))
         if (out / "best.safetensors").exists():
@@ -141,7 +143,7 @@ def main(kinds: tuple[str, ...], steps: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--kinds", nargs="+", default=[*KINDS], choices=[*KINDS])
     arguments = parser.parse_args()
     main(tuple(arguments.kinds), arguments.steps)

@@ -42,6 +42,14 @@ def run_onnx(folder, images, mask, seed, samples):
     return np.where(mask, values, images).astype(np.uint8)
 
 
+def test_a_deeper_network_is_exported(tmp_path):
+    """The export itself runs both files in onnxruntime and compares, on sides that are multiples of 8."""
+    pytest.importorskip("onnxscript")
+    config = UNetConfig(channels=3, widths=(8, 8, 16), blocks=(1, 1, 1), head_width=8, time_width=16)
+    write_onnx(Model(UNet(config), Recipe(channels=3), dtype=torch.float32), tmp_path / "onnx")
+    assert "multiples of 8" in (tmp_path / "onnx" / "README.md").read_text()
+
+
 @pytest.mark.parametrize("name", ["mnist", "mnist-few"])
 def test_onnxruntime_completes_as_we_do(name, tmp_path, digits):
     pytest.importorskip("onnxscript")

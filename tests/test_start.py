@@ -14,7 +14,7 @@ from inkfill.unet import UNet, UNetConfig
 def test_a_grey_network_sees_grey_in_every_channel(checkpoint, channels):
     """Colour whose channels are alike comes out as it would in grey, in each of them."""
     images = np.zeros((12, 8, 9, channels) if channels > 1 else (12, 8, 9), np.uint8)
-    config, net = first_network(TrainConfig(start=str(checkpoint)), images, fresh=True)
+    config, net = first_network(TrainConfig(start=str(checkpoint)), (images,), fresh=True)
     assert config.unet.channels == net.config.channels == channels
     generator = torch.Generator().manual_seed(1)
     x_t, pixels, known = (torch.randn((2, 1, 8, 9), generator=generator) for _ in range(3))

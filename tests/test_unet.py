@@ -21,6 +21,29 @@ def test_any_multiple_of_four(h, w):
     assert net(x_t, pixels, known, torch.rand(2)).shape == (2, 1, h, w)
 
 
+DEEP = UNetConfig(widths=(8, 8, 16, 16), blocks=(1, 0, 2, 1), head_width=8, time_width=16)
+
+
+@pytest.mark.parametrize(("h", "w"), [(8, 8), (9, 31), (16, 16), (50, 33)])
+def test_a_deeper_network_takes_any_size_and_learns_at_each_level(h, w):
+    net = UNet(DEEP)
+    x_t, pixels, known = planes(2, h, w)
+    assert net(x_t, pixels, known, torch.rand(2)).shape == (2, 1, h, w)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.2, generator=generator)
+    net(x_t, pixels, known, torch.rand(2)).square().mean().backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in net.parameters())
+    assert net.down[0].conv1.weight.shape[0] == 8
+    assert [len(level.down) for level in net.levels] == [1, 0, 2]
+
+
+def test_large_pictures_get_more_levels():
+    assert UNetConfig.for_size(28) == UNetConfig.for_size(48) == UNetConfig()
+    assert len(UNetConfig.for_size(64).widths) == 4
+    assert 1e6 < sum(p.numel() for p in UNet(UNetConfig.for_size(64)).parameters()) < 4e6
+
+
 def test_the_shipped_shape_is_lightweight():
     assert 1e6 < sum(p.numel() for p in UNet(UNetConfig()).parameters()) < 4e6
 

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from inkfill.errors import InputError
 from inkfill.rng import seeded
 
+LARGE = 48  # pixels a side, above which a network has more levels
+
 
 @dataclass(frozen=True)
 class UNetConfig:
@@ -30,6 +32,14 @@ class UNetConfig:
     head_width: int = 64  # channels of one attention head
     time_width: int = 256  # width of the time embedding
     fresh: bool = False  # whether it reads noise of its own, so that it can draw and need not average
+
+    @classmethod
+    def for_size(cls, side: int) -> "UNetConfig":
+        """What suits images of so many pixels a side: for large ones two levels more, and attention at a sixteenth.
+
+        So the cost grows with the pixels, and not with their square (docs/speed.md; docs/sizes.py chose it).
+        """
+        return cls(widths=(32, 64, 128, 192), blocks=(1, 1, 1, 2)) if side > LARGE else cls()
 
     def __post_init__(self) -> None:
         for name, values, low, high in (
@@ -45,6 +55,11 @@ class UNetConfig:
             raise InputError(f"fresh {self.fresh!r}: true or false is needed")
         if not 2 <= len(self.widths) == len(self.blocks) <= 4 or self.widths[-1] % self.head_width:
             raise InputError("2 to 4 widths, head_width dividing the last, and as many numbers of blocks are needed")
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of an image are padded to a multiple of."""
+        return int(2 ** len(self.widths))
 
     @classmethod
     def read(cls, settings: Any) -> "UNetConfig":
@@ -205,9 +220,13 @@ class UNet(Level):
 
         A mirror image of noise is noise and one of a hole a hole, so the padding looks like any other part.
         """
-        times = 2 ** len(self.config.widths)
-        below, right = -planes.shape[-2] % times, -planes.shape[-1] % times
-        return F.pad(planes, (0, right, 0, below), mode="reflect") if below or right else planes
+        multiple = self.config.multiple
+        below, right = -planes.shape[-2] % multiple, -planes.shape[-1] % multiple
+        while below or right:  # a picture smaller than that is mirrored more than once
+            now = min(right, planes.shape[-1] - 1), min(below, planes.shape[-2] - 1)
+            planes = F.pad(planes, (0, now[0], 0, now[1]), mode="reflect")
+            right, below = right - now[0], below - now[1]
+        return planes
 
     def forward(
         self,

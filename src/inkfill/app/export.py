@@ -26,7 +26,7 @@ from inkfill.unet import UNet
 
 OPSET = 18
 TOLERANCE = 1e-3  # of v, between torch and onnxruntime; it is usually 1e-5
-SIZES = ((1, 28, 28), (3, 8, 40), (2, 48, 20))  # rows, height and width that an export is checked with
+SIZES = ((1, 7, 7), (3, 2, 10), (2, 12, 5))  # rows, and sides in multiples, that an export is checked with
 DIFFUSERS_SCHEDULES = {  # ours as they are called there
     "cosine": {"beta_schedule": "squaredcos_cap_v2"},
     "linear": {"beta_schedule": "linear"},
@@ -71,7 +71,8 @@ class _Step(nn.Module):
 def write_onnx(model: Model, out: Path, sampler: str | None = None, steps: int | None = None) -> None:
     """Write ``embed.onnx``, ``step.onnx``, ``sampler.json`` and a model card into the folder ``out``, whole or not.
 
-    ``model`` computes in float32, on the CPU. Batch, height and width are free; height and width are multiples of 4.
+    ``model`` computes in float32, on the CPU. Batch, height and width are free, but multiples of 4, of
+    deeper networks of 8 or 16.
     The files are run in onnxruntime on several shapes before they are given out. Raises InputError.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
@@ -80,9 +81,11 @@ def write_onnx(model: Model, out: Path, sampler: str | None = None, steps: int |
     table = coefficients(model, sampler or model.sampler, steps or model.steps)
     with folder_written_whole(out) as folder:
         for name, module in (("embed", _Embed(model.net)), ("step", _Step(model.net))):
-            _export(module.eval(), _examples(model, name, 2, 28, 32), folder / f"{name}.onnx")
+            _export(module.eval(), _examples(model, name, 2, 7, 8), folder / f"{name}.onnx", model.net.config.multiple)
         (folder / "sampler.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
-        (folder / "README.md").write_text(card(model, ONNX_CARD), encoding="utf-8")
+        (folder / "README.md").write_text(
+            card(model, ONNX_CARD.replace("MULTIPLE", str(model.net.config.multiple))), encoding="utf-8"
+        )
         _check_onnx(model, folder)
 
 
@@ -91,8 +94,9 @@ def _check_objective(model: Model) -> None:
         raise InputError(f"a network of the objective {model.recipe.objective} completes nothing: export another")
 
 
-def _examples(model: Model, name: str, rows: int, height: int, width: int) -> dict[str, Tensor]:
-    """Inputs of a call, by name."""
+def _examples(model: Model, name: str, rows: int, tall: int, wide: int) -> dict[str, Tensor]:
+    """Inputs of a call, by name; the sides in multiples."""
+    height, width = tall * model.net.config.multiple, wide * model.net.config.multiple
     rng, channels = stream(0, "export", rows, height, width), model.channels
     x_t, fresh = (torch.from_numpy(rng.standard_normal((rows, channels, height, width), np.float32)) for _ in range(2))
     known = torch.from_numpy((rng.random((rows, 1, height, width)) < 0.5).astype(np.float32))
@@ -105,9 +109,9 @@ def _examples(model: Model, name: str, rows: int, height: int, width: int) -> di
     return given | ({"fresh": fresh} if model.draws else {})
 
 
-def _export(module: nn.Module, examples: dict[str, Tensor], path: Path) -> None:
+def _export(module: nn.Module, examples: dict[str, Tensor], path: Path, multiple: int) -> None:
     dim = torch.export.Dim
-    batch, height, width = dim("batch"), 4 * dim("h", min=2, max=4096), 4 * dim("w", min=2, max=4096)
+    batch, height, width = dim("batch"), *(multiple * dim(name, min=2, max=4096) for name in "hw")
     shapes: dict[str, Any] = {name: {0: batch, 2: height, 3: width} for name in examples}
     shapes |= {"level": {}, "embedded": {0: batch, 2: dim.AUTO, 3: dim.AUTO}}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not there
@@ -260,8 +264,8 @@ def write_diffusers(model: Model, out: Path) -> None:
 
 ONNX_CARD = """
 `embed.onnx` takes the known pixels (0 where missing) and the known map (1 where known) and is run once; `step.onnx` is
-run at every level and gives v. Sides are multiples of 4: mirror other images at their lower and right edges, and cut
-the result back. `sampler.json` has every number that a run needs:
+run at every level and gives v. Sides are multiples of MULTIPLE: mirror other images at their lower and right edges, and
+cut the result back. `sampler.json` has every number that a run needs:
 
 ```python
 pixels, known = ...  # float32 [B, C, H, W] in [-1, 1], 0 where missing; [B, 1, H, W]

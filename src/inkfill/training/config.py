@@ -1,7 +1,7 @@
 """Every setting of a training."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from inkfill import defaults
@@ -42,7 +42,7 @@ class TrainConfig:
     start: str = ""  # checkpoint to start from, "shipped" or a path: its weights, its shape and its noise levels
     teacher: str = ""  # checkpoint whose completions a few-step network learns from as well
     pairs: int = 65_536  # conditions that the teacher completes first, twice each
-    unet: UNetConfig = field(default_factory=UNetConfig)
+    unet: UNetConfig | None = None  # the shape of the network; by default what suits the size of the images
 
     def check(self) -> None:
         """Raise InputError, in one line, for a setting that cannot work."""

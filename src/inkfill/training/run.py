@@ -70,7 +70,7 @@ class Run:
         self, config: TrainConfig, out: Path, dataset: data.Dataset, group: Processes, state: dict[str, Any] | None
     ):
         self.out, self.dataset, self.group = out, dataset, group
-        config, net = first_network(config, dataset.train, fresh=state is None)
+        config, net = first_network(config, dataset.groups, fresh=state is None)
         self.values = _values(config, dataset.groups)
         self.config = config = replace(config, dtype=str(find_dtype(config.dtype or None, group.device))[6:])
         self.schedule = Schedule.named(config.schedule, config.T)
@@ -215,7 +215,7 @@ class Run:
         return Recipe(
             schedule=config.schedule,
             T=config.T,
-            channels=config.unet.channels,
+            channels=channels_of(train),
             image_size=max(sizes, key=math.prod),
             least_size=(min(h for h, _ in sizes), min(w for _, w in sizes)) if len(sizes) > 1 else (0, 0),
             value_range=(self.values.low, self.values.high),

@@ -10,20 +10,21 @@ from inkfill.checkpoint import SHIPPED, find_checkpoint, load_network
 from inkfill.data.images import channels_of
 from inkfill.model import DRAWING, Recipe
 from inkfill.training.config import TrainConfig
-from inkfill.unet import UNet
+from inkfill.unet import UNet, UNetConfig
 
 FOLDED = 4  # pixels that the network folds into channels
 
 
-def first_network(config: TrainConfig, images: data.Images, fresh: bool) -> tuple[TrainConfig, UNet]:
-    """The network that a run begins with, and the settings with its shape.
+def first_network(config: TrainConfig, groups: tuple[data.Images, ...], fresh: bool) -> tuple[TrainConfig, UNet]:
+    """The network that a run on images of these sizes begins with, and the settings with its shape.
 
     One that starts from a checkpoint takes its shape and noise levels too. Raises InputError for no such checkpoint.
     """
-    channels, draws = channels_of(images), config.objective in DRAWING
+    channels, draws = channels_of(groups[0]), config.objective in DRAWING
     if not (config.start and fresh):
-        config = replace(config, unet=replace(config.unet, channels=channels, fresh=draws))
-        return config, UNet(config.unet, config.seed)
+        shape = config.unet or UNetConfig.for_size(max(side for images in groups for side in images.shape[1:3]))
+        shape = replace(shape, channels=channels, fresh=draws)
+        return replace(config, unet=shape), UNet(shape, config.seed)
     net, found = load_network(SHIPPED if config.start == "shipped" else find_checkpoint(config.start))
     recipe = Recipe.read(found)
     shape = replace(net.config, channels=channels, fresh=draws)
