@@ -22,13 +22,17 @@ def test_a_grey_network_sees_grey_in_every_channel(checkpoint, channels):
     grey = tiny_model().net(x_t, pixels * known, known, level)
     several = net(*(planes.repeat(1, channels, 1, 1) for planes in (x_t, pixels * known)), known, level)
     assert torch.allclose(several, grey.repeat(1, channels, 1, 1), atol=1e-5)
+    if channels > 1:  # it can learn how they differ: channels that are not alike are not read as if they were
+        many, nothing = x_t.repeat(1, channels, 1, 1), torch.zeros(2, channels, 8, 9)
+        one, other = (net(many.index_fill(1, torch.tensor([c]), 0.0), nothing, 0 * known, level) for c in (0, 1))
+        assert (one - other).abs().max() > 1e-3
 
 
 def test_a_colour_network_sees_grey_as_colour():
     net = UNet(UNetConfig(channels=3, widths=(16, 32), head_width=16, fresh=True), 1)
     torch.nn.init.normal_(net.head.weight)
     grey = UNet(UNetConfig(widths=(16, 32), head_width=16, fresh=True))
-    grey.load_state_dict(with_channels(net, 1))
+    grey.load_state_dict(with_channels(net, grey))
     x, known, level = torch.randn((2, 1, 8, 8), generator=torch.Generator().manual_seed(2)), torch.ones(2, 1, 8, 8), 0.5
     colour = x.repeat(1, 3, 1, 1)
     wanted = net(colour, 0 * colour, 0 * known, torch.tensor([level]), fresh=colour).mean(1, keepdim=True)

@@ -30,27 +30,33 @@ def first_network(config: TrainConfig, groups: tuple[data.Images, ...], fresh: b
     shape = replace(net.config, channels=channels, fresh=draws)
     config = replace(config, unet=shape, schedule=recipe.schedule, T=recipe.T)
     started = UNet(shape, config.seed)  # what the checkpoint lacks begins anew
-    mine = started.state_dict()
-    theirs = {name: value for name, value in with_channels(net, channels).items() if name in mine}
-    started.load_state_dict({**mine, **theirs})
+    weights = started.state_dict()
+    weights |= {name: value for name, value in with_channels(net, started).items() if name in weights}
+    started.load_state_dict(weights)
     return config, started
 
 
-def with_channels(net: UNet, channels: int) -> dict[str, Tensor]:
-    """The weights of a network for images of other channels, which it takes for so many copies of one grey image.
+def with_channels(net: UNet, new: UNet) -> dict[str, Tensor]:
+    """The weights of a network for the channels of a new one, which it takes for so many copies of one grey image.
 
     So a picture whose channels are alike comes out as the same picture in grey would, in each of them: what reads
-    shares its weights out among the channels, and what writes writes to each.
+    shares its weights out among the channels, and what writes writes to each. How channels differ is read by the new
+    network's own random weights: without them all channels would be alike for ever, as their gradients are.
     """
-    weights, had = dict(net.state_dict()), net.config.channels
+    weights, own, had, channels = net.state_dict(), new.state_dict(), net.config.channels, new.config.channels
     if had == channels:
-        return weights
+        return dict(weights)
+    found = dict(weights)
     for name in ("stem_noisy.weight", "stem_fresh.weight", "stem_known.weight"):
         if name in weights:
-            pixels, known_map = weights[name].split([FOLDED * had, weights[name].shape[1] - FOLDED * had], dim=1)
-            one = pixels.unflatten(1, (had, FOLDED)).sum(1) / channels
-            weights[name] = torch.cat([one.repeat(1, channels, 1, 1), known_map], 1)
+            (old, known_map), (random, _) = (
+                x.tensor_split([FOLDED * c], 1) for x, c in ((weights[name], had), (own[name], channels))
+            )
+            random = random.unflatten(1, (channels, FOLDED))
+            one = old.unflatten(1, (had, FOLDED)).sum(1, keepdim=True) / channels
+            pixels = (one + random - random.mean(1, keepdim=True)).flatten(1, 2)
+            found[name] = torch.cat([pixels, known_map], 1)
     for name in ("head.weight", "head.bias"):
         one = weights[name].unflatten(0, (had, FOLDED)).mean(0)
-        weights[name] = one.repeat(channels, *[1] * (one.ndim - 1))
-    return weights
+        found[name] = one.repeat(channels, *[1] * (one.ndim - 1))
+    return found
