@@ -1,4 +1,4 @@
-"""The same methods in azula, deepinv and diffusers, through their own code, on one exact denoiser: for docs/posteriors.md.
+"""For docs/posteriors.md: the same methods in azula, deepinv and diffusers, by their own code, on one exact denoiser.
 
     pip install azula deepinv diffusers
     .venv/bin/python docs/libraries.py && .venv/bin/python docs/posteriors.py --part page
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from posteriors import SCHEDULE, drawn, names, save, sliced, two_in_sixteen
+from posteriors import SCHEDULE, drawn, names, save, sliced, task, two_in_sixteen
 from torch import Tensor
 
 from inkfill.denoiser import Observation
@@ -70,11 +70,19 @@ def ours(name: str) -> Way:
     return lambda problem: drawn(PRIOR, problem.seen, ROWS, STEPS, name, VARIANCE, problem.seed)
 
 
-# ---- azula -------------------------------------------------------------------------------------------------------------
+def half_dps(problem: Problem) -> Tensor:
+    """Ours at the strength of their zeta = 1: the paper's step is of the square of the norm, its code's of the norm."""
+    job = task(PRIOR, problem.seen, ROWS, STEPS, "dps", {}, problem.seed)
+    with torch.no_grad():
+        x0 = MEAN_METHODS["dps"].run(job, strength=0.5)
+    return torch.where(job.observation.known, job.observation.pixels, x0).flatten(1).double()
+
+
+# ---- azula -----------------------------------------------------------------------------------------------------------
 
 
 def azula_ways(noise: float) -> dict[str, Way]:
-    """Its samplers on our levels: its schedules may be any pair of functions, so that nothing differs but the method."""
+    """Its samplers on our levels: a schedule may be any pair of functions, so that nothing differs but the method."""
     from azula import guidance, sample
     from azula.denoise import Denoiser, DiracPosterior
     from azula.linalg.covariance import IsotropicCovariance
@@ -132,7 +140,7 @@ def azula_ways(noise: float) -> dict[str, Way]:
     return found
 
 
-# ---- deepinv -----------------------------------------------------------------------------------------------------------
+# ---- deepinv ---------------------------------------------------------------------------------------------------------
 
 
 def deepinv_ways(noise: float) -> dict[str, Way]:
@@ -195,7 +203,7 @@ def deepinv_ways(noise: float) -> dict[str, Way]:
     return found
 
 
-# ---- diffusers ---------------------------------------------------------------------------------------------------------
+# ---- diffusers -------------------------------------------------------------------------------------------------------
 
 
 def diffusers_ways(noise: float) -> dict[str, Way]:
@@ -247,6 +255,7 @@ def main() -> None:
     found = []
     for noise in (0.0, 0.2, 0.5):
         ways = {("inkfill", name): ours(name) for name in names(noise)} | {("", "exact"): lambda p: p.exact(2)}
+        ways |= {} if noise else {("inkfill", "dps, strength 1/2"): half_dps}
         ways |= {(library, name): way for library, make in there.items() for name, way in make(noise).items()}
         for (library, name), way in ways.items():
             for seed in range(PROBLEMS):

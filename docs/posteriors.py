@@ -1,16 +1,12 @@
 """docs/posteriors.md: are the draws of each method draws from the posterior? On priors where the posterior is known.
 
-    .venv/bin/python docs/posteriors.py [--part NAME ...]      mixture, ranks, digits, libraries, evidence; then page
+    .venv/bin/python docs/posteriors.py [--part NAME ...]      mixture, ranks, digits, evidence; then page
 
-All methods have the exact denoiser, so what is off is the method. ``libraries`` runs the same methods in deepinv and
-diffusers through their own code, and is left out where they are not installed (``pip install inkfill[peers]``). Each
-part writes JSON into docs/posteriors/.
+All methods have the exact denoiser, so what is off is the method. Each part writes JSON into docs/posteriors/; the same
+methods in other libraries are measured by docs/libraries.py.
 """
 
 import argparse
-import contextlib
-import importlib.util
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -209,81 +205,6 @@ def digits(count: int = 12, k: int = 32, bandwidth: float = 0.35) -> None:
     save("digits", found, count=count, k=k, bandwidth=bandwidth)
 
 
-# ---- the same methods elsewhere ----------------------------------------------------------------------------------------
-
-
-def deepinv_methods(noise: float) -> dict[str, Callable[[Any, Any, Tensor], Tensor]]:
-    """deepinv's samplers as functions of its denoiser, its physics and an observation."""
-    from deepinv.optim.data_fidelity import L2
-    from deepinv.sampling import DDRM, DiffPIR
-
-    sigmas = np.linspace(1, 0.01, 100)
-
-    def run(kind: Any, **given: Any) -> Callable[[Any, Any, Tensor], Tensor]:
-        return lambda denoiser, physics, y: kind(denoiser, **given)(y, physics)
-
-    return {
-        "ddrm": run(DDRM, sigmas=sigmas, eta=0.85, etab=1.0, verbose=False),
-        "diffpir": run(
-            DiffPIR, data_fidelity=L2(), sigma=max(noise, 0.01), max_iter=100, zeta=0.6, lambda_=1.0, verbose=False
-        ),
-    }
-
-
-def libraries(rows: int = 500, problems: int = 3) -> None:
-    """deepinv's DDRM and DiffPIR beside ours, on the same exact denoiser, mixture, mask and evaluations."""
-    if importlib.util.find_spec("deepinv") is None:
-        print("deepinv is not installed: left out", flush=True)
-        return
-    operators = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        with contextlib.suppress(RuntimeError):
-            operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import deepinv
-
-    prior, known, found = two_in_sixteen(), torch.arange(16) < 8, []
-    variance = float(prior.covariance().diagonal().mean())
-    mask = known.view(1, 4, 4).float()
-
-    class Exact(deepinv.models.Denoiser):
-        """E[x | x + sigma noise] in deepinv's units: images in [0, 1], which are (x0 + 1) / 2."""
-
-        def __init__(self) -> None:
-            super().__init__()
-
-        def forward(self, x: Tensor, sigma: Any, **_: Any) -> Tensor:
-            sigma = float(torch.as_tensor(sigma).flatten()[0]) * 2
-            a = 1 / (1 + sigma**2)
-            level = Schedule(torch.tensor([1.0, a], dtype=torch.float64))
-            shape, x0 = x.shape, 2 * x.reshape(len(x), 1, 1, 16) - 1
-            return ((prior.denoiser(level)(x0 * a**0.5, 1) + 1) / 2).view(shape)
-
-    for noise in (0.0, 0.2, 0.5):
-        for problem in range(problems):
-            rng = stream(problem, "mixture")
-            y = prior.sample(1, rng)[0] + noise * torch.from_numpy(rng.standard_normal(16))
-            posterior, _ = prior.observe(torch.eye(16)[known], y[known], noise)
-            exact = posterior.sample(rows, stream(problem, 1))
-            seen = Observation(torch.where(known, y, 0.0).float().view(1, 1, 1, 16), known.view(1, 1, 1, 16), noise)
-            level = noise / 2
-            physics = deepinv.physics.Inpainting(img_size=(1, 4, 4), mask=mask)
-            physics.noise_model = deepinv.physics.GaussianNoise(max(level, 1e-4))
-            given = ((torch.where(known, y, -1.0).float().view(1, 1, 4, 4) + 1) / 2 * mask).expand(rows, -1, -1, -1)
-            for name, method in deepinv_methods(level).items():
-                torch.manual_seed(problem)
-                try:
-                    x = 2 * method(Exact(), physics, given.contiguous()).detach().reshape(rows, 16).double() - 1
-                    distance = sliced(x, exact, stream(3))
-                except Exception as error:  # a library's own refusal is a result too
-                    print("deepinv", name, type(error).__name__, str(error)[:100], flush=True)
-                    distance = float("nan")
-                ours = drawn(prior, seen, rows, 100, name, variance, problem) if name in names(noise) else None
-                mine = sliced(ours, exact, stream(3)) if ours is not None else float("nan")
-                found.append({"noise": noise, "problem": problem, "method": name, "deepinv": distance, "inkfill": mine})
-                print(found[-1], flush=True)
-    save("libraries", found, rows=rows, problems=problems, deepinv=deepinv.__version__)
-
-
 # ---- the conditional network, sharpened by evidence ---------------------------------------------------------------------
 
 
@@ -411,13 +332,13 @@ def digit_table(rows: list[Row]) -> str:
 
 
 def library_table(rows: list[Row]) -> str:
-    """Both libraries' distances."""
-    keys = dict.fromkeys((row["method"], row["noise"]) for row in rows)
-    lines = [
-        [name, f"{noise:g}", *(mean_of(rows, key, method=name, noise=noise) for key in ("inkfill", "deepinv"))]
-        for name, noise in keys
-    ]
-    return markdown(["method", "noise", "inkfill", "deepinv"], lines, left=2)
+    """Methods in rows, by library; noises in columns."""
+    noises = sorted({row["noise"] for row in rows})
+    keys = sorted(dict.fromkeys((row["method"], row["library"]) for row in rows), key=lambda key: key[0].split(",")[0])
+    lines = [[*k, *(mean_of(rows, "sliced", method=k[0], library=k[1], noise=n) for n in noises)] for k in keys]
+    shared = {name.split(",")[0] for name, library in keys if library not in ("inkfill", "")}
+    lines = [line for line in lines if line[0].split(",")[0] in (*shared, "exact")]
+    return markdown(["method", "library", *(f"noise {noise:g}" for noise in noises)], lines, left=2)
 
 
 TABLES = {
@@ -427,7 +348,7 @@ TABLES = {
     "libraries": library_table,
     "evidence": evidence_table,
 }
-PARTS = {"mixture": mixture, "ranks": ranks, "digits": digits, "libraries": libraries, "evidence": evidence}
+PARTS = {"mixture": mixture, "ranks": ranks, "digits": digits, "evidence": evidence}
 
 
 def page() -> None:
