@@ -2,9 +2,8 @@
 
     .venv/bin/python benchmarks/results.py [--regression FILE] [--original FILE]
 
-Completions are kept in runs/results; a second run makes only what is missing, and writes the page again; its text is in
-pages/results.md. The page names what each table was measured on. Everything is on MNIST's test split; no choice was made
-there.
+Completions are kept in runs/results: only what is missing is made again. The page's text is in pages/results.md.
+Everything is on MNIST's test split; no choice was made there.
 """
 
 import platform

@@ -250,8 +250,7 @@ LIBRARIES = {"azula": azula_ways, "deepinv": deepinv_ways, "diffusers": diffuser
 def main() -> None:
     """Measure, and write."""
     there = {name: ways for name, ways in LIBRARIES.items() if importlib.util.find_spec(name) is not None}
-    versions = {name: __import__(name).__version__ for name in there if name != "azula"}
-    versions |= {"azula": importlib.metadata.version("azula")} if "azula" in there else {}
+    versions = {name: importlib.metadata.version(name) for name in there}
     found = []
     for noise in (0.0, 0.2, 0.5):
         ways = {("inkfill", name): ours(name) for name in names(noise)} | {("", "exact"): lambda p: p.exact(2)}

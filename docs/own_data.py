@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch.nn.functional as F
 from pictures import icons, letters, on_white
@@ -24,10 +25,15 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from inkfill import data
-from inkfill.checkpoint import write_json
-from inkfill.data import Dataset, Images
+from inkfill.app import figures
+from inkfill.checkpoint import write_json, written_whole
+from inkfill.data import Dataset, Images, masks
 from inkfill.evaluation import protocol
+from inkfill.evaluation.references import REFERENCES
+from inkfill.evaluation.tables import markdown
+from inkfill.inpainting import inpaint
 from inkfill.model import load
+from inkfill.rng import stream
 from inkfill.training.config import TrainConfig
 from inkfill.training.run import train
 from inkfill.unet import Block
@@ -132,12 +138,58 @@ def all_of(steps: int) -> Iterator[dict[str, Any]]:
             yield from measured(kind, FEW, "dropout of 0.1", base, dropped=0.1)
 
 
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+
+def table(rows: list[dict[str, Any]], kind: str) -> str:
+    """What was measured of a kind, the best first of each number of pictures."""
+    lines = [
+        [f"{r['count']:,}", r["way"], *(f"{r[k]:.4f}" if k in r else "" for k in ("crps", "energy")),
+         f"{r['coverage90']:.3f}", f"{r['copied']:.2f}" if "copied" in r else ""]
+        for r in sorted((r for r in rows if r["kind"] == kind), key=lambda r: (r["count"], r["crps"]))
+    ]  # fmt: skip
+    return markdown(["pictures", "way", "CRPS", "energy", "90 % covers", "copied"], lines, left=2)
+
+
+def curves(rows: list[dict[str, Any]]) -> None:
+    """CRPS against the number of pictures."""
+    figure, panels = plt.subplots(1, len(KINDS), figsize=(10, 3.2), sharey=True, layout="constrained")
+    for panel, kind in zip(panels, KINDS, strict=True):
+        for way in (*STARTS.values(), "nearest", "biharmonic", "telea"):
+            found = [(r["count"], r["crps"]) for r in rows if (r["kind"], r["way"]) == (kind, way)]
+            panel.plot(*zip(*found, strict=True), marker="o", label=way.replace("`", ""))
+        panel.set(title=kind, xscale="log", xlabel="pictures", ylim=(0, None))
+    panels[0].set_ylabel("CRPS of missing values")
+    panels[-1].legend(fontsize=8)
+    figure.savefig(DOCS / "own-data.png", dpi=150)
+
+
+def picture(count: int = 8) -> None:
+    """Icons that were held out, after ten minutes of training."""
+    images, held_out = KINDS["icons"][0]()
+    model, truth = load(FOLDER / "icons-1332-ten-minutes" / "model.safetensors"), held_out[:count]
+    mask = masks.fit_each([MASKS[i % 3] for i in range(count)], truth)
+    filled = inpaint(model, truth, mask, 3)
+    plain = [REFERENCES[name](images, truth, mask, 1, stream(0))[:, 0] for name in ("biharmonic", "telea")]
+    each = zip(truth, mask, filled, *plain, strict=True)
+    rows = [[figures.masked(x, hole), *f, smooth, fast, x] for x, hole, f, smooth, fast in each]
+    columns = ["masked", "inkfill", "inkfill", "inkfill", "biharmonic", "telea", "original"]
+    figures.save_picture(figures.sheet(rows, columns), DOCS / "own-data-icons.png")
+
+
 def main(steps: int) -> None:
     """Train, score, write the page."""
     rows = []
     for row in all_of(steps):
         rows.append(row)
         print({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}, flush=True)
+    curves(rows)
+    picture()
+    text = (DOCS / "own-data.template.md").read_text().replace("{steps}", str(steps))
+    for kind in KINDS:
+        text = text.replace(f"{{{kind}}}", table(rows, kind))
+    with written_whole(DOCS / "own-data.md") as temporary:
+        temporary.write_text(text)
 
 
 if __name__ == "__main__":

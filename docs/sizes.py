@@ -1,6 +1,7 @@
 """Pictures of several sizes: four ways to make batches of them, at equal training time. Prints a table.
 
     .venv/bin/python docs/sizes.py --minutes 2.5
+    .venv/bin/python docs/sizes.py --levels --minutes 3     large pictures: how many resolutions a network should have
 
 Icons of a colour font (Debian's fonts-noto-color-emoji), a quarter each of 24, 32, 40 and 48 pixels; 24 of each size
 are held out and completed (K = 8, CRPS per missing value). Each way starts from the same weights.
@@ -9,10 +10,11 @@ are held out and completed (K = 8, CRPS per missing value). Each way starts from
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
-from pictures import icons, on_white
+from pictures import icons, letters, on_white
 
 from inkfill.data import Images, masks
 from inkfill.data.datasets import uniform
@@ -61,20 +63,28 @@ def ways(train: list[Images]) -> dict[str, tuple[Choose, int]]:
     }
 
 
-def trained(choose: Choose, side: int, minutes: float) -> Model:
-    """A network after so many minutes."""
-    schedule, spec, net = Schedule.named("cosine"), masks.parse("training"), UNet(CONFIG.unet, 0)
+LEVELS = {  # widths and blocks of each resolution
+    "64, 192": UNetConfig(),
+    "32, 96, 192": UNetConfig(widths=(32, 96, 192), blocks=(1, 1, 2)),
+    "32, 64, 128, 192": UNetConfig(widths=(32, 64, 128, 192), blocks=(1, 1, 1, 2)),
+}
+
+
+def trained(choose: Choose, side: int, minutes: float, config: TrainConfig = CONFIG) -> Model:
+    """A network after so many minutes of the processor."""
+    net = UNet(config.unet, 0)
+    schedule, spec, channels = Schedule.named("cosine"), masks.parse("training"), net.config.channels
 
     def draw(step: int) -> Batch:
         rng = stream(0, "train", step)
-        return draw_batch(CONFIG, schedule, choose(rng), spec, rng)
+        return draw_batch(config, schedule, choose(rng), spec, rng)
 
-    trainer = Trainer(net, optimisers(CONFIG, net), draw, v_errors, CONFIG.clip, CONFIG.ema, torch.bfloat16)
-    began = time.monotonic()
-    while (share := (time.monotonic() - began) / 60 / minutes) < 1:
-        trainer.step(CONFIG.rate(trainer.done, share))
+    trainer = Trainer(net, optimisers(config, net), draw, v_errors, config.clip, config.ema, torch.bfloat16)
+    began = time.process_time()
+    while (share := (time.process_time() - began) / 60 / minutes) < 1:
+        trainer.step(config.rate(trainer.done, share))
     ema: UNet = trainer.ema  # type: ignore[assignment]
-    return Model(ema, Recipe(channels=3, image_size=(side, side), step=trainer.done))
+    return Model(ema, Recipe(channels=channels, image_size=(side, side), step=trainer.done))
 
 
 def main(minutes: float) -> None:
@@ -91,7 +101,36 @@ def main(minutes: float) -> None:
     print(markdown(["way", "steps", *(f"{mask} {side}" for mask in MASKS for side in SIZES)], rows))
 
 
+def milliseconds(shape: UNetConfig, side: int) -> float:
+    """Of the processor, for one evaluation of one picture; the least of five."""
+    net, found, count = UNet(shape).bfloat16(), [], 32 * 1024 // side**2
+    x_t, known, level = torch.randn(count, 1, side, side).bfloat16(), torch.ones(count, 1, side, side), torch.ones(1)
+    for _ in range(6):
+        began = time.process_time()
+        with torch.no_grad():
+            net(x_t, 0 * x_t, 0 * known.bfloat16(), level)
+        found.append(1000 * (time.process_time() - began) / count)
+    return min(found[1:])
+
+
+def levels(minutes: float) -> None:
+    """Networks of two to four resolutions: what an evaluation costs, and what they learn of letters of 64x64."""
+    sides = (32, 64, 96, 128)
+    rows = [[name, *(f"{milliseconds(shape, side):.1f}" for side in sides)] for name, shape in LEVELS.items()]
+    print(markdown(["widths", *(f"{side} pixels" for side in sides)], rows), flush=True)
+    images, rows = letters(), []
+    images = images[np.random.Generator(np.random.Philox(1)).permutation(len(images))]
+    for name, shape in LEVELS.items():
+        config = replace(CONFIG, batch_size=32, unet=shape)
+        model = trained(lambda rng: images[:-64], 64, minutes, config)
+        scores = [evaluate(model, images[-64:], Cell(mask, samples=4)) for mask in MASKS]
+        rows.append([name, f"{model.recipe.step:,}", *(f"{s[k]:.3f}" for s in scores for k in ("crps", "energy"))])
+    print(markdown(["widths", "steps", *(f"{mask} {k}" for mask in MASKS for k in ("CRPS", "energy"))], rows))
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=2.5, help="of training, each way")
-    main(parser.parse_args().minutes)
+    parser.add_argument("--levels", action="store_true")
+    arguments = parser.parse_args()
+    (levels if arguments.levels else main)(arguments.minutes)
