@@ -192,7 +192,9 @@ def deepinv_ways(noise: float) -> dict[str, Way]:
     fidelities = sampling.noisy_datafidelity
     sigmas = np.geomspace(8 * unit, 0.01, STEPS) / (2 * unit)
     kind = {"sigmas": sigmas, "eta": 0.85, "etab": 1.0, "verbose": False}
+    pir = {"sigma": max(noise / 2, 0.01), "max_iter": STEPS, "zeta": 0.6, "lambda_": 1.0, "verbose": False}
     found = {
+        "diffpir": by(lambda d: sampling.DiffPIR(d, data_fidelity=deepinv.optim.data_fidelity.L2(), **pir), 2.0, 0.5),
         "ddrm": by(lambda d: sampling.DDRM(d, **kind), 2 * unit, 0.5),
         "pigdm": by(partial(posterior, fidelities.PiGDMDataFidelity), unit, 0.0),
         "mmps": by(partial(posterior, fidelities.MomentMatchingDataFidelity), unit, 0.0),
