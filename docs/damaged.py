@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 from skimage.restoration import inpaint_biharmonic
 from tqdm import tqdm
@@ -87,6 +88,7 @@ def main(digits: int, steps: int, count: int = 200) -> None:
         row(hidden, "rounds", trained(f"rounds-{name}", seen, steps, str(mask)))
         row(hidden, "blurred fills", trained(f"blurred-{name}", blurred(seen, holes), steps))
         row(hidden, "biharmonic fills", trained(f"biharmonic-{name}", biharmonic(seen, holes), steps))
+    curve(rows)
     picture(mnist.validation[:6], weights)
 
 
@@ -100,6 +102,19 @@ def write(rows: list[list[Any]], digits: int, steps: int, count: int) -> None:
         text = text.replace(f"{{{name}}}", value)
     with written_whole(DOCS / "damaged.md") as temporary:
         temporary.write_text(text)
+
+
+def curve(rows: list[list[Any]]) -> None:
+    """CRPS over that of whole digits, against the share of pixels that was never seen."""
+    figure, axis = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    for way in ("rounds", "blurred fills", "biharmonic fills"):
+        found = sorted((float(row[0].split(":")[1]), row[3]) for row in rows if row[1] == way and "pixels" in row[0])
+        share, over = zip((0.0, 0.0), *found, strict=True)
+        axis.plot([100 * x for x in share], [100 * x for x in over], "o-", label=way)
+    axis.set(xlabel="pixels of every digit never seen, %", ylabel="CRPS over whole digits, %", ylim=(0, None))
+    axis.legend()
+    with written_whole(DOCS / "damaged-curve.png") as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
 
 
 def picture(truth: Images, weights: dict[tuple[str, str], Path]) -> None:

@@ -161,7 +161,8 @@ def curves(rows: list[dict[str, Any]]) -> None:
         panel.set(title=kind, xscale="log", xlabel="pictures", ylim=(0, None))
     panels[0].set_ylabel("CRPS of missing values")
     panels[-1].legend(fontsize=8)
-    figure.savefig(DOCS / "own-data.png", dpi=150)
+    with written_whole(DOCS / "own-data.png") as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
 
 
 def picture(count: int = 8) -> None:
