@@ -23,6 +23,7 @@ def test_it_learns_and_fills(tmp_path, digits):
     assert (draws[0] == draws[1]).all()
     assert (draws[0][~hole] == images[~hole]).all()
     assert (draws[0] != draws[2])[hole].any()
+    assert (draws[0] != whole)[hole].any()  # which is a mean of two
     imputer.set_params(sample_posterior=False, seed=0)
     masked = np.ma.masked_array(np.where(hole, 0.5, images), hole)
     assert (imputer.transform(masked) == whole).all()
