@@ -32,7 +32,7 @@ from inkfill.training.run import train
 
 DOCS, FOLDER = Path(__file__).parent, Path("runs/damaged")
 MASKS = ("half:left", "box:10", "quadrants:3", "pixels:0.9")
-HIDDEN = ("pixels:0.5", "pixels:0.75", "half:random", "pixels:0.25")
+HIDDEN = ("pixels:0.25", "pixels:0.5", "pixels:0.75", "half:random")
 KEYS = {"crps": "CRPS", "energy": "energy", "coverage90": "90 % covers", "confident": "confident", "frechet": "Frechet"}
 
 

@@ -116,10 +116,11 @@ def measured(kind: str, count: int, way: str, config: TrainConfig, dropped: floa
             of_heart = scored(out / "best.safetensors", images[:count], held_out, ("conditional",))
         write_json(kept, {"scores": scores, "best": of_heart, "step": load(out / "model.safetensors").recipe.step})
     found = json.loads(kept.read_text())
-    yield {"kind": kind, "count": count, "way": way, "steps": found["step"], **found["scores"].pop("conditional")}
+    row = found["scores"].pop("conditional")
+    yield {"kind": kind, "count": count, "way": way, "steps": found["step"], **row}
     for plain, row in found["scores"].items():
         yield {"kind": kind, "count": count, "way": plain, "steps": 0, **row}
-    if found["best"]:
+    if found["best"] and found["best"]["conditional"] != row:
         yield {"kind": kind, "count": count, "way": f"{way}, best", "steps": 0, **found["best"]["conditional"]}
 
 

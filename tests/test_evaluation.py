@@ -154,16 +154,17 @@ def test_regression_needs_its_network(networks, dataset):
         protocol.run(networks, dataset, "test", 4, protocol.plan(["all"], ["regression"], [1]))
 
 
-def test_advice_says_where_a_smooth_fill_will_do(networks, dataset):
+@pytest.mark.parametrize("plain", ["biharmonic", "nearest"])
+def test_advice_says_where_less_will_do(networks, dataset, plain):
     """Digits with a half missing are no smooth surfaces; the rows decide, by two standard errors."""
-    plan = protocol.plan(["half:left"], ["conditional", "biharmonic", "mean"], [2], 2)
+    plan = protocol.plan(["half:left"], ["conditional", plain, "mean"], [2], 2)
     found = protocol.run(networks, dataset, "test", 6, plan)
     ours, smooth = found.rows[0], found.rows[1]
     ours.update(crps=0.03, crps_se=0.001)
     smooth.update(crps=0.04, crps_se=0.001)
-    assert found.advice == ["half:left: diffusion is better by 25% (CRPS conditional 0.0300, biharmonic 0.0400)"]
+    assert found.advice == [f"half:left: diffusion is better by 25% (CRPS conditional 0.0300, {plain} 0.0400)"]
     smooth.update(crps=0.0315)
-    assert "biharmonic is as good here, and needs no training: use it" in found.advice[0]
+    assert f"{plain} is as good here, and needs no training: use it" in found.advice[0]
     del found.results[1]
     assert found.advice == []
 

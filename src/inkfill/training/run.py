@@ -362,7 +362,7 @@ def train(
         say(f"finished: {run.model_file}")
     if finished and done < FEW:
         say(f"only {done:,} steps were made, which is too few to be of use: train for longer")
-    elif finished and group.first:
+    if finished and group.first:
         _say_by_heart(run, say)
     return finished
 
