@@ -33,6 +33,7 @@ from inkfill.training.run import train
 DOCS, FOLDER = Path(__file__).parent, Path("runs/damaged")
 MASKS = ("half:left", "box:10", "quadrants:3", "pixels:0.9")
 HIDDEN = ("pixels:0.25", "pixels:0.5", "pixels:0.75", "half:random")
+SHORT = {"whole digits": "whole", "rounds": "rounds", "blurred fills": "blur", "biharmonic fills": "biharm."}
 KEYS = {"crps": "CRPS", "energy": "energy", "coverage90": "90 % covers", "confident": "confident", "frechet": "Frechet"}
 
 
@@ -123,9 +124,11 @@ def picture(truth: Images, weights: dict[tuple[str, str], Path]) -> None:
     columns = [[figures.masked(image, hole) for image, hole in zip(truth, mask, strict=True)]]
     names = ["masked"]
     for (hidden, how), path in weights.items():
+        if hidden == "pixels:0.25":  # as whole ones, to the eye
+            continue
         filled = inpaint(load(path), truth, mask, 1)[:, 0]
         columns.append([figures.grey(image) for image in filled])
-        names.append(f"{how.split()[0]} {hidden.split(':')[-1]}")
+        names.append(f"{SHORT[how]} {hidden.removeprefix('pixels:').split(':')[0].replace('nothing', '')}")
     columns.append([figures.grey(image) for image in truth])
     rows = [list(row) for row in zip(*columns, strict=True)]
     figures.save_picture(figures.sheet(rows, [*names, "original"]), DOCS / "damaged.png")
