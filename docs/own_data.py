@@ -99,11 +99,15 @@ def scored(weights: Path, images: Images, held_out: Images, methods: tuple[str, 
     }
 
 
-def measured(kind: str, count: int, way: str, config: TrainConfig, dropped: float = 0.0) -> Iterator[dict[str, Any]]:
+def measured(
+    kind: str, count: int, way: str, config: TrainConfig, dropped: float = 0.0, page: bool = False
+) -> Iterator[dict[str, Any]]:
     """A training and its scores; another row where it learnt by heart, for the weights from before that."""
     images, held_out = KINDS[kind][0]()
     name = f"{kind}-{count}-{way.replace(' ', '-').replace('`', '')}"
     kept, out = FOLDER / f"{name}.json", FOLDER / name
+    if page and not kept.exists():
+        return
     if not kept.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
         np.save(FOLDER / f"{name}.npy", images[:count])
@@ -116,27 +120,27 @@ def measured(kind: str, count: int, way: str, config: TrainConfig, dropped: floa
             of_heart = scored(out / "best.safetensors", images[:count], held_out, ("conditional",))
         write_json(kept, {"scores": scores, "best": of_heart, "step": load(out / "model.safetensors").recipe.step})
     found = json.loads(kept.read_text())
-    row = found["scores"].pop("conditional")
-    yield {"kind": kind, "count": count, "way": way, "steps": found["step"], **row}
+    last = found["scores"].pop("conditional")
+    yield {"kind": kind, "count": count, "way": way, "steps": found["step"], **last}
     for plain, row in found["scores"].items():
         yield {"kind": kind, "count": count, "way": plain, "steps": 0, **row}
-    if found["best"] and found["best"]["conditional"] != row:
+    if found["best"] and found["best"]["conditional"] != last:
         yield {"kind": kind, "count": count, "way": f"{way}, best", "steps": 0, **found["best"]["conditional"]}
 
 
-def all_of(steps: int) -> Iterator[dict[str, Any]]:
-    """Every row."""
-    base = TrainConfig(steps=steps, batch_size=32)
+def all_of(steps: int, page: bool) -> Iterator[dict[str, Any]]:
+    """Every row, or, for the page alone, those that are there."""
+    base, row = TrainConfig(steps=steps, batch_size=32), partial(measured, page=page)
     for kind, (_, augment) in KINDS.items():
         for count in SIZES[: 3 if kind == "icons" else 4]:
             for start, way in STARTS.items():
-                yield from measured(kind, count, way, replace(base, start=start))
+                yield from row(kind, count, way, replace(base, start=start))
         if kind == "icons":
-            yield from measured(kind, 1332, "ten minutes", TrainConfig(minutes=LONG, augment=augment))
+            yield from row(kind, 1332, "ten minutes", TrainConfig(minutes=LONG, augment=augment))
         if kind != "letters":
-            yield from measured(kind, FEW, "`--augment`", replace(base, augment=augment))
-            yield from measured(kind, FEW, "`--weight-decay 0.1`", replace(base, weight_decay=0.1))
-            yield from measured(kind, FEW, "dropout of 0.1", base, dropped=0.1)
+            yield from row(kind, FEW, "`--augment`", replace(base, augment=augment))
+            yield from row(kind, FEW, "`--weight-decay 0.1`", replace(base, weight_decay=0.1))
+            yield from row(kind, FEW, "dropout of 0.1", base, dropped=0.1)
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------
@@ -179,10 +183,10 @@ def picture(count: int = 8) -> None:
     figures.save_picture(figures.sheet(rows, columns), DOCS / "own-data-icons.png")
 
 
-def main(steps: int) -> None:
+def main(steps: int, page: bool = False) -> None:
     """Train, score, write the page."""
     rows = []
-    for row in all_of(steps):
+    for row in all_of(steps, page):
         rows.append(row)
         print({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}, flush=True)
     curves(rows)
@@ -197,4 +201,6 @@ def main(steps: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=400)
-    main(parser.parse_args().steps)
+    parser.add_argument("--page", action="store_true", help="write the page from the runs that are there")
+    arguments = parser.parse_args()
+    main(arguments.steps, arguments.page)

@@ -1,6 +1,6 @@
 """docs/posteriors.md: are the draws of each method draws from the posterior? On priors where the posterior is known.
 
-    .venv/bin/python docs/posteriors.py [--part NAME ...]      mixture, ranks, digits, evidence; then page
+    .venv/bin/python docs/posteriors.py [--part NAME ...]      mixture, published, cardoso, ranks, ...
 
 All methods have the exact denoiser, so what is off is the method. Each part writes JSON into docs/posteriors/; the same
 methods in other libraries are measured by docs/libraries.py.
@@ -48,22 +48,38 @@ def settings(name: str, prior_variance: float) -> dict[str, float]:
 
 
 def task(
-    prior: Any, seen: Observation, rows: int, evaluations: int, name: str, told: dict[str, float], seed: int
+    prior: Any,
+    seen: Observation,
+    rows: int,
+    evaluations: int,
+    name: str,
+    told: dict[str, float],
+    seed: int,
+    schedule: Schedule = SCHEDULE,
 ) -> Task:
     """Rows that share an observation, at a number of steps that costs so many evaluations (a particle counts as one)."""
     seen = Observation(seen.pixels.expand(rows, -1, -1, -1), seen.known.expand(rows, -1, -1, -1), seen.noise)
     noise = SampleNoise(seed, np.arange(rows), np.zeros(rows, int), tuple(seen.pixels.shape[1:]))
     method = MEAN_METHODS[name]
     steps = evaluations if method.particles(told) > 1 else method.steps_for(evaluations, told)
-    return Task(Oracle(prior, SCHEDULE), seen, noise, spaced_levels(SCHEDULE.T, steps), "ancestral")
+    return Task(Oracle(prior, schedule), seen, noise, spaced_levels(schedule.T, steps), "ancestral")
 
 
-def drawn(prior: Any, seen: Observation, rows: int, evaluations: int, name: str, variance: float, seed: int) -> Tensor:
+def drawn(
+    prior: Any,
+    seen: Observation,
+    rows: int,
+    evaluations: int,
+    name: str,
+    variance: float,
+    seed: int,
+    schedule: Schedule = SCHEDULE,
+) -> Tensor:
     """Draws of a method, float64 ``[rows, D]``, exact observations put in."""
     told = settings(name, variance)
     if name == "daps" and seen.noise:  # its default is for exact observations, beside which any spread will do
         told["prior_variance"] = variance
-    job = task(prior, seen, rows, evaluations, name, told, seed)
+    job = task(prior, seen, rows, evaluations, name, told, seed, schedule)
     with torch.no_grad():
         x0 = MEAN_METHODS[name].run(job, **told)
     if not seen.noise:
@@ -129,6 +145,99 @@ def mixture(rows: int = 1000, problems: int = 5) -> None:
                 found.append(row)
         print(f"noise {noise}", flush=True)
     save("mixture", found, rows=rows, problems=problems)
+
+
+# ---- a published setting -------------------------------------------------------------------------------------------------
+
+TRUE = (3.0, 2.0, 0.5, -0.5, 1.0, 0.8, -0.6, 1.1, -0.9, 0.4, 0.0, -1.2, 0.7, -0.3, 0.5, -0.8)
+SCALE = 3.0  # y = 3 x + noise, of the first four numbers
+PUBLISHED = {  # their table 4: RMSE and score-KSD with the analytical score, at noise .2 and .5
+    "exact": (1.17, 1.31, 1.20, 0.64),
+    "daps": (1.10, 0.60, 1.11, 0.48),
+    "ddnm": (0.89, 1.46, 0.82, 0.89),
+    "ddrm": (1.05, 0.73, 1.06, 0.44),
+    "diffpir": (1.24, 0.67, 1.25, 0.44),
+    "dps": (1.17, 0.50, 1.17, 0.44),
+    "mcgdiff": (1.10, 1.19, 1.13, 0.44),
+}
+
+
+def of_qiu() -> GaussianMixture:
+    """The prior of Qiu et al. 2026, supplement B: a mixture in the first two numbers, unit normal in 14 more."""
+    means = torch.zeros(2, 16)
+    means[1, :2] = 3.0
+    variances = torch.ones(2, 16)
+    variances[1, :2] = 2.0
+    return GaussianMixture(torch.tensor([0.8, 0.2]), means, torch.diag_embed(variances))
+
+
+def score_ksd(x: Tensor, posterior: GaussianMixture) -> float:
+    """Their score-KSD: the kernel Stein discrepancy with k = (c^2 + |x - y|^2)^(-1/2), c = 1 / (1 + scale)."""
+    x = x.detach().clone().requires_grad_()
+    score = torch.autograd.grad(posterior.log_density(x).sum(), x)[0]
+    x, d = x.detach(), x.shape[1]
+    apart = x[:, None] - x
+    square = apart.square().sum(-1)
+    base = 1 / (1 + SCALE) ** 2 + square
+    slope = -(base**-1.5)  # the gradient of k with respect to x is slope times (x - y)
+    u = (score @ score.T) * base**-0.5 + d * base**-1.5 - 3 * square * base**-2.5
+    u = u + slope * ((score[None] - score[:, None]) * apart).sum(-1)
+    return float((u.sum() / d).clamp(min=0).sqrt()) / len(x)
+
+
+def published(rows: int = 500, problems: int = 5) -> None:
+    """Their setting A2: four of 16 numbers seen three times as large, with noise .2 or .5, at 100 evaluations."""
+    prior, known, truth, found = of_qiu(), torch.arange(16) < 4, torch.tensor(TRUE, dtype=torch.float64), []
+    variance = float(prior.covariance().diagonal().mean())
+    for noise in (0.2, 0.5):
+        for problem in range(problems):
+            y = truth + noise / SCALE * torch.from_numpy(stream(problem, "published").standard_normal(16))
+            posterior, _ = prior.observe(torch.eye(16)[known], y[known], noise / SCALE)
+            pixels = torch.where(known, y, 0.0).float().view(1, 1, 1, 16)
+            for name in ("exact", *MEAN_METHODS):
+                told = noise / SCALE if name in names(noise) else 0.0  # the others take what is seen as exact
+                seen = Observation(pixels, known.view(1, 1, 1, 16), told)
+                exact = posterior.sample(rows, stream(problem, 1))
+                x = exact if name == "exact" else drawn(prior, seen, rows, 100, name, variance, problem)
+                row: Row = {"noise": noise, "problem": problem, "method": name, "ksd": score_ksd(x, posterior)}
+                row["rmse"] = float((x - truth).square().mean().sqrt())
+                row["sliced"] = sliced(x, posterior.sample(rows, stream(problem, 2)), stream(3))
+                found.append(row)
+        print(f"noise {noise}", flush=True)
+    save("published", found, rows=rows, problems=problems)
+
+
+def of_cardoso(d: int, rng: np.random.Generator) -> GaussianMixture:
+    """The mixture of Cardoso et al. 2024 (MCGdiff): 25 unit normals on a grid of width 8, with random weights, turned so
+    that what their random matrix sees is the first number."""
+    grid = torch.tensor([[8.0 * i, 8.0 * j] * (d // 2) for i in range(-2, 3) for j in range(-2, 3)])
+    turn = torch.linalg.qr(torch.from_numpy(rng.standard_normal((d, d))))[0]
+    weights = torch.from_numpy(rng.standard_normal(25) ** 2)
+    return GaussianMixture(weights / weights.sum(), grid.double() @ turn, torch.eye(d)[None])
+
+
+def cardoso(rows: int = 200, problems: int = 10) -> None:
+    """Their setting with one observation: noise of any share of its size, their betas, 100 steps, the largest distance."""
+    schedule, found = Schedule.named("linear"), []
+    for d in (8, 80):
+        for problem in range(problems):
+            rng = stream(problem, "cardoso", str(d))
+            prior, noise = of_cardoso(d, rng), float(rng.uniform(0.01, 1))
+            y = prior.sample(1, rng)[0, :1] + noise * torch.from_numpy(rng.standard_normal(1))
+            known = (torch.arange(d) < 1).view(1, 1, 1, d)
+            seen = Observation(torch.where(known, y.float(), 0.0), known, noise)
+            posterior, _ = prior.observe(torch.eye(d)[:1], y, noise)
+            exact, again = (posterior.sample(rows, stream(problem, i)) for i in (1, 2))
+            variance = float(prior.covariance().diagonal().mean())
+            for name in ("exact", *names(noise)):
+                x = again if name == "exact" else drawn(prior, seen, rows, 100, name, variance, problem, schedule)
+                row: Row = {"d": d, "problem": problem, "method": name, "noise": noise}
+                row |= {"largest": largest_sliced(x, exact), "sliced": sliced(x, exact, stream(3))}
+                found.append(row)
+            print(
+                d, problem, *(f"{r['method']} {r['largest']:.1f}" for r in found if r["problem"] == problem), flush=True
+            )
+    save("cardoso", found, rows=rows, problems=problems)
 
 
 # ---- ranks -------------------------------------------------------------------------------------------------------------
@@ -310,6 +419,30 @@ def mixture_table(rows: list[Row]) -> str:
     return markdown(["method", *heads], lines)
 
 
+def published_table(rows: list[Row]) -> str:
+    """Ours and theirs, at both noises."""
+    lines = []
+    for name in dict.fromkeys(row["method"] for row in rows):
+        cells, theirs = [], PUBLISHED.get(name, ("",) * 4)
+        for i, noise in enumerate((0.2, 0.5)):
+            for j, key in enumerate(("rmse", "ksd")):
+                ours = float(np.mean([r[key] for r in rows if (r["method"], r["noise"]) == (name, noise)]))
+                cells += [f"{ours:.2f}", theirs[2 * i + j]]
+            cells.append(mean_of(rows, "sliced", ".2f", method=name, noise=noise))
+        lines.append([name, *cells])
+    of_one = [w.format(n) for n in ("0.2", "0.5") for w in ("RMSE, {}", "theirs", "KSD, {}", "theirs", "sliced W1, {}")]
+    return markdown(["method", *of_one], lines)
+
+
+def cardoso_table(rows: list[Row]) -> str:
+    """Methods in rows, dimensions in columns."""
+    lines = [
+        [name, *(mean_of(rows, key, ".1f", method=name, d=d) for d in (8, 80) for key in ("largest", "sliced"))]
+        for name in dict.fromkeys(row["method"] for row in rows)
+    ]
+    return markdown(["method", *(f"{key}, d = {d}" for d in (8, 80) for key in ("largest", "sliced W1"))], lines)
+
+
 def rank_table(rows: list[Row]) -> str:
     """Counts of ranks in eighths."""
     lines = [
@@ -343,12 +476,21 @@ def library_table(rows: list[Row]) -> str:
 
 TABLES = {
     "mixture": mixture_table,
+    "published": published_table,
+    "cardoso": cardoso_table,
     "ranks": rank_table,
     "digits": digit_table,
     "libraries": library_table,
     "evidence": evidence_table,
 }
-PARTS = {"mixture": mixture, "ranks": ranks, "digits": digits, "evidence": evidence}
+PARTS = {
+    "mixture": mixture,
+    "published": published,
+    "cardoso": cardoso,
+    "ranks": ranks,
+    "digits": digits,
+    "evidence": evidence,
+}
 
 
 def page() -> None:
