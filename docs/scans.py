@@ -1,6 +1,6 @@
 """The picture and the figures of docs/recipes/scans.md: characters under stains, none of them whole.
 
-    .venv/bin/python docs/scans.py --minutes 5
+    .venv/bin/python docs/scans.py --minutes 10
 
 Characters are those of matplotlib's fonts at 32x32. Every one lies under a stain; 200 are left out of the training.
 """
@@ -53,5 +53,5 @@ def main(minutes: float) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--minutes", type=float, default=10.0)
     main(parser.parse_args().minutes)
