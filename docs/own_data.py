@@ -163,9 +163,10 @@ def curves(rows: list[dict[str, Any]]) -> None:
         for way in (*STARTS.values(), "nearest", "biharmonic", "telea"):
             found = [(r["count"], r["crps"]) for r in rows if (r["kind"], r["way"]) == (kind, way)]
             panel.plot(*zip(*found, strict=True), marker="o", label=way.replace("`", ""))
-        panel.set(title=kind, xscale="log", xlabel="pictures", ylim=(0, None))
+        panel.set(title=kind, xscale="log", xlabel="pictures")
     panels[0].set_ylabel("CRPS of missing values")
-    panels[-1].legend(fontsize=8)
+    panels[0].set_ylim(bottom=0)
+    panels[0].legend(fontsize=8, loc="lower left")
     with written_whole(DOCS / "own-data.png") as temporary:
         figure.savefig(temporary, dpi=150, format="png")
 
