@@ -166,7 +166,7 @@ def curves(rows: list[dict[str, Any]]) -> None:
         panel.set(title=kind, xscale="log", xlabel="pictures")
     panels[0].set_ylabel("CRPS of missing values")
     panels[0].set_ylim(bottom=0)
-    panels[0].legend(fontsize=8, loc="lower left")
+    panels[-1].legend(fontsize=8, loc="center right")
     with written_whole(DOCS / "own-data.png") as temporary:
         figure.savefig(temporary, dpi=150, format="png")
 
