@@ -28,8 +28,12 @@ from inkfill import data
 from inkfill.app import figures
 from inkfill.checkpoint import write_json, written_whole
 from inkfill.data import Dataset, Images, masks
+from inkfill.data.images import BYTES
 from inkfill.evaluation import protocol
+from inkfill.evaluation.cells import Cell, complete
+from inkfill.evaluation.metrics import crps
 from inkfill.evaluation.references import REFERENCES
+from inkfill.evaluation.scores import planes
 from inkfill.evaluation.tables import markdown
 from inkfill.inpainting import inpaint
 from inkfill.model import load
@@ -43,6 +47,7 @@ MASKS, HELD_OUT = ("half:left", "box:0.5", "pixels:0.9"), 100
 SIZES, FEW = (50, 200, 1000, 5000), 200  # pictures; so many are learnt from in other ways too
 LONG = 20.0  # minutes of one core for the icons, which are ten of two cores
 PLAIN = ("biharmonic", "telea", "nearest", "mean")
+ATOMS = "nearest, as atoms"
 STARTS = {"": "new weights", "mnist": "from `mnist`"}
 
 
@@ -99,6 +104,16 @@ def scored(weights: Path, images: Images, held_out: Images, methods: tuple[str, 
     }
 
 
+def atoms(images: Images, held_out: Images) -> float:
+    """CRPS of the nearest pictures as what they are: four points of a distribution, and not four draws from one."""
+    found = []
+    for mask in MASKS:
+        done = complete(load(), held_out, Cell(mask, "nearest", 1, 4), images)
+        truth, done = planes(held_out, done, BYTES)
+        found.append(np.nanmean(crps(truth, done.filled, done.mask, draws=False)))
+    return float(np.mean(found))
+
+
 def measured(
     kind: str, count: int, way: str, config: TrainConfig, dropped: float = 0.0, page: bool = False
 ) -> Iterator[dict[str, Any]]:
@@ -124,6 +139,8 @@ def measured(
     yield {"kind": kind, "count": count, "way": way, "steps": found["step"], **last}
     for plain, row in found["scores"].items():
         yield {"kind": kind, "count": count, "way": plain, "steps": 0, **row}
+    if found["scores"]:
+        yield {"kind": kind, "count": count, "way": ATOMS, "steps": 0, "crps": atoms(images[:count], held_out)}
     if found["best"] and found["best"]["conditional"] != last:
         yield {"kind": kind, "count": count, "way": f"{way}, best", "steps": 0, **found["best"]["conditional"]}
 
@@ -150,7 +167,7 @@ def table(rows: list[dict[str, Any]], kind: str) -> str:
     """What was measured of a kind, the best first of each number of pictures."""
     lines = [
         [f"{r['count']:,}", r["way"], *(f"{r[k]:.4f}" if k in r else "" for k in ("crps", "energy")),
-         f"{r['coverage90']:.3f}", f"{r['copied']:.2f}" if "copied" in r else ""]
+         f"{r['coverage90']:.3f}" if "coverage90" in r else "", f"{r['copied']:.2f}" if "copied" in r else ""]
         for r in sorted((r for r in rows if r["kind"] == kind), key=lambda r: (r["count"], r["crps"]))
     ]  # fmt: skip
     return markdown(["pictures", "way", "CRPS", "energy", "90 % covers", "copied"], lines, left=2)
@@ -160,7 +177,7 @@ def curves(rows: list[dict[str, Any]]) -> None:
     """CRPS against the number of pictures."""
     figure, panels = plt.subplots(1, len(KINDS), figsize=(10, 3.2), sharey=True, layout="constrained")
     for panel, kind in zip(panels, KINDS, strict=True):
-        for way in (*STARTS.values(), "nearest", "biharmonic", "telea"):
+        for way in (*STARTS.values(), ATOMS, "biharmonic", "telea"):
             found = [(r["count"], r["crps"]) for r in rows if (r["kind"], r["way"]) == (kind, way)]
             panel.plot(*zip(*found, strict=True), marker="o", label=way.replace("`", ""))
         panel.set(title=kind, xscale="log", xlabel="pictures")

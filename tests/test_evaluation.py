@@ -154,7 +154,7 @@ def test_regression_needs_its_network(networks, dataset):
         protocol.run(networks, dataset, "test", 4, protocol.plan(["all"], ["regression"], [1]))
 
 
-@pytest.mark.parametrize("plain", ["biharmonic", "nearest"])
+@pytest.mark.parametrize("plain", ["biharmonic", "telea"])
 def test_advice_says_where_less_will_do(networks, dataset, plain):
     """Digits with a half missing are no smooth surfaces; the rows decide, by two standard errors."""
     plan = protocol.plan(["half:left"], ["conditional", plain, "mean"], [2], 2)

@@ -70,8 +70,8 @@ class Evaluation:
 
     @property
     def advice(self) -> list[str]:
-        """What the rows mean, in words: where completions copy training images, and, for every mask that something
-        without training was measured on as well, whether diffusion is worth it.
+        """What the rows mean, in words: where completions copy training images, and, for every mask that a smooth fill
+        was measured on as well, whether diffusion is worth it.
 
         It is where its CRPS is lower by more than two standard errors of either.
         """
@@ -83,7 +83,7 @@ class Evaluation:
         ]
         for mask in dict.fromkeys(row["mask"] for row in self.rows):
             rows = [row for row in self.rows if row["mask"] == mask and row["crps"] == row["crps"]]
-            plain = [row for row in rows if row["method"] in (*SMOOTH, "nearest")]
+            plain = [row for row in rows if row["method"] in SMOOTH]
             ours = [row for row in rows if row["method"] in METHODS]
             if not plain or not ours:
                 continue
