@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pictures import icons, on_white
+from pictures import icons, on_white, shuffled
 from torch import Tensor
 
 from inkfill import adapters, data
@@ -53,8 +53,7 @@ def of_diffusers(minutes: float) -> tuple[adapters.Foreign, Images, str]:
     """diffusers: UNet2DModel and DDPMScheduler, as their training example has it (noise, mean squared error, AdamW)."""
     import diffusers
 
-    pictures = on_white(icons((32, 32)))
-    pictures = pictures[np.random.Generator(np.random.Philox(1)).permutation(len(pictures))]
+    pictures = shuffled(on_white(icons((32, 32))))
     folder, steps = FOLDER / "diffusers", 0
     if not (folder / "model_index.json").exists():
         torch.manual_seed(0)

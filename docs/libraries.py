@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from posteriors import SCHEDULE, drawn, names, save, sliced, task, two_in_sixteen
+from posteriors import SCHEDULE, drawn, names, save, seen_of, sliced, task, two_in_sixteen
 from torch import Tensor
 
 from inkfill.denoiser import Observation
@@ -47,8 +47,7 @@ class Problem:
     @cached_property
     def seen(self) -> Observation:
         """The same as an observation of this library."""
-        known = torch.arange(D) < SEEN
-        return Observation(torch.where(known, self.y, 0.0).float().view(1, 1, 1, D), known.view(1, 1, 1, D), self.noise)
+        return seen_of(self.y, torch.arange(D) < SEEN, self.noise)
 
     def exact(self, again: int = 1) -> Tensor:
         """Draws from the posterior."""

@@ -20,7 +20,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch.nn.functional as F
-from pictures import icons, letters, on_white
+from pictures import icons, letters, on_white, shuffled
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
@@ -59,8 +59,7 @@ def digits() -> tuple[Images, Images]:
 
 def parted(draw: Callable[[], Images]) -> tuple[Images, Images]:
     """The same of other pictures, in a fixed random order."""
-    images = draw()
-    images = images[np.random.Generator(np.random.Philox(1)).permutation(len(images))]
+    images = shuffled(draw())
     return images[:-HELD_OUT], images[-HELD_OUT:]
 
 
@@ -107,9 +106,9 @@ def scored(weights: Path, images: Images, held_out: Images, methods: tuple[str, 
 def atoms(images: Images, held_out: Images) -> float:
     """CRPS of the nearest pictures as what they are: four points of a distribution, and not four draws from one."""
     found = []
+    model = load()  # which it needs for the name of the machine alone
     for mask in MASKS:
-        done = complete(load(), held_out, Cell(mask, "nearest", 1, 4), images)
-        truth, done = planes(held_out, done, BYTES)
+        truth, done = planes(held_out, complete(model, held_out, Cell(mask, "nearest", 1, 4), images), BYTES)
         found.append(np.nanmean(crps(truth, done.filled, done.mask, draws=False)))
     return float(np.mean(found))
 

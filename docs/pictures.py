@@ -64,9 +64,14 @@ def on_white(images: Images) -> Images:
     return (images[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
 
 
+def shuffled(images: Images) -> Images:
+    """In a fixed random order."""
+    return images[np.random.Generator(np.random.Philox(1)).permutation(len(images))]
+
+
 def network(name: str, images: Images, minutes: float) -> tuple[Model, Images]:
     """A network trained on all but the last 32 of the images in a fixed random order, and those."""
-    images = images[np.random.Generator(np.random.Philox(1)).permutation(len(images))]
+    images = shuffled(images)
     FOLDER.mkdir(parents=True, exist_ok=True)
     np.save(FOLDER / f"{name}.npy", images[:-32])
     if not (FOLDER / name / "model.safetensors").exists():

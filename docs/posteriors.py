@@ -47,6 +47,12 @@ def settings(name: str, prior_variance: float) -> dict[str, float]:
     return told | ({"strength": 1.0} if name == "dps" else {})
 
 
+def seen_of(y: Tensor, known: Tensor, noise: float) -> Observation:
+    """An observation of the numbers of ``y`` that are ``known``, both ``[D]``: one row."""
+    shape = (1, 1, 1, len(known))
+    return Observation(torch.where(known, y, 0.0).float().view(shape), known.view(shape), noise)
+
+
 def task(
     prior: Any,
     seen: Observation,
@@ -131,7 +137,7 @@ def mixture(rows: int = 1000, problems: int = 5) -> None:
         for problem in range(problems):
             rng = stream(problem, "mixture")
             y = prior.sample(1, rng)[0] + noise * torch.from_numpy(rng.standard_normal(16))
-            seen = Observation(torch.where(known, y, 0.0).float().view(1, 1, 1, 16), known.view(1, 1, 1, 16), noise)
+            seen = seen_of(y, known, noise)
             posterior, _ = prior.observe(torch.eye(16)[known], y[known], noise)
             exact, again = posterior.sample(rows, stream(problem, 1)), posterior.sample(rows, stream(problem, 2))
             for name in ("exact", *names(noise)):
@@ -193,15 +199,14 @@ def published(rows: int = 500, problems: int = 5) -> None:
         for problem in range(problems):
             y = truth + noise / SCALE * torch.from_numpy(stream(problem, "published").standard_normal(16))
             posterior, _ = prior.observe(torch.eye(16)[known], y[known], noise / SCALE)
-            pixels = torch.where(known, y, 0.0).float().view(1, 1, 1, 16)
+            exact, again = (posterior.sample(rows, stream(problem, i)) for i in (1, 2))
             for name in ("exact", *MEAN_METHODS):
                 told = noise / SCALE if name in names(noise) else 0.0  # the others take what is seen as exact
-                seen = Observation(pixels, known.view(1, 1, 1, 16), told)
-                exact = posterior.sample(rows, stream(problem, 1))
+                seen = seen_of(y, known, told)
                 x = exact if name == "exact" else drawn(prior, seen, rows, 100, name, variance, problem)
                 row: Row = {"noise": noise, "problem": problem, "method": name, "ksd": score_ksd(x, posterior)}
                 row["rmse"] = float((x - truth).square().mean().sqrt())
-                row["sliced"] = sliced(x, posterior.sample(rows, stream(problem, 2)), stream(3))
+                row["sliced"] = sliced(x, again, stream(3))
                 found.append(row)
         print(f"noise {noise}", flush=True)
     save("published", found, rows=rows, problems=problems)
@@ -224,8 +229,7 @@ def cardoso(rows: int = 200, problems: int = 10) -> None:
             rng = stream(problem, "cardoso", str(d))
             prior, noise = of_cardoso(d, rng), float(rng.uniform(0.01, 1))
             y = prior.sample(1, rng)[0, :1] + noise * torch.from_numpy(rng.standard_normal(1))
-            known = (torch.arange(d) < 1).view(1, 1, 1, d)
-            seen = Observation(torch.where(known, y.float(), 0.0), known, noise)
+            seen = seen_of(y, torch.arange(d) < 1, noise)
             posterior, _ = prior.observe(torch.eye(d)[:1], y, noise)
             exact, again = (posterior.sample(rows, stream(problem, i)) for i in (1, 2))
             variance = float(prior.covariance().diagonal().mean())
@@ -234,9 +238,7 @@ def cardoso(rows: int = 200, problems: int = 10) -> None:
                 row: Row = {"d": d, "problem": problem, "method": name, "noise": noise}
                 row |= {"largest": largest_sliced(x, exact), "sliced": sliced(x, exact, stream(3))}
                 found.append(row)
-            print(
-                d, problem, *(f"{r['method']} {r['largest']:.1f}" for r in found if r["problem"] == problem), flush=True
-            )
+        print(f"d {d}", flush=True)
     save("cardoso", found, rows=rows, problems=problems)
 
 
@@ -256,7 +258,7 @@ def ranks(problems: int = 400, draws: int = 31) -> None:
             for problem in range(problems):
                 x = prior.sample(1, rng)[0]
                 y = x + noise * torch.from_numpy(rng.standard_normal(16))
-                seen = Observation(torch.where(known, y, 0.0).float().view(1, 1, 1, 16), known.view(1, 1, 1, 16), noise)
+                seen = seen_of(y, known, noise)
                 if name == "exact":
                     made = prior.observe(torch.eye(16)[known], y[known], noise)[0].sample(draws, stream(problem, 9))
                 else:

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 from own_data import small_letters
-from skimage.restoration import inpaint_biharmonic
+from pictures import shuffled
 
 from inkfill.app import figures
 from inkfill.data import masks
 from inkfill.evaluation import metrics
+from inkfill.evaluation.references import REFERENCES
 from inkfill.inpainting import inpaint
 from inkfill.model import load
+from inkfill.rng import stream
 from inkfill.training.config import TrainConfig
 from inkfill.training.run import train
 
@@ -26,8 +28,7 @@ COUNT, HELD_OUT, SHOWN = 4000, 200, 6
 
 def main(minutes: float) -> None:
     """Stain, train, fill, score, draw."""
-    images = small_letters()
-    images = images[np.random.Generator(np.random.Philox(1)).permutation(len(images))[: COUNT + HELD_OUT]]
+    images = shuffled(small_letters())[: COUNT + HELD_OUT]
     stains = masks.fit("strokes", images, 0)
     seen = np.where(stains, 0, images).astype(np.uint8)
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -38,14 +39,14 @@ def main(minutes: float) -> None:
         train(config, FOLDER / "run", validate_every=10**9)
     model, truth, holes = load(FOLDER / "run" / "model.safetensors"), images[COUNT:], stains[COUNT:]
     filled = inpaint(model, seen[COUNT:], holes, 8)
-    plain = np.stack([inpaint_biharmonic(s / 255.0, h) for s, h in zip(seen[COUNT:], holes, strict=True)])
-    plain = (plain.clip(0, 1) * 255).round().astype(np.uint8)
+    plain = REFERENCES["biharmonic"](images[:COUNT], seen[COUNT:], holes, 1, stream(0))
     ours = float(np.nanmean(metrics.crps(truth, filled, holes)))
-    theirs = float(np.nanmean(metrics.crps(truth, plain[:, None], holes, draws=False)))
+    theirs = float(np.nanmean(metrics.crps(truth, plain, holes, draws=False)))
     print(f"{model.recipe.step:,} steps; {stains.mean():.0%} stained; CRPS {ours:.4f}, biharmonic {theirs:.4f}")
     widest = np.argsort(-holes.mean((1, 2)), kind="stable")[:SHOWN]
     rows = [
-        [figures.masked(truth[i], holes[i]), *map(figures.grey, (*filled[i][:3], plain[i], truth[i]))] for i in widest
+        [figures.masked(truth[i], holes[i]), *map(figures.grey, (*filled[i][:3], plain[i, 0], truth[i]))]
+        for i in widest
     ]
     columns = ["stained", "filled", "filled", "filled", "biharmonic", "original"]
     figures.save_picture(figures.sheet(rows, columns), DOCS / "recipes" / "scans.png")

@@ -1,6 +1,6 @@
 """Pictures of several sizes: four ways to make batches of them, at equal training time. Prints a table.
 
-    .venv/bin/python docs/sizes.py --minutes 2.5
+    .venv/bin/python docs/sizes.py --minutes 5
     .venv/bin/python docs/sizes.py --levels --minutes 3     large pictures: how many resolutions a network should have
 
 Icons of a colour font (Debian's fonts-noto-color-emoji), a quarter each of 24, 32, 40 and 48 pixels; 24 of each size
@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from pictures import icons, letters, on_white
+from pictures import icons, letters, on_white, shuffled
 
 from inkfill.data import Images, masks
 from inkfill.data.datasets import uniform
@@ -66,7 +66,7 @@ def ways(train: list[Images]) -> dict[str, tuple[Choose, int]]:
 LEVELS = {  # widths and blocks of each resolution
     "64, 192": UNetConfig(),
     "32, 96, 192": UNetConfig(widths=(32, 96, 192), blocks=(1, 1, 2)),
-    "32, 64, 128, 192": UNetConfig(widths=(32, 64, 128, 192), blocks=(1, 1, 1, 2)),
+    "32, 64, 128, 192": UNetConfig.for_size(64),
 }
 
 
@@ -118,8 +118,7 @@ def levels(minutes: float) -> None:
     sides = (32, 64, 96, 128)
     rows = [[name, *(f"{milliseconds(shape, side):.1f}" for side in sides)] for name, shape in LEVELS.items()]
     print(markdown(["widths", *(f"{side} pixels" for side in sides)], rows), flush=True)
-    images, rows = letters(), []
-    images = images[np.random.Generator(np.random.Philox(1)).permutation(len(images))]
+    images, rows = shuffled(letters()), []
     for name, shape in LEVELS.items():
         config = replace(CONFIG, batch_size=32, unet=shape)
         model = trained(lambda rng: images[:-64], 64, minutes, config)
@@ -130,7 +129,7 @@ def levels(minutes: float) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=2.5, help="of training, each way")
+    parser.add_argument("--minutes", type=float, default=5.0, help="of the processor, each way")
     parser.add_argument("--levels", action="store_true")
     arguments = parser.parse_args()
     (levels if arguments.levels else main)(arguments.minutes)

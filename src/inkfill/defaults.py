@@ -11,3 +11,4 @@ OBJECTIVES = ("v", "eps", "few", "regression")
 SCHEDULES = ("linear", "cosine")
 DTYPES = ("float32", "bfloat16")
 EVALUATION_MASKS = ("half:left", "box:10", "quadrants:3", "pixels:0.9", "bbox:8")
+FEW_IMAGES = 20_000  # training images: with more, learning by heart is no danger, and looking for it is dear

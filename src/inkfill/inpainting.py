@@ -13,7 +13,18 @@ from torch import Tensor
 
 from inkfill import defaults, windows
 from inkfill.data import masks
-from inkfill.data.images import BYTES, CHANNELS, Images, Mask, ValueRange, as_images, channels_of, range_for, size_words
+from inkfill.data.images import (
+    BYTES,
+    CHANNELS,
+    Images,
+    Mask,
+    ValueRange,
+    as_images,
+    channels_of,
+    of_values,
+    range_for,
+    size_words,
+)
 from inkfill.data.readers import read_images, stacked
 from inkfill.denoiser import Observation, Prior, draws
 from inkfill.errors import InputError, remark
@@ -171,8 +182,7 @@ class _Job:
         if not bool(found.isfinite().all()):
             raise InputError("the completions are not finite: use other settings or more steps")
         estimated = mask | (self.observation_noise > 0)
-        hidden = estimated if images.ndim == 3 else estimated[..., None]
-        return np.where(hidden, values.to_images(found, images), images)
+        return np.where(of_values(estimated, images), values.to_images(found, images), images)
 
 
 def _filled(

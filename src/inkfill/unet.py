@@ -183,19 +183,19 @@ class UNet(Level):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _build(self, config: UNetConfig) -> None:
-        (half, *_, lowest), time_width, last = config.widths, config.time_width, len(config.widths) - 1
-        steps = list(zip(config.widths[:-1], config.widths[1:], config.blocks[:-1], [time_width] * last, strict=True))
+        (half, *_, lowest), time_width = config.widths, config.time_width
+        steps = list(zip(config.widths[:-1], config.widths[1:], config.blocks[:-1], strict=True))
         self.time = TimeEmbedding(time_width)
         self.fold = nn.PixelUnshuffle(2)
         self.stem_noisy = nn.Conv2d(4 * config.channels, half, 3, padding=1)
         self.stem_known = nn.Conv2d(4 * (config.channels + 1), half, 3, padding=1, bias=False)
         self.between = nn.ModuleList(Level() for _ in steps[1:])
         for level, step in zip(self.levels, steps, strict=True):
-            level.way_down(*step)
+            level.way_down(*step, time_width)
         self.middle = nn.ModuleList(Block(lowest, time_width, 1) for _ in range(config.blocks[-1]))
         self.attention = nn.ModuleList(Attention(lowest, config.head_width) for _ in range(config.blocks[-1]))
         for level, step in zip(self.levels, steps, strict=True):
-            level.way_up(*step)
+            level.way_up(*step, time_width)
         self.norm = ChannelNorm(half)
         self.head = nn.Conv2d(half, 4 * config.channels, 3, padding=1)
         self.unfold = nn.PixelShuffle(2)

@@ -12,7 +12,7 @@ from inkfill.app import figures
 from inkfill.app.html import Page
 from inkfill.app.page import write_page
 from inkfill.data import Dataset, Images, masks, to_uint8
-from inkfill.data.images import as_bytes
+from inkfill.data.images import as_bytes, of_values
 from inkfill.errors import InputError
 from inkfill.evaluation.cells import Cell, machine
 from inkfill.evaluation.protocol import Bar
@@ -48,7 +48,7 @@ def reverse_frames(
 
     def watch(t: int, x_t: torch.Tensor, x0_hat: torch.Tensor) -> None:
         levels.append(t)
-        states.append(np.where(mask if shown.ndim == 3 else mask[..., None], to_uint8(x_t), shown))
+        states.append(np.where(of_values(mask, shown), to_uint8(x_t), shown))
         beliefs.append(to_uint8(x0_hat))
 
     filled = inpaint(model, images, mask, 1, steps=FRAMES, seed=seed, rows=len(images), watch=watch)[:, 0]

@@ -71,9 +71,9 @@ class _Step(nn.Module):
 def write_onnx(model: Model, out: Path, sampler: str | None = None, steps: int | None = None) -> None:
     """Write ``embed.onnx``, ``step.onnx``, ``sampler.json`` and a model card into the folder ``out``, whole or not.
 
-    ``model`` computes in float32, on the CPU. Batch, height and width are free, but multiples of 4, of
-    deeper networks of 8 or 16.
-    The files are run in onnxruntime on several shapes before they are given out. Raises InputError.
+    ``model`` computes in float32, on the CPU. Batch, height and width are free; sides are multiples of
+    4, of deeper networks of 8 or 16. The files are run in onnxruntime on several shapes before they are given out.
+    Raises InputError.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         _needed(package)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from inkfill.data import masks
 from inkfill.data.dataset import Dataset
-from inkfill.data.images import Images, Mask, channels_of
+from inkfill.data.images import Images, Mask, channels_of, of_values
 from inkfill.data.readers import read_images
 from inkfill.errors import InputError, remark
 
@@ -82,4 +82,4 @@ def blurred(images: Images, holes: Mask) -> Images:
     values = torch.where(left, overall, filled).numpy()
     values = values.round() if images.dtype.kind in "iub" else values
     back = np.moveaxis(values, 1, -1).reshape(images.shape).astype(images.dtype)
-    return np.where(holes if images.ndim == 3 else holes[..., None], back, images)
+    return np.where(of_values(holes, images), back, images)

@@ -152,6 +152,11 @@ def channels_of(images: Images) -> int:
     return 1 if images.ndim == 3 else images.shape[3]
 
 
+def of_values(mask: Mask, images: Images) -> Mask:
+    """A mask ``[N, H, W]``, shaped to choose among the values of images ``[N, H, W]`` or ``[N, H, W, C]``."""
+    return mask if images.ndim == 3 else mask[..., None]
+
+
 def size_words(images: Images) -> str:
     """Height and width of images ``[N, H, W]`` or ``[N, H, W, C]``, in words."""
     return f"{images.shape[1]}x{images.shape[2]}"

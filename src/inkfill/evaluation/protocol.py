@@ -22,7 +22,6 @@ from inkfill.methods import METHODS
 from inkfill.model import Model, load
 from inkfill.training.processes import ALONE, Processes
 
-FEW_IMAGES = 20_000  # training images: with more, copying is no danger, and looking for it is dear
 COPIED = 0.5  # how near to training images completions can be, of how near true images are, before it is said
 
 Progress = Callable[[int], object]
@@ -188,7 +187,7 @@ def run(
                 done = kept(out, cell, about, completed, group) if out else completed()
             if group.first:
                 row = score(images, done, cell, labels, judges, networks.model.value_range)
-                few = len(dataset.train) <= FEW_IMAGES and dataset.train.shape[1:] == images.shape[1:]
+                few = len(dataset.train) <= defaults.FEW_IMAGES and dataset.train.shape[1:] == images.shape[1:]
                 if few and cell.method in METHODS and done.mask.any():
                     row["copied"] = copied(images, done, dataset.train)
                 results.append(Result(cell, done, row))

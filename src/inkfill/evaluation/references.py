@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from inkfill.data import Images, ValueRange
-from inkfill.data.images import range_of
+from inkfill.data.images import of_values, range_of
 from inkfill.denoiser import Observation
 from inkfill.errors import InputError
 from inkfill.evaluation.oracle import EmpiricalPrior
@@ -37,14 +37,7 @@ def nearest(train: Images, images: Images, mask: NDArray[np.bool_], k: int, rng:
     """The K training images that are closest on the known pixels. Raises InputError where there are fewer than K."""
     if k > len(train):
         raise InputError(f"there are {len(train)} training images: fewer than the {k} that are asked for")
-    values = ValueRange(*range_of(train))
-    prior = EmpiricalPrior(values.to_x0(train), 1.0)
-    filled = np.empty((len(images), k, *images.shape[1:]), images.dtype)
-    for start in range(0, len(images), ROWS):
-        rows = slice(start, start + ROWS)
-        closest = prior.log_weights(_observation(images[rows], mask[rows], values)).topk(k, 1).indices.numpy()
-        filled[rows] = _put(train[closest], images[rows], mask[rows])
-    return filled
+    return _by_weight(train, images, mask, 1.0, lambda log_weights: log_weights.topk(k, 1).indices.numpy())
 
 
 def empirical(
@@ -59,15 +52,29 @@ def empirical(
 
     The images are put in without the Gaussian's noise, which no digit has.
     """
+
+    def drawn(log_weights: torch.Tensor) -> NDArray[np.int_]:
+        weights = log_weights.double().exp().numpy()
+        return np.stack([rng.choice(len(train), size=k, p=w / w.sum()) for w in weights])
+
+    return _by_weight(train, images, mask, bandwidth, drawn)
+
+
+def _by_weight(
+    train: Images,
+    images: Images,
+    mask: NDArray[np.bool_],
+    bandwidth: float,
+    choose: Callable[[torch.Tensor], NDArray[np.int_]],
+) -> Images:
+    """The training images that ``choose`` makes of the log of their posterior weights, ``[B, N]`` to ``[B, K]``."""
     values = ValueRange(*range_of(train))
-    prior = EmpiricalPrior(values.to_x0(train), bandwidth)
-    filled = np.empty((len(images), k, *images.shape[1:]), images.dtype)
+    prior, filled = EmpiricalPrior(values.to_x0(train), bandwidth), []
     for start in range(0, len(images), ROWS):
         rows = slice(start, start + ROWS)
-        weights = prior.log_weights(_observation(images[rows], mask[rows], values)).double().exp().numpy()
-        drawn = np.stack([rng.choice(len(train), size=k, p=w / w.sum()) for w in weights])
-        filled[rows] = _put(train[drawn], images[rows], mask[rows])
-    return filled
+        chosen = choose(prior.log_weights(_observation(images[rows], mask[rows], values)))
+        filled.append(_put(train[chosen], images[rows], mask[rows]))
+    return np.concatenate(filled)
 
 
 def biharmonic(train: Images, images: Images, mask: NDArray[np.bool_], k: int, rng: np.random.Generator) -> Images:
@@ -93,7 +100,7 @@ def _opencv(images: Images, mask: NDArray[np.bool_], k: int, algorithm: str) -> 
     cv2 = _needed("cv2", "opencv-python-headless")
     if images.dtype != np.uint8 or (images.ndim == 4 and images.shape[3] not in (1, 3)):
         raise InputError("OpenCV fills grey or colour of 8 bits: leave out telea and navier-stokes")
-    blank = np.where(mask if images.ndim == 3 else mask[..., None], 0, images).astype(np.uint8)
+    blank = np.where(of_values(mask, images), 0, images).astype(np.uint8)
     pairs = zip(blank, mask.astype(np.uint8), strict=True)
     found = np.stack([cv2.inpaint(image, hole, 3, getattr(cv2, algorithm)) for image, hole in pairs])
     return np.repeat(_put(found.reshape(images.shape)[:, None], images, mask), k, 1)
@@ -155,5 +162,4 @@ def _observation(images: Images, mask: NDArray[np.bool_], values: ValueRange) ->
 
 def _put(found: Images, images: Images, mask: NDArray[np.bool_]) -> Images:
     """What was found ``[N, K, ...]`` where pixels are missing, the images elsewhere."""
-    hole = mask[:, None] if images.ndim == 3 else mask[:, None, ..., None]
-    return np.where(hole, found, images[:, None])
+    return np.where(of_values(mask, images)[:, None], found, images[:, None])

@@ -57,7 +57,7 @@ FEW = 500  # steps; completions of networks that made fewer are of no use (docs/
 FEW_STEPS = 2  # evaluations of few-step weights that are the default
 HELD_OUT = {"validation": "validation", "test": "testing"}
 LOG_EVERY = 50  # steps
-VALIDATE_EVERY = {20_000: 250, 10**12: 1000}  # up to so many training images: steps
+VALIDATE_EVERY, OF_FEW = 1000, 250  # steps; the second where there are few images
 RISEN = 1.05  # of the least validation loss, from which on a run is said to learn by heart
 
 OnValidation = Callable[[int, Model, data.Dataset], object]
@@ -353,7 +353,7 @@ def train(
             )
         )
         images = sum(len(each) for each in run.dataset.groups)
-        every = validate_every or next(steps for most, steps in VALIDATE_EVERY.items() if images <= most)
+        every = validate_every or (OF_FEW if images <= defaults.FEW_IMAGES else VALIDATE_EVERY)
         finished = _loop(run, stop, bar, save_seconds, every, on_validation)
     done = run.trainer.done
     if not finished:
