@@ -150,10 +150,11 @@ def test_a_killed_round_goes_on_to_the_same_weights(tmp_path, digits, monkeypatc
     assert same(weights(out), weights(tmp_path / "whole"))
 
 
-def test_a_run_that_is_written_over_leaves_no_completions(tmp_path, digits):
+def test_a_run_that_is_written_over_leaves_no_completions(tmp_path, digits, capsys):
     np.save(tmp_path / "x.npy", holed(digits)[0])
     config = dataclasses.replace(SMALL, data=str(tmp_path / "x.npy"))
     assert train(config, tmp_path / "run", quiet=True)
+    assert capsys.readouterr() == ("", "")
     assert train(dataclasses.replace(config, rounds=1), tmp_path / "run", overwrite=True, quiet=True)
     assert not (tmp_path / "run" / "rounds").exists()
 

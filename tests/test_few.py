@@ -187,7 +187,7 @@ def test_the_pairs_are_the_teachers_completions(tmp_path, digits, monkeypatch):
         few.find_pairs(tmp_path / "x", drawing, digits, spec, 10, 5, quiet=True)
 
 
-def test_a_run_with_a_teacher_resumes_to_the_same_bits(tmp_path, digits, monkeypatch):
+def test_a_run_with_a_teacher_resumes_to_the_same_bits(tmp_path, digits, monkeypatch, capsys):
     monkeypatch.setattr(few, "PART", 16)
     np.save(tmp_path / "d.npy", digits)
     config = TrainConfig(
@@ -195,6 +195,7 @@ def test_a_run_with_a_teacher_resumes_to_the_same_bits(tmp_path, digits, monkeyp
         dtype="float32", warmup=1,
     )  # fmt: skip
     train(config, tmp_path / "a", quiet=True)
+    assert capsys.readouterr() == ("", "")
 
     class Stop(Exception):
         pass

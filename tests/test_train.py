@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +105,11 @@ def test_learning_rate_warms_up_and_ends_at_zero():
 def test_settings_that_cannot_work(change):
     with pytest.raises(InputError):
         replace(SMALL, **change).check()
+
+
+@pytest.mark.parametrize("config", [SMALL, replace(SMALL, unet=None)])
+def test_settings_are_read_back_as_they_were(config):
+    assert TrainConfig.read(json.loads(json.dumps(asdict(config)))) == config
 
 
 # ---- runs in this process --------------------------------------------------------------------------------------------

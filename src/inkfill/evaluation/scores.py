@@ -81,6 +81,22 @@ class Judges:
         return cls(whole, load_classifier(MASKED), judge(whole, dataset.train[:REFERENCE_IMAGES])[1], dataset.train)
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """What the classifier of whole digits says of completions and of the truth."""
+
+    found: NDArray[np.float32]  # label probabilities of the completions, [N, K, 10]
+    features: NDArray[np.float32]  # of one completion an image, as many as there are truths, [N, 128]
+    real: NDArray[np.float32]  # label probabilities of the truth, [N, 10]
+    real_features: NDArray[np.float32]  # [N, 128]
+
+    @classmethod
+    def of(cls, truth: Images, filled: Images, judges: Judges) -> "_Judged":
+        found, features = judge(judges.whole, filled.reshape(-1, *filled.shape[2:]))
+        n, k = filled.shape[:2]
+        return cls(found.reshape(n, k, -1), features.reshape(n, k, -1)[:, 0], *judge(judges.whole, truth))
+
+
 def score(
     truth: Images,
     done: Completed,
@@ -99,8 +115,9 @@ def score(
     row |= {"evaluations": done.evaluations, "seconds": done.seconds, "machine": done.machine}
     if judges is None or labels is None:
         return row
-    row |= _labels(truth, done, labels, judges) | _realism(truth, done, cell.seed, judges)
-    return row | _generation(truth, done, labels, judges) if done.mask.all() else row
+    judged = _Judged.of(truth, done.filled, judges)
+    row |= _labels(judged, labels, judge(judges.masked, truth, done.mask)[0]) | _realism(judged, cell.seed, judges)
+    return row | _generation(truth, done, judged, labels, judges) if done.mask.all() else row
 
 
 def planes(truth: Images, done: Completed, values: ValueRange) -> tuple[Images, Completed]:
@@ -156,22 +173,21 @@ def _coverage_error(ranks: NDArray[np.int64], level: float, rng: np.random.Gener
     return metrics.bootstrap_error(lambda i: metrics.coverage(ranks[i].sum(0), level), len(ranks), rng)
 
 
-def _labels(truth: Images, done: Completed, labels: NDArray[np.integer], judges: Judges) -> dict[str, float]:
-    """What the completions say about the label, beside the classifier that was trained on masked digits."""
-    filled = done.filled
-    found = judge(judges.whole, filled.reshape(-1, *filled.shape[2:]))[0].reshape(*filled.shape[:2], -1)
-    posterior, known = metrics.vote(found), judge(judges.masked, truth, done.mask)[0].astype(np.float64)
+def _labels(judged: _Judged, labels: NDArray[np.integer], known: NDArray[np.float32]) -> dict[str, float]:
+    """What the completions say about the label, beside the classifier that was trained on masked digits, whose
+    probabilities are ``known``."""
+    found, known = judged.found, known.astype(np.float64)
+    posterior = metrics.vote(found)
     nll, known_nll = (metrics.negative_log_likelihood(p, labels) for p in (posterior, known))
     right = posterior.argmax(1) == labels
-    real = judge(judges.whole, truth)[0]
     return {
         "confident": metrics.confident(found, CONFIDENT),
-        "real_confident": metrics.confident(real, CONFIDENT),
+        "real_confident": metrics.confident(judged.real, CONFIDENT),
         "vote": float(right.mean()),
         "vote_se": float(right.std() / len(labels) ** 0.5),
         "nll": float(nll.mean()),
         "nll_se": metrics.standard_error(nll),
-        "brier": float(metrics.brier(found, labels).mean()) if filled.shape[1] > 1 else float("nan"),
+        "brier": float(metrics.brier(found, labels).mean()) if found.shape[1] > 1 else float("nan"),
         "calibration": metrics.calibration_error(posterior, labels),
         "masked_vote": float((known.argmax(1) == labels).mean()),
         "masked_nll": float(known_nll.mean()),
@@ -179,12 +195,11 @@ def _labels(truth: Images, done: Completed, labels: NDArray[np.integer], judges:
     }
 
 
-def _realism(truth: Images, done: Completed, seed: int, judges: Judges) -> dict[str, float]:
+def _realism(judged: _Judged, seed: int, judges: Judges) -> dict[str, float]:
     """Distances between completions and training digits as sets; nothing for too few images."""
-    if len(truth) < LEAST_IMAGES:
+    features, real = judged.features, judged.real_features
+    if len(real) < LEAST_IMAGES:
         return {}
-    # One completion an image: as many as there are truths.
-    features, real = judge(judges.whole, done.filled[:, 0])[1], judge(judges.whole, truth)[1]
     some, rng = judges.features[:KERNEL_IMAGES], stream(seed, "realism")
     return {
         "frechet": metrics.frechet_distance(features, judges.features),
@@ -197,14 +212,15 @@ def _realism(truth: Images, done: Completed, seed: int, judges: Judges) -> dict[
     }
 
 
-def _generation(truth: Images, done: Completed, labels: NDArray[np.integer], judges: Judges) -> dict[str, float]:
+def _generation(
+    truth: Images, done: Completed, judged: _Judged, labels: NDArray[np.integer], judges: Judges
+) -> dict[str, float]:
     """Of images from nothing, one for each of the real ones: how even their labels are, and how new they are.
 
     The imbalance is how far their labels are from equally many of each. The distance to the nearest training image,
     beside that of real images, shows what is learnt by heart.
     """
-    drawn = done.filled[:, 0]
-    found = judge(judges.whole, drawn)[0]
+    drawn, found = done.filled[:, 0], judged.found[:, 0]
     kinds = found.shape[1]
     return {
         "imbalance": metrics.imbalance(found.argmax(1), kinds),

@@ -93,4 +93,5 @@ class TrainConfig:
         for f in fields(cls):
             if f.name in settings and not isinstance(settings[f.name], (type(f.default), int, float, dict)):
                 raise InputError(f"the setting {f.name} is {settings[f.name]!r}")
-        return cls(**{**settings, "unet": UNetConfig.read(settings.get("unet", {}))})
+        unet = settings.get("unet")
+        return cls(**{**settings, "unet": None if unet is None else UNetConfig.read(unet)})

@@ -67,16 +67,22 @@ class Run:
     """What stands between a trainer and its folder. ``state`` is that of a run to go on with. Raises InputError."""
 
     def __init__(
-        self, config: TrainConfig, out: Path, dataset: data.Dataset, group: Processes, state: dict[str, Any] | None
+        self,
+        config: TrainConfig,
+        out: Path,
+        dataset: data.Dataset,
+        group: Processes,
+        state: dict[str, Any] | None,
+        quiet: bool = False,
     ):
-        self.out, self.dataset, self.group = out, dataset, group
+        self.out, self.dataset, self.group, self.quiet = out, dataset, group, quiet
         config, net = first_network(config, dataset.groups, fresh=state is None)
         self.values = _values(config, dataset.groups)
         self.config = config = replace(config, dtype=str(find_dtype(config.dtype or None, group.device))[6:])
         self.schedule = Schedule.named(config.schedule, config.T)
         self.spec = masks.parse(config.masks)
         self.pairs = self._taught() if config.teacher else None
-        self.rounds = Rounds(out / "rounds", dataset, config.rounds, config.seed) if dataset.holes else None
+        self.rounds = Rounds(out / "rounds", dataset, config.rounds, config.seed, quiet) if dataset.holes else None
         net = net.to(group.device)
         dtype = find_dtype(config.dtype, group.device)
         objective, both = OBJECTIVES[config.objective], optimisers(config, net)
@@ -144,7 +150,8 @@ class Run:
             return load(config.teacher, str(group.device))
 
         def pairs() -> Pairs:
-            return find_pairs(self._pairs_folder(), teacher, dataset.train, self.spec, config.pairs, config.seed)
+            folder = self._pairs_folder()
+            return find_pairs(folder, teacher, dataset.train, self.spec, config.pairs, config.seed, self.quiet)
 
         first = pairs() if group.first else None
         group.from_first(True)
@@ -341,7 +348,7 @@ def train(
         if group.first:
             stack.enter_context(locked(out, "train"))
         say(f"training {'for ' + _minutes(config) if config.minutes else f'{config.steps:,} steps'} into {out}")
-        run = _prepared(config, out, group, state)
+        run = _prepared(config, out, group, state, quiet)
         say(_described(run))
         stack.enter_context(stop.listening())
         bar = stack.enter_context(
@@ -514,7 +521,7 @@ def _resumed(out: Path) -> tuple[TrainConfig, dict[str, Any]]:
         raise InputError(f"{path}: not a state of this version of inkfill train ({error})") from None
 
 
-def _prepared(config: TrainConfig, out: Path, group: Processes, state: dict[str, Any] | None) -> Run:
+def _prepared(config: TrainConfig, out: Path, group: Processes, state: dict[str, Any] | None, quiet: bool) -> Run:
     """The run, with its data loaded and its folder ready. Raises InputError before anything is touched."""
     if config.batch_size % group.world:
         raise InputError(f"batch_size {config.batch_size} cannot be shared by {group.world} processes")
@@ -525,7 +532,7 @@ def _prepared(config: TrainConfig, out: Path, group: Processes, state: dict[str,
         height, width = images.shape[1:3]
         masks.parse(config.masks).draw(1, height, width, stream(0), images[:1])  # says if it does not fit
     try:
-        run = Run(config, out, dataset, group, state)
+        run = Run(config, out, dataset, group, state, quiet)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError) or state is None:
             raise
