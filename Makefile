@@ -40,6 +40,7 @@ lint: .venv/installed-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/mypy --config-file benchmarks/mypy.ini
 
 shape: .venv/installed-dev
 	.venv/bin/python tests/test_house.py

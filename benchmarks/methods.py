@@ -174,7 +174,7 @@ def empirical(digits: int = 16, steps: int = 50) -> None:
     save("empirical", rows, digits=digits, steps=steps)
 
 
-CANDIDATES = {
+CANDIDATES: dict[str, list[Row]] = {
     "repaint": [{"jump": j, "repeats": r} for j, r in ((1, 5), (1, 10), (5, 3), (10, 3))],
     "dps": [{"strength": s} for s in (1.0, 4.0, 8.0, 16.0)],
     "pigdm": [{"prior_variance": v} for v in (0.3, 1.0)],

@@ -91,7 +91,7 @@ def new_trainer(images: data.Images, bfloat16: bool) -> Trainer:
         x0, mask = data.to_x0(chosen), torch.from_numpy(masks.fit(MASK, chosen)[:, None])
         t = torch.from_numpy(rng.integers(1, LEVELS + 1, BATCH))
         eps = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
-        return Batch(x0, mask, t, eps, schedule, float(mask.sum()))
+        return Batch(x0, mask, t, eps, schedule, float(mask.sum()), mask)
 
     with seeded(0):
         net = Original().to(memory_format=torch.channels_last)

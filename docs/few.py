@@ -79,7 +79,7 @@ def pictures(few: Path) -> None:
         for i in range(len(digits))
     ]
     figures.save_picture(figures.sheet(rows, columns, specs), DOCS / "few.png")
-    new = np.concatenate([sample(student, 16, steps=1), sample(student, 16, steps=2), sample(teacher, 16)])
+    new = np.concatenate([sample(student, 16, steps=1), sample(student, 16, steps=2), sample(teacher, 16, steps=8)])
     figures.save_picture(figures.grid(new, 16), DOCS / "few-new.png")
 
 

@@ -94,6 +94,7 @@ def test_everything_missing_generates(digits, model):
     drawn = inpaint(model, digits[:2], "all", 2, steps=4)
     np.testing.assert_array_equal(drawn, inpaint(model, 255 - digits[:2], "all", 2, steps=4))  # nothing is read
     np.testing.assert_array_equal(sample(model, 2, steps=4), drawn[:, 0])
+    np.testing.assert_array_equal(sample(model, 1), inpaint(model, digits[:1], "all", 1, steps=16)[:, 0])
     assert sample(model, 3, (32, 64), steps=2).shape == (3, 32, 64)
 
 

@@ -306,7 +306,8 @@ def sample(
 ) -> Images:
     """New images from nothing, ``[count, H, W]`` (or ``..., C]``), in size and type those that the model learnt.
 
-    It is inpainting with everything missing. Raises InputError.
+    It is inpainting with everything missing. ``steps`` is 16 by default, or more if that suits the model: where nothing
+    is known, the first levels decide what will be there. Raises InputError.
     """
     if count < 1:
         raise InputError(f"count must be at least 1, not {count}")
@@ -320,6 +321,8 @@ def sample(
     shape = (count, *size) if model.channels == 1 else (count, *size, model.channels)
     blank = np.zeros(shape, getattr(model, "number_type", "uint8"))
     method = None if draws(model) else generate
+    if steps is None and not draws(model):
+        steps = min(max(defaults.NEW_STEPS, getattr(model, "steps", 0)), model.schedule.T)
     drawn: Images = inpaint(model, blank, "all", 1, method, steps, seed, sampler, progress=progress)[:, 0]
     return drawn
 

@@ -341,6 +341,9 @@ def sample(
     \b
     inkfill sample --count 64 --out digits.png
     inkfill sample --count 10000 --out digits.npy        uint8 [N,H,W]
+
+    By default with 16 network evaluations an image, few-step weights with
+    their own.
     """
     from inkfill import inpainting
     from inkfill.app import files

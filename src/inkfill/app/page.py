@@ -101,7 +101,7 @@ def _check(model: Model) -> None:
 
 def _starts(model: Model, judged: bool) -> tuple[Images, list[str], str]:
     """Pictures to begin with, drawn by the network itself: bytes ``[10, H, W]`` or ``[10, H, W, C]``, with names."""
-    drawn = as_bytes(sample(model, TRIED if judged else 10, seed=0), model.value_range)
+    drawn = as_bytes(sample(model, TRIED if judged else 10, steps=model.steps, seed=0), model.value_range)
     if not judged:
         return drawn, [f"picture {i + 1}" for i in range(10)], "These pictures were drawn by the network, from nothing."
     odds, _ = judge(load_classifier(WHOLE), drawn)
