@@ -9,7 +9,7 @@
     .venv/bin/python benchmarks/steps.py --count 60 --out docs/speed/steps.json
     .venv/bin/python benchmarks/steps.py --steps 8 1000 --count 12 --out docs/speed/steps_1000.json
     .venv/bin/python benchmarks/scaling.py --out docs/speed/scaling.json
-    runs/peers/bin/python benchmarks/peers.py --rounds 3 --digits 12 --original runs/original/model.safetensors --out docs/speed/peers.json
+    runs/peers/bin/python benchmarks/peers.py --rounds 3 --digits 12 --out docs/speed/peers.json
     .venv/bin/python benchmarks/speed_page.py
 
 The text is in pages/speed.md. A part whose file is not there is left out of the page.

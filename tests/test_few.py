@@ -1,12 +1,16 @@
 """Few-step weights: what is minimised, the teacher's pairs, and networks that draw."""
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import inkfill
+from inkfill.checkpoint import load_network, save_network
 from inkfill.data import masks
 from inkfill.data.images import ValueRange
 from inkfill.errors import InputError
@@ -238,3 +242,21 @@ def test_the_pairs_of_another_run_are_not_taken(tmp_path, digits, monkeypatch):
 def test_a_teacher_is_for_few_alone():
     with pytest.raises(InputError, match="few alone"):
         TrainConfig(teacher="mnist").check()
+
+
+def test_the_mean_of_two_trainings(tmp_path, model):
+    """docs/average.py: weights halfway, steps of both, and the recipe of the first."""
+    other = UNet(model.net.config, seed=1)
+    for name, net, step in (("a", model.net, 30), ("b", other, 12)):
+        save_network(tmp_path / name, net, net.state_dict(), Recipe(trained_on="digits", step=step).to_json())
+    script = Path(__file__).parent.parent / "docs" / "average.py"
+    done = subprocess.run(
+        [sys.executable, script, "a", "b", "--out", "mean"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    mean, recipe = load_network(tmp_path / "mean")
+    for name, value in mean.state_dict().items():
+        halfway = (model.net.state_dict()[name] + other.state_dict()[name]) / 2
+        torch.testing.assert_close(value, halfway, rtol=2e-3, atol=1e-4)  # 16 bits
+    assert (recipe["step"], recipe["trained_on"]) == (42, "digits")
+    assert recipe["training"]["averaged"] == "30 steps, 12 steps"
