@@ -248,6 +248,21 @@ def test_what_is_no_model_for_us(diffusers, tmp_path, capsys):
         (spoilt("part", "model_index.json", lambda s: s.pop("unet")), "without unet"),
         (spoilt("class", "unet/config.json", lambda s: s.update(_class_name="UNet2DConditionModel")), "no UNet2DModel"),
         (spoilt("flow", "scheduler/scheduler_config.json", lambda s: s.update(prediction_type="flow")), "flow"),
+        (
+            spoilt("list", "scheduler/scheduler_config.json", lambda s: s.update(prediction_type=[])),
+            "unknown prediction",
+        ),
+        *(
+            (spoilt(f"levels-{i}", "scheduler/scheduler_config.json", lambda s, more=more: s.update(more)), "scheduler")
+            for i, more in enumerate(
+                (
+                    {"beta_schedule": "x"},
+                    {"num_train_timesteps": "x"},
+                    {"num_train_timesteps": -5},
+                    {"trained_betas": ["a"]},
+                )
+            )
+        ),
         (spoilt("huge", "unet/config.json", lambda s: s.update(block_out_channels=[16000, 16000])), "fewer weights"),
         (spoilt("deep", "unet/config.json", lambda s: s.update(layers_per_block=10**9)), "no network has"),
         (spoilt("words", "unet/config.json", lambda s: s.update(block_out_channels="wide")), "no network has"),

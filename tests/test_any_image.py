@@ -197,6 +197,26 @@ def test_a_range_that_nothing_tells():
         inpaint(model, images_of("float32", (1, 12, 12)), "box:4", 1, steps=1, value_range=(1, 0))
 
 
+def test_numbers_that_a_type_cannot_hold():
+    """Whole numbers end where their type does, and large ones are told apart."""
+    model, hole = model_of(1), masks.parse("half:left").draw(1, 28, 28, stream(0))
+    small = RNG.integers(0, 64, (1, 28, 28)).astype(np.int8)
+    with pytest.raises(InputError, match="int8 cannot hold values from 0 to 255"):
+        inpaint(model, small, hole, 1, steps=1)
+    assert inpaint(model, small, hole, 1, steps=1, value_range=(0, 127)).min() >= 0
+    top = 2**31 - 1
+    for dtype in (np.int32, np.uint32):
+        filled = inpaint(model, np.full((1, 28, 28), top, dtype), hole, 8, steps=1, value_range=(0, top))
+        assert (filled >= 0).all()
+        assert (filled <= top).all()
+        assert (filled[:, :, hole[0]] == top).any()  # white
+    far = 1e8 + 10 * RNG.random((1, 28, 28))
+    filled = inpaint(model, far, hole, 1, steps=1, value_range=(1e8, 1e8 + 10))
+    assert len(np.unique(filled[:, 0][hole])) > 100
+    x0 = ValueRange(1e8, 1e8 + 10).to_x0(far)
+    np.testing.assert_allclose(ValueRange(1e8, 1e8 + 10).to_images(x0, far), far, atol=1e-5, rtol=0)
+
+
 def test_known_values_out_of_range_stay_and_are_said(caplog):
     images = images_of("float32", (1, 12, 12))
     images[0, 0, 0] = 7.5
@@ -476,6 +496,41 @@ def test_kept_completions(tmp_path, colour_checkpoint):
             assert any((kept == each).all() for each in everything[0])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bool"])
+def test_a_mean_leaves_what_is_known(dtype, tmp_path, checkpoint):
+    """Rounding in a mean of equal numbers would change them."""
+    images = images_of(dtype, (2, 28, 28))
+    np.save(tmp_path / "a.npy", images)
+    words = ["inpaint", tmp_path / "a.npy", "--mask", "half:left", "--samples", 7, "--steps", 1, "--range", 0, 1]
+    words += ["--checkpoint", checkpoint, "--out"]
+    assert run(*words, tmp_path / "all.npy") == 0
+    assert run(*words, tmp_path / "mean.npy", "--keep", "mean") == 0
+    every, kept = np.load(tmp_path / "all.npy"), np.load(tmp_path / "mean.npy")
+    assert known_alike(kept, images, masks.fit("half:left", images))
+    np.testing.assert_allclose(
+        kept.astype(float), every.mean(1, keepdims=True).astype(float), atol=0.5 if dtype == "bool" else 1e-6
+    )
+
+
+def test_a_name_in_capitals(tmp_path, checkpoint, digits):
+    np.save(tmp_path / "a.npy", digits[:2])
+    words = ["--mask", "half:left", "--samples", 1, "--steps", 1, "--checkpoint", checkpoint]
+    assert run("inpaint", tmp_path / "a.npy", *words, "--out", tmp_path / "B.NPY") == 0
+    assert np.load(tmp_path / "B.NPY").shape == (2, 1, 28, 28)
+    assert sorted(path.name for path in tmp_path.glob("*") if path.suffix != ".safetensors") == ["B.NPY", "a.npy"]
+
+
+def test_values_under_a_mask_are_not_read(tmp_path, checkpoint):
+    images = images_of("float32", (2, 28, 28))
+    images[:, 3:9, 3:9] = -9999
+    np.save(tmp_path / "a.npy", images)
+    np.save(tmp_path / "m.npy", images < 0)
+    words = ["inpaint", tmp_path / "a.npy", "--mask", tmp_path / "m.npy", "--steps", 1, "--checkpoint", checkpoint]
+    assert run(*words, "--out", tmp_path / "b.npy", "--sheet", tmp_path / "b.png", "--report", tmp_path / "r") == 0
+    filled = np.load(tmp_path / "b.npy")
+    assert 0 <= filled.min() < filled.max() <= 1
+
+
 def test_numbers_that_pictures_cannot_hold(tmp_path, colour_checkpoint, capsys):
     np.save(tmp_path / "a.npy", images_of("float32", (2, 16, 16, 3)))
     words = ["inpaint", tmp_path / "a.npy", "--mask", "box:6", "--steps", 1, "--checkpoint", colour_checkpoint]
@@ -510,6 +565,37 @@ def test_a_long_array_is_filled_part_by_part(tmp_path, monkeypatch, colour_check
             found.append(np.load(tmp_path / "o.npy"))
         assert found[0].shape == (25, 2, 12, 12)
         np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
+def test_parts_agree_on_black_and_white_and_may_be_whole(tmp_path, monkeypatch, checkpoint, capsys):
+    """The last image is dark enough for fractions, and the first alone has holes: neither is a matter of parts."""
+    from inkfill.app import fill
+
+    images = images_of("float32", (5, 28, 28)) * 255
+    images[4] /= 255
+    images[0, 3:9, 3:9] = np.nan
+    np.save(tmp_path / "a.npy", images)
+    np.save(tmp_path / "whole.npy", np.nan_to_num(images))
+    for mask in ([], ["--mask", "half:left"]):
+        found = []
+        for part in (1000, 2):
+            monkeypatch.setattr(fill, "PART", part)
+            words = [
+                "--out",
+                tmp_path / "o.npy",
+                "--samples",
+                2,
+                "--steps",
+                1,
+                "--overwrite",
+                "--checkpoint",
+                checkpoint,
+            ]
+            assert run("inpaint", tmp_path / ("whole.npy" if mask else "a.npy"), *mask, *words) == 0
+            found.append(np.load(tmp_path / "o.npy"))
+        np.testing.assert_allclose(found[0], found[1], atol=1e-2)
+    capsys.readouterr()
+    refused(capsys, "inpaint", tmp_path / "whole.npy", *words, says=["no holes of their own"])
 
 
 # ---- training and evaluation -----------------------------------------------------------------------------------------
@@ -585,3 +671,151 @@ def test_what_one_window_filled_is_known_to_the_next():
 
     inpaint(tiny_model(), images_of("uint8", (1, 120, 110)), mask, 2, counting)
     assert sum(missing) == 2 * mask.sum()
+
+
+def test_masks_of_masked_arrays_in_a_list():
+    model, images = model_of(1), images_of("uint8", (2, 12, 12))
+    hole = masks.parse("box:5").draw(2, 12, 12, stream(1))
+    both = np.ma.masked_array(images, hole)
+    wanted = inpaint(model, both, samples=1, steps=1)
+    np.testing.assert_array_equal(inpaint(model, [both[0], both[1]], samples=1, steps=1), wanted)
+    np.testing.assert_array_equal(as_images([both[:1], both[1:]]).mask, hole)
+
+
+def test_new_images_that_are_large_are_of_one_piece():
+    """Windows go on from those before them: as with everything missing, of which this is the case."""
+    model = model_of(1, (12, 12))
+    new = sample(model, 1, (40, 40), steps=2, seed=5)
+    np.testing.assert_array_equal(new, inpaint(model, np.zeros((1, 40, 40), np.uint8), "all", 1, steps=2, seed=5)[:, 0])
+
+
+def test_what_python_hands_over():
+    model, images = model_of(1), images_of("uint8", (2, 12, 12))
+    for bad, says in (({"rows": -1}, "rows"), ({"rows": 0}, "rows"), ({"steps": 2.0}, "whole number")):
+        with pytest.raises(InputError, match=says):
+            inpaint(model, images, "half:left", 1, **({"steps": 1} | bad))
+    with pytest.raises(InputError, match="1 masks for 2 images"):
+        inpaint(model, [images[0], images_of("uint8", (14, 12))], ["half:left"], 1, steps=1)
+    tensor = torch.from_numpy(images / 255).to(torch.bfloat16)
+    filled = inpaint(model, tensor, "half:left", 1, steps=1)
+    assert filled.dtype == torch.bfloat16
+    assert torch.equal(filled[:, 0, :, 6:], tensor[:, :, 6:])
+
+
+def test_tiles_are_no_larger_than_what_is_learnt_whole():
+    tiles = uniform([np.zeros((150, 150), np.uint8), np.zeros((140, 160), np.uint8)])
+    assert tiles.shape[1:] == (128, 128)
+
+
+def test_frames_of_one_picture_with_the_name_of_another(tmp_path):
+    frames = [Image.fromarray(frame) for frame in images_of("uint8", (2, 12, 12))]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "a-0.png")
+    with pytest.raises(InputError, match="two pictures are called a-0"):
+        readers.read_pictures([tmp_path / "a-0.png", tmp_path / "a.gif"])
+
+
+def test_pictures_whose_channels_are_a_matter_of_how_they_were_saved(tmp_path, capsys):
+    """A grey sprite and an opaque one among those of weights that know colour with alpha: alone, too."""
+    path, model = tmp_path / "rgba.safetensors", model_of(4, (12, 12))
+    save_network(path, model.net, model.net.state_dict(), model.recipe.to_json())
+    rgba = images_of("uint8", (3, 12, 12, 4))
+    rgba[1, ..., :3] = rgba[1, ..., :1]  # grey
+    rgba[2, ..., 3] = 255  # opaque
+    (tmp_path / "in").mkdir()
+    for name, image in zip("abc", rgba, strict=True):
+        Image.fromarray(image).save(tmp_path / "in" / f"{name}.png")
+    words = ["--mask", "half:left", "--samples", 1, "--steps", 1, "--dtype", "float32", "--checkpoint", path]
+    assert run("inpaint", tmp_path / "in", *words, "--out", tmp_path / "o.npy") == 0
+    filled = np.load(tmp_path / "o.npy")
+    assert known_alike(filled, rgba, masks.fit("half:left", rgba))
+    found = inpaint(model, tmp_path / "in", "half:left", 1, steps=1)
+    np.testing.assert_array_equal(found, filled)
+    assert run("inpaint", tmp_path / "in" / "c.png", *words, "--out", tmp_path / "c.png") == 0
+    capsys.readouterr()
+    grey = tmp_path / "grey.safetensors"
+    save_network(grey, model_of(1).net, model_of(1).net.state_dict(), model_of(1).recipe.to_json())
+    Image.fromarray(rgba[0, ..., 0]).save(tmp_path / "in" / "a.png")
+    refused(capsys, "inpaint", tmp_path / "in", *words[:-1], grey, "--out", tmp_path / "x", says=["c.png", "--grey"])
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "bool", "float32"])
+def test_a_sheet_of_other_numbers(dtype, tmp_path, checkpoint):
+    images = images_of(dtype, (1, 28, 28))
+    np.save(tmp_path / "a.npy", images)
+    words = ["inpaint", tmp_path / "a.npy", "--mask", "half:left", "--samples", 2, "--steps", 1, "--checkpoint"]
+    assert (
+        run(
+            *words,
+            checkpoint,
+            "--out",
+            tmp_path / "a.png" if dtype != "float32" else tmp_path / "b.npy",
+            "--sheet",
+            tmp_path / "s.png",
+        )
+        == 0
+    )
+    if dtype != "float32":
+        assert (tmp_path / "a.png").read_bytes() == (tmp_path / "s.png").read_bytes()
+
+
+@pytest.mark.parametrize(("dtype", "top"), [("int64", 255), ("float32", 255), ("float32", 1), ("uint16", 65535)])
+def test_alpha_in_other_numbers(dtype, top):
+    images = images_of("uint8", (2, 12, 12, 2)).astype(dtype) * (1 if dtype != "float32" or top == 255 else 1 / 255)
+    images = images.astype(dtype)
+    images[..., 1] = top
+    images[:, 3:7, 3:7, 1] = 0
+    filled = inpaint(model_of(1, (12, 12)), images, "alpha", 1, steps=1)
+    hole = np.zeros((2, 12, 12), bool)
+    hole[:, 3:7, 3:7] = True
+    assert known_alike(filled, images, hole)
+    assert (filled[..., 1] == top).all()
+    if dtype != "uint16":
+        images[..., 1] = -3
+        with pytest.raises(InputError, match="alpha from -3"):
+            inpaint(model_of(1, (12, 12)), images, "alpha", 1, steps=1)
+
+
+def test_folders_are_paired_by_name_in_python_too(tmp_path):
+    for folder, names in (("in", "ab"), ("masks", "bc"), ("good", "ab")):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            Image.fromarray(np.uint8(255) * (RNG.random((12, 12)) < 0.5)).save(tmp_path / folder / f"{name}.png")
+    model = model_of(1, (12, 12))
+    with pytest.raises(InputError, match="only one is called a"):
+        inpaint(model, tmp_path / "in", str(tmp_path / "masks"), 1, steps=1)
+    assert inpaint(model, tmp_path / "in", tmp_path / "good", 1, steps=1).shape == (2, 1, 12, 12)
+
+
+def test_pictures_are_upright(tmp_path):
+    """As one looks at them: a camera writes pixels as they come, and beside them which side is up."""
+    pixels = np.arange(8 * 12, dtype=np.uint8).reshape(8, 12)
+    exif = Image.Exif()
+    exif[readers.ORIENTATION] = 6
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(readers.read_picture(tmp_path / "a.png"), np.rot90(pixels, -1))
+    exif[readers.ORIENTATION] = 77  # which is no side
+    Image.fromarray(pixels).save(tmp_path / "b.png", exif=exif)
+    np.testing.assert_array_equal(readers.read_picture(tmp_path / "b.png"), pixels)
+
+
+def test_a_list_of_pictures_of_which_one_is_whole():
+    model = model_of(1, (12, 12))
+    whole, holed = images_of("float32", (14, 12)), images_of("float32", (12, 12))
+    holed[3:6, 3:6] = np.nan
+    filled = inpaint(model, [holed, whole], samples=1, steps=1, value_range=(0, 1))
+    np.testing.assert_array_equal(filled[1][0], whole)
+    with pytest.raises(InputError, match="no holes of their own"):
+        inpaint(model, [whole, images_of("float32", (12, 12))], samples=1, steps=1)
+
+
+def test_what_python_hands_over_of_other_kinds():
+    model, images = model_of(1, (12, 12)), images_of("uint8", (2, 12, 12))
+    for more in ({"value_range": (0,)}, {"value_range": 5}, {"observation_noise": "a"}):
+        with pytest.raises(InputError):
+            inpaint(model, images, "half:left", 1, **more)
+    for bad in ({"count": 2.5}, {"count": 1, "size": 28}):
+        with pytest.raises(InputError):
+            sample(model, **bad)
+    mask = torch.from_numpy(masks.fit("half:left", images))[:, None]
+    assert inpaint(model, torch.from_numpy(images)[:, None], mask, 1, steps=1).shape == (2, 1, 12, 12)

@@ -162,6 +162,11 @@ def test_demo_writes_a_page_and_what_it_shows(checkpoint, tmp_path, capsys):
     assert Image.open(out / "denoising.gif").n_frames > 20
 
 
+def test_demo_of_few_step_weights(tmp_path):
+    assert run("demo", "--checkpoint", "mnist-few", "--data", "rendered", "--out", tmp_path / "demo") == 0
+    assert (tmp_path / "demo" / "index.html").exists()
+
+
 def test_demo_leaves_a_folder_of_other_things_alone(checkpoint, tmp_path, capsys):
     out = tmp_path / "mine"
     out.mkdir()
@@ -436,9 +441,9 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, images, checkpoint, capsys, m
     out = tmp_path / "o.npy"
     out.write_text("precious")
 
-    def full(path, array):
-        path.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    def full(file, array):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
 
     monkeypatch.setattr(np, "save", full)
     tail = ["--steps", 1, "--samples", 1, "--checkpoint", checkpoint, "--overwrite"]
@@ -716,3 +721,40 @@ def test_options_of_version_0_1_still_work(tmp_path, digits, checkpoint, capsys)
     assert [row["step"] for row in rows if "validation" in row] == [1, 2]
     assert json.loads(load_state(out / "state.pt")["config"])["dtype"] == "float32"
     assert "look-every" not in subprocess.check_output([sys.executable, "-m", "inkfill", "train", "--help"], text=True)
+
+
+def test_what_would_do_nothing_is_refused(tmp_path, images, checkpoint, capsys):
+    words = ["inpaint", images, "--checkpoint", checkpoint, "--out", tmp_path / "x.npy"]
+    refused(capsys, *words, "--mask", "nan", says=["no pixel is missing by nan"])
+    refused(capsys, *words, "--mask", "half:left", "--mask-colour", "red", says=["--mask names none"])
+    refused(capsys, *words, "--mask", "half:left", "--sheet", tmp_path / "x.npy", says=["one name"])
+    for name, needs in (("--rounds", "--data-mask"), ("--pairs", "--teacher")):
+        refused(capsys, "train", "--data", images, name, 3, "--out", tmp_path / "run", says=[name, needs])
+
+
+def test_an_evaluation_that_could_not_begin_is_not_in_the_way(tmp_path, digits, checkpoint, capsys):
+    images = tmp_path / "many.npy"
+    np.save(images, digits[:20])
+    words = [
+        "evaluate",
+        "--data",
+        images,
+        "--count",
+        2,
+        "--samples",
+        2,
+        "--mask",
+        "half:left",
+        "--checkpoint",
+        checkpoint,
+    ]
+    refused(capsys, *words, "--steps", 2000, "--out", tmp_path / "out", says=["steps"])
+    assert run(*words, "--steps", 1, "--out", tmp_path / "out") == 0
+    capsys.readouterr()
+    refused(capsys, *words, "--mask", "nowhere", says=["mixture SPEC@2,SPEC@1"])
+
+
+def test_a_run_is_a_checkpoint(tmp_path, checkpoint):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.safetensors").write_bytes(checkpoint.read_bytes())
+    assert run("sample", "--count", 1, "--steps", 1, "--checkpoint", tmp_path / "run", "--out", tmp_path / "a.npy") == 0

@@ -90,6 +90,8 @@ def test_what_cannot_be_learnt_from_is_refused(tmp_path, digits):
     for mask, words in (("all", "too few to learn from"), ("none", "no pixel is missing"), ("nosuch", "nosuch")):
         with pytest.raises(InputError, match=words):
             data.load(str(tmp_path / "x.npy"), mask)
+    long = "+".join(["half:left"] * 40)
+    assert data.load(str(tmp_path / "x.npy"), long).holes["train"].any()  # a spec, though no file can be called so
     with pytest.raises(InputError, match="objectives v and eps"):
         dataclasses.replace(SMALL, objective="few").check()
 

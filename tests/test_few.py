@@ -20,6 +20,7 @@ from inkfill.rng import SampleNoise, stream
 from inkfill.schedule import Schedule
 from inkfill.training import few
 from inkfill.training.config import TrainConfig
+from inkfill.training.processes import Processes
 from inkfill.training.run import train
 from inkfill.training.trainer import Trainer, optimisers
 from inkfill.unet import UNet, UNetConfig
@@ -260,3 +261,41 @@ def test_the_mean_of_two_trainings(tmp_path, model):
         torch.testing.assert_close(value, halfway, rtol=2e-3, atol=1e-4)  # 16 bits
     assert (recipe["step"], recipe["trained_on"]) == (42, "digits")
     assert recipe["training"]["averaged"] == "30 steps, 12 steps"
+
+
+def test_level_T_is_of_the_first_half_alone(digits):
+    """Of ten levels, some of the others would be there too, and be drawn towards a completion that they have not."""
+    config = TrainConfig(objective="few", batch_size=64, T=10)
+    schedule, spec = Schedule.named("cosine", 10), masks.parse("half:left")
+    for step in range(20):
+        batch = few.draw_few(config, schedule, digits, spec, stream(0, step))
+        assert (batch.t == 10).sum() == 32
+
+
+def test_a_teacher_of_smaller_images(tmp_path, model):
+    """It would fill through windows, whose noise is not that of the pair."""
+    images = np.zeros((4, 80, 80), np.uint8)
+    with pytest.raises(InputError, match="28x28: too small"):
+        few.find_pairs(tmp_path, lambda: model, images, masks.parse("half:left"), 1, 0, quiet=True)
+
+
+def test_half_a_file_of_pairs_is_made_again(tmp_path, digits, monkeypatch):
+    monkeypatch.setattr(few, "PART", 4)
+    teacher, spec = inkfill.load("mnist", dtype="float32"), masks.parse("half:left")
+    pairs = few.find_pairs(tmp_path, lambda: teacher, digits, spec, 4, 0, quiet=True)
+    file = tmp_path / "00000.npz"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    again = few.find_pairs(tmp_path, lambda: teacher, digits, spec, 4, 0, quiet=True)
+    np.testing.assert_array_equal(pairs.completions, again.completions)
+
+
+def test_the_first_process_tells_the_others_that_it_works(tmp_path, digits, monkeypatch):
+    """They wait 300 seconds for it, and a teacher takes longer: it meets them after every batch of completions."""
+    monkeypatch.setattr(few, "PART", 4)
+    teacher, met = inkfill.load("mnist", dtype="float32"), []
+    few.find_pairs(tmp_path, lambda: teacher, digits, masks.parse("half:left"), 8, 0, True, lambda: met.append(1))
+    assert len(met) >= 2
+    said = iter([0.0, 0.0, 1.0, 0.0])
+    monkeypatch.setattr(Processes, "total", lambda *_: next(said))
+    Processes(1, 2, torch.device("cpu")).await_first()
+    assert list(said) == [0.0]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.utils import estimator_checks
 
+from inkfill import imputer as imputer_module
 from inkfill.errors import InputError
 from inkfill.imputer import InkfillImputer
 
@@ -60,3 +61,9 @@ def test_it_has_the_manners_of_scikit_learn():
         imputer.transform(np.zeros((2, 8, 8)))
     with pytest.raises(InputError, match="float"):
         imputer.fit(np.zeros((20, 8, 8), np.uint8))
+
+
+def test_a_fit_that_was_interrupted_is_none(monkeypatch, digits):
+    monkeypatch.setattr(imputer_module, "train", lambda *_, **__: False)
+    with pytest.raises(KeyboardInterrupt):
+        InkfillImputer(steps=1).fit(digits[:20].astype(np.float32))

@@ -3,14 +3,19 @@
 import os
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import inkfill
+from conftest import TINY
 from inkfill import lazy
+from inkfill.checkpoint import save_network
 from inkfill.data import masks
 from inkfill.errors import InputError
+from inkfill.model import Recipe
+from inkfill.unet import UNet
 
 da = pytest.importorskip("dask.array")
 
@@ -83,3 +88,34 @@ def test_what_cannot_be(checkpoint, digits):
     ):
         with pytest.raises(InputError, match=says):
             lazy.inpaint(*bad)
+
+
+def test_blocks_agree_on_black_and_white(checkpoint, digits):
+    """Fractions are from 0 to 1, or one says otherwise: what a block holds does not tell."""
+    grey = digits[:3].astype(np.float32)
+    grey[0] /= 255
+    images, how = da.from_array(grey, (1, 28, 28)), {"samples": 1, "steps": 1, "dtype": "float32"}
+    with pytest.raises(InputError, match="say what black and white are"):
+        lazy.inpaint(checkpoint, images, np.ones((28, 28), bool) & (np.arange(28) < 14), **how).compute()
+    with pytest.raises(InputError, match="int32 values: say what"):
+        lazy.inpaint(checkpoint, images.astype("int32"), np.ones((28, 28), bool), **how)
+    half = np.arange(28) < np.full((28, 1), 14)
+    filled = [
+        lazy.inpaint(checkpoint, images.rechunk((n, 28, 28)), half, value_range=(0, 255), **how).compute()
+        for n in (1, 3)
+    ]
+    np.testing.assert_allclose(filled[0], filled[1], atol=1e-2)
+
+
+def test_a_block_that_is_whole_and_colour_with_a_mask(tmp_path, digits):
+    net = UNet(replace(TINY, channels=3))
+    save_network(tmp_path / "colour", net, net.state_dict(), Recipe(channels=3).to_json())
+    images = np.repeat(digits[:4, ..., None], 3, -1) / np.float32(255)
+    mask = masks.fit("half:left", images)
+    lazily = lazy.inpaint(tmp_path / "colour", da.from_array(images, (2, 28, 28, 3)), mask, 1, steps=1).compute()
+    assert lazily.shape == (4, 1, 28, 28, 3)
+    np.testing.assert_array_equal(lazily[:, 0][~mask], images[~mask])
+    images[0][mask[0]] = np.nan
+    lazily = lazy.inpaint(tmp_path / "colour", da.from_array(images, (2, 28, 28, 3)), None, 1, steps=1).compute()
+    assert np.isfinite(lazily).all()
+    np.testing.assert_array_equal(lazily[1:, 0], images[1:])

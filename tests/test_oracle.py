@@ -1,5 +1,7 @@
 """Closed-form priors against brute force: automatic differentiation, grids, and each other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -166,3 +168,20 @@ def test_55000_images_take_well_under_a_second():
     began = time.perf_counter()
     denoise(x_t, 300)
     assert time.perf_counter() - began < 3  # loose: machines differ
+
+
+def test_the_posterior_knows_of_noise():
+    """Prior N(0, 1), y = 1, noise 1: N(.5, .5) (by hand)."""
+    gm = GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None])
+    seen = replace(observation([True, False], [1.0, 0.0], 3), noise=1.0)
+    posterior = gm.posterior(seen)
+    torch.testing.assert_close(posterior.mean(), torch.tensor([0.5, 0.0], dtype=torch.float64))
+    torch.testing.assert_close(posterior.covariance().diagonal(), torch.tensor([0.5, 1.0], dtype=torch.float64))
+    x_t = torch.zeros(3, 1, 1, 2)
+    wanted = posterior.denoiser(SCHEDULE)(x_t, 500)
+    torch.testing.assert_close(Oracle(gm, SCHEDULE).conditional(seen)(x_t, 500), wanted)
+    prior = EmpiricalPrior(torch.zeros(3, 1, 1, 2), 0.1)
+    with pytest.raises(InputError, match="exact"):
+        prior.conditional(SCHEDULE, seen)
+    with pytest.raises(InputError, match="exact"):
+        prior.sample_posterior(seen, stream(0))

@@ -95,6 +95,7 @@ CONFIGS = {  # name: shape, size
     "grey": (UNetConfig(widths=(16, 32), head_width=16, time_width=32), (28, 28)),
     "colour": (UNetConfig(channels=3, widths=(16, 64), blocks=(2, 1), head_width=32, time_width=64), (25, 38)),
     "deep": (UNetConfig(widths=(16, 20, 12, 32), blocks=(1, 2, 1, 1), head_width=16, time_width=32), (26, 37)),
+    "folded": (UNetConfig(widths=(16, 20, 12, 32), blocks=(1, 1, 1, 1), head_width=16, time_width=32), (8, 9)),
     "draws": (UNetConfig(widths=(32, 32), blocks=(1, 2), head_width=32, time_width=32, fresh=True), (8, 11)),
 }
 

@@ -1,6 +1,7 @@
 """The references that the table of methods is read against."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from inkfill.errors import InputError
 from inkfill.evaluation.cells import Cell, complete
 from inkfill.evaluation.references import REFERENCES, empirical, mean_image, nearest, regress
 from inkfill.inpainting import inpaint
+from inkfill.model import Model
 from inkfill.rng import stream
 from inkfill.training.config import TrainConfig
 from inkfill.training.run import train
@@ -104,3 +106,20 @@ def test_regression_trains_and_answers_once(tmp_path, model, digits):
         inpaint(network, digits[:2], mask)
     with pytest.raises(InputError, match="objective v"):
         regress(model, digits[:2], mask)
+
+
+def test_regression_of_values_far_from_zero(model, digits):
+    """What becomes black is near to black, wherever black is."""
+    high = Model(model.net, replace(model.recipe, objective="regression", value_range=(1000.0, 1255.0)))
+    plain = Model(model.net, replace(model.recipe, objective="regression"))
+    images, mask = digits[:2].astype(np.int32), parse("half:left").draw(2, 28, 28, stream(0))
+    moved = regress(high, images + 1000, mask)
+    assert moved.max() > 1000
+    np.testing.assert_allclose(moved - 1000, regress(plain, images, mask), atol=1)
+
+
+def test_training_images_of_another_size_say_so(digits):
+    mask = np.ones((1, 12, 12), bool)
+    for name in ("mean", "nearest", "empirical"):
+        with pytest.raises(InputError, match="28x28 say nothing of others of 12x12"):
+            REFERENCES[name](digits, np.zeros((1, 12, 12), np.uint8), mask, 1, stream(0))

@@ -37,3 +37,9 @@ def test_a_colour_network_sees_grey_as_colour():
     colour = x.repeat(1, 3, 1, 1)
     wanted = net(colour, 0 * colour, 0 * known, torch.tensor([level]), fresh=colour).mean(1, keepdim=True)
     assert torch.allclose(grey(x, 0 * x, 0 * known, torch.tensor([level]), fresh=x), wanted, atol=1e-5)
+
+
+def test_a_drawing_network_begins_one_that_denoises_in_colour():
+    images = np.zeros((12, 8, 9, 3), np.uint8)
+    _, net = first_network(TrainConfig(start="mnist-few"), (images,), fresh=True)
+    assert (net.config.channels, net.config.fresh) == (3, False)

@@ -100,7 +100,19 @@ def test_learning_rate_warms_up_and_ends_at_zero():
 
 
 @pytest.mark.parametrize(
-    "change", [{"steps": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"T": 1}, {"schedule": "x"}, {"masks": "x"}]
+    "change",
+    [
+        {"steps": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"T": 1},
+        {"schedule": "x"},
+        {"masks": "x"},
+        {"weight_decay": -1.0},
+        {"low": 0.0, "high": float("inf")},
+        {"low": 1.0, "high": 1.0},
+        {"low": 0.0},
+    ],
 )
 def test_settings_that_cannot_work(change):
     with pytest.raises(InputError):
@@ -110,6 +122,12 @@ def test_settings_that_cannot_work(change):
 @pytest.mark.parametrize("config", [SMALL, replace(SMALL, unet=None)])
 def test_settings_are_read_back_as_they_were(config):
     assert TrainConfig.read(json.loads(json.dumps(asdict(config)))) == config
+
+
+@pytest.mark.parametrize("change", [{"steps": {}}, {"low": "x"}, {"masks": 3}, {"unet": 3}, {"steps": 2.5}])
+def test_settings_of_other_types_are_refused(change):
+    with pytest.raises(InputError):
+        TrainConfig.read(asdict(SMALL) | change)
 
 
 # ---- runs in this process --------------------------------------------------------------------------------------------
@@ -296,6 +314,23 @@ def test_objectives_have_their_names_in_one_place():
 
 
 # ---- folders and clocks ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_cannot_begin_takes_nothing_away(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((40, 12, 16), np.uint8) + np.arange(16, dtype=np.uint8))
+    config = replace(SMALL, data=str(tmp_path / "x.npy"), steps=2)
+    assert train(config, tmp_path / "run", quiet=True)
+    before = sorted(path.name for path in (tmp_path / "run").iterdir())
+    with pytest.raises(InputError, match="square"):
+        train(replace(config, augment="rotate90"), tmp_path / "run", overwrite=True, quiet=True)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before
+
+
+def test_a_finished_run_without_its_metrics_can_be_resumed(tmp_path, images_file):
+    config = replace(SMALL, data=str(images_file), steps=2)
+    assert train(config, tmp_path / "run", quiet=True)
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    assert train(config, tmp_path / "run", resume=True, quiet=True)
 
 
 def test_a_model_is_not_replaced_without_a_word(tmp_path, images_file):

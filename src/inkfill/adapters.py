@@ -186,11 +186,15 @@ def from_diffusers(source: Any, device: torch.device | str = "cpu") -> Foreign:
         net, scheduler = getattr(source, "unet", None), dict(getattr(getattr(source, "scheduler", None), "config", {}))
     if net is None or not isinstance(net, diffusers.UNet2DModel):
         raise InputError(f"{type(net).__name__} is no UNet2DModel: only unconditional models of diffusers can be used")
-    predicts = PREDICTION_TYPES.get(scheduler.get("prediction_type", "epsilon"))
+    predicts = PREDICTION_TYPES.get(str(scheduler.get("prediction_type", "epsilon")))
     if predicts is None:
         raise InputError(f"unknown prediction type {shown(str(scheduler.get('prediction_type')))!r}")
     kept = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
-    table = diffusers.DDPMScheduler(**{key: scheduler[key] for key in kept if key in scheduler}).alphas_cumprod
+    try:
+        table = diffusers.DDPMScheduler(**{key: scheduler[key] for key in kept if key in scheduler}).alphas_cumprod
+        _levels(table)
+    except (ValueError, TypeError, NotImplementedError, RuntimeError, KeyError, IndexError) as error:
+        raise InputError(f"its scheduler cannot be read ({str(error).splitlines()[0][:100]})") from None
     size = net.config.sample_size
     size = (size, size) if isinstance(size, int) else tuple(size) if size else None
     return prior(
@@ -218,6 +222,8 @@ def _read_pipeline(folder: Path, diffusers: Any) -> tuple[Any, dict[str, Any]]:
     if not {"unet", "scheduler"} <= parts:
         raise InputError(f"{folder}: a pipeline without unet and scheduler")
     config = read_json(folder / "unet" / "config.json")
+    if isinstance(config, dict) and config.get("_class_name") == "InkfillUNet":
+        raise InputError(f"{folder}: exported by inkfill: give the .safetensors that it was made from")
     if not isinstance(config, dict) or config.get("_class_name") != "UNet2DModel":
         raise InputError(f"{folder}: its unet is no UNet2DModel: only unconditional models of pixels can be used")
     if not list((folder / "unet").glob("*.safetensors")):
@@ -269,11 +275,11 @@ def _clipped(predict: Predict, scheduler: dict[str, Any], table: Tensor, predict
     """Dynamic thresholding, where the scheduler has it (Saharia et al. 2022, section 2.3), as a prediction again."""
     if not scheduler.get("thresholding"):
         return predict
-    schedule, _ = _levels(table)
+    schedule, offset = _levels(table)
     ratio, most = scheduler.get("dynamic_thresholding_ratio", 0.995), scheduler.get("sample_max_value", 1.0)
 
     def thresholded(x_t: Tensor, t: Tensor) -> Tensor:
-        level = int(t[0]) + 1
+        level = int(t[0]) + offset
         x0 = _x0(schedule, x_t, level, predict(x_t, t), predicts)
         s = x0.flatten(1).abs().quantile(ratio, 1).clamp(1, max(1, most)).view(-1, 1, 1, 1)
         x0 = x0.clamp(-s, s) / s

@@ -257,8 +257,12 @@ def load_network(path: Path) -> tuple[UNet, dict[str, Any]]:
 
 
 def find_checkpoint(path: Path | str | None) -> Path:
-    """The file of a checkpoint: of shipped weights by their name (default: ``mnist``), else the path itself."""
-    return NAMED.get(str(path), Path(path)) if path else SHIPPED
+    """The file of a checkpoint: of shipped weights by their name (default: ``mnist``), else the path itself, or the
+    weights in the folder of a run."""
+    if not path:
+        return SHIPPED
+    found = NAMED.get(str(path), Path(path))
+    return found / "model.safetensors" if (found / "model.safetensors").is_file() else found
 
 
 def file_hash(path: Path) -> str:

@@ -4,7 +4,7 @@ VERSION = "0.2.0"
 # DPM-Solver++(2M), its stochastic form, DDIM with eta 0, ancestral DDPM
 SAMPLERS = ("dpmpp", "dpmpp-sde", "ddim", "ancestral")
 SAMPLER = "dpmpp-sde"
-STEPS = 8  # network evaluations per completion: the fewest within 2 % of the best CRPS (docs/speed.md)
+STEPS = 8  # network evaluations per completion: more, up to 25, have no better CRPS (docs/speed.md)
 NEW_STEPS = 16  # at least, for images from nothing, where the first levels decide everything (docs/models.md)
 SAMPLES = 8  # completions per image
 METHOD = "conditional"

@@ -71,7 +71,8 @@ class InkfillImputer:
             augment=self.augment,
             start=self.start,
         )
-        train(config, folder / "run", overwrite=True, quiet=True)
+        if not train(config, folder / "run", overwrite=True, quiet=True):
+            raise KeyboardInterrupt
         self.model_: Model = load(folder / "run" / "model.safetensors")
         return self
 

@@ -15,20 +15,23 @@ from inkfill import defaults, windows
 from inkfill.data import masks
 from inkfill.data.images import (
     BYTES,
-    CHANNELS,
     Images,
     Mask,
     ValueRange,
     as_images,
+    as_known,
+    can_be_filled,
     channels_of,
     of_values,
+    other_channels,
     range_for,
     size_words,
+    white_of,
 )
-from inkfill.data.readers import read_images, stacked
-from inkfill.denoiser import Observation, Prior, draws
+from inkfill.data.readers import PICTURES, picture_files, read_images, stacked
+from inkfill.denoiser import ConditionalPrior, Observation, Prior, draws
 from inkfill.errors import InputError, remark
-from inkfill.methods import Method, Task, find_method
+from inkfill.methods import METHODS, Method, Task, find_method
 from inkfill.rng import SampleNoise, check_seed
 from inkfill.samplers import Watch, find_sampler, spaced_levels
 
@@ -78,27 +81,58 @@ def inpaint(
     """
     if not isinstance(samples, (int, np.integer)) or samples < 1:
         raise InputError(f"samples must be a whole number of at least 1, not {samples!r}")
+    if rows is not None and (not isinstance(rows, (int, np.integer)) or rows < 1):
+        raise InputError(f"rows must be a whole number of at least 1, not {rows!r}")
     if first and isinstance(mask, str):
         raise InputError("first needs a mask array: a spec is drawn for a whole set of images")
     job = _Job.of(model, method, steps, seed, sampler, settings, rows, watch, count, progress, observation_noise)
-    given = _understood(images)
+    _check_pairs(images, mask)
+    given = _understood(images, model.channels)
     if isinstance(given, list):
-        each = mask if isinstance(mask, (list, tuple)) else [mask] * len(given)
-        return [
-            _filled(job, picture, masks.fit(each[i], picture, seed + i), samples, first + i, value_range)[0]
-            for i, picture in enumerate(given)
-        ]
+        hidden = enumerate(_hidden(given, mask, seed))
+        return [_filled(job, given[i], hole, samples, first + i, value_range)[0] for i, hole in hidden]
     out = _filled(job, given, masks.fit(mask, given, seed), samples, first, value_range)
     if not isinstance(images, Tensor):
         return out
     first_channel = out.ndim == 5 and images.ndim == 4 and images.shape[1] == out.shape[4]
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(out, -1, 2)) if first_channel else out)
+    filled = torch.from_numpy(np.ascontiguousarray(np.moveaxis(out, -1, 2)) if first_channel else out)
+    return filled.to(images.dtype)  # numpy has no bfloat16
 
 
-def _understood(images: Any) -> Images | list[Images]:
-    """Images as one array ``[N, ...]``, or as a list of ``[1, ...]`` where they differ. Raises InputError."""
+def _hidden(pictures: list[Images], mask: Any, seed: int) -> list[Mask]:
+    """The masks of pictures of several sizes, of which some may be whole. Raises InputError."""
+    if mask is None:
+        holes = [masks.holes_of(picture) for picture in pictures]
+        if not any(hole.any() for hole in holes):
+            raise InputError(masks.NO_HOLES)
+        return holes
+    each = mask if isinstance(mask, (list, tuple)) else [mask] * len(pictures)
+    if len(each) != len(pictures):
+        raise InputError(f"{len(each)} masks for {len(pictures)} images: give one each, or one for all")
+    return [masks.fit(each[i], picture, seed + i) for i, picture in enumerate(pictures)]
+
+
+def _check_pairs(images: Any, mask: Any) -> None:
+    """Raise InputError for a folder of masks that are not called as the pictures of a folder are."""
+    if not (isinstance(images, (str, Path)) and isinstance(mask, (str, Path)) and Path(images).is_dir()):
+        return
+    if (isinstance(mask, Path) or not masks.is_spec(mask)) and masks.exists(Path(mask)) and Path(mask).is_dir():
+        pictures, holes = ([file.stem for file in picture_files(Path(folder))] for folder in (images, mask))
+        other = next((name for name in (*pictures, *holes) if (name in pictures) != (name in holes)), None)
+        if other:
+            raise InputError(f"{mask}: pictures and masks are paired by their names, and only one is called {other}")
+
+
+def _understood(images: Any, knows: int) -> Images | list[Images]:
+    """Images as one array ``[N, ...]``, or as a list of ``[1, ...]`` where they differ. Raises InputError.
+
+    Files are given the channels that weights of so many know, where theirs is a matter of how they were saved.
+    """
     if isinstance(images, (str, Path)):
-        images = read_images(Path(images))
+        path = Path(images)
+        images = read_images(path)
+        if path.is_dir() or path.suffix.lower() in PICTURES:
+            images = [as_known(picture, knows) for picture in images]
     if isinstance(images, (list, tuple)) and images and not isinstance(images[0], (list, tuple, int, float)):
         each = [as_images(picture, f"images[{i}]") for i, picture in enumerate(images)]
         one = stacked([picture[0] for picture in each]) if all(len(picture) == 1 for picture in each) else None
@@ -143,7 +177,7 @@ class _Job:
     ) -> "_Job":
         """With what suits the prior where nothing was given. Raises InputError."""
         method = getattr(prior, "method", defaults.METHOD) if method is None else method
-        if not 0 <= observation_noise < math.inf:
+        if not (isinstance(observation_noise, (int, float)) and 0 <= observation_noise < math.inf):
             raise InputError(f"the observation's noise must be a number from 0 on, not {observation_noise!r}")
         chosen = find_method(method, prior, observation_noise > 0)
         if observation_noise:
@@ -189,6 +223,8 @@ def _filled(
     job: _Job, images: Images, mask: Mask, samples: int, first: int, value_range: tuple[float, float] | None
 ) -> Images:
     """Completions ``[N, K, ...]`` of images of one kind."""
+    if value_range is not None and not (isinstance(value_range, (tuple, list)) and len(value_range) == 2):
+        raise InputError(f"value_range must be two numbers, black and white, not {value_range!r}")
     images = np.asarray(np.ma.getdata(images))
     pictures, alpha = _without_alpha(job.prior, images)
     values = _values(job.prior, pictures, mask, value_range)
@@ -200,8 +236,7 @@ def _filled(
         out = _small(job, pictures, mask, values, samples, first)
     if alpha is None:
         return out
-    top = np.iinfo(images.dtype).max if images.dtype.kind in "iu" else 1
-    opaque = np.where(mask, np.asarray(top, images.dtype), alpha)  # what was filled can be seen
+    opaque = np.where(mask, np.asarray(white_of(alpha), images.dtype), alpha)  # what was filled can be seen
     return np.concatenate([_last(out), np.repeat(opaque[:, None, ..., None], samples, 1)], -1)
 
 
@@ -269,24 +304,15 @@ def _without_alpha(prior: Prior, images: Images) -> tuple[Images, Images | None]
     have, knows = channels_of(images), prior.channels
     if have == knows:
         return images, None
-    if have in (2, 4) and have == knows + 1:
+    if can_be_filled(have, knows):
         pictures = images[..., :-1]
         return (pictures[..., 0] if knows == 1 else pictures), images[..., -1]
-    do = (
-        "make them grey (--grey), or use weights trained on colour"
-        if knows == 1
-        else "use weights trained on such images"
-    )
-    raise InputError(f"the images are {CHANNELS[have]}, and the weights know images that are {CHANNELS[knows]}: {do}")
+    raise InputError(other_channels(have, knows))
 
 
 def _values(prior: Prior, images: Images, mask: Mask, given: tuple[float, float] | None) -> ValueRange:
     """What black and white are in these images. Raises InputError for values that are not numbers outside the mask."""
     learnt, kind = getattr(prior, "value_range", BYTES), getattr(prior, "number_type", "uint8")
-    if images.dtype.kind == "f" and not np.isfinite(images[~mask]).all():
-        raise InputError(
-            "the images have NaN or infinite values outside the mask: give --mask nan, or a mask over them"
-        )
     values = range_for(images, mask, learnt, kind, given)
     known = images[~mask]
     if known.size and (known.min() < values.low or known.max() > values.high):
@@ -309,14 +335,19 @@ def sample(
     It is inpainting with everything missing. ``steps`` is 16 by default, or more if that suits the model: where nothing
     is known, the first levels decide what will be there. Raises InputError.
     """
-    if count < 1:
-        raise InputError(f"count must be at least 1, not {count}")
+    if not isinstance(count, (int, np.integer)) or count < 1:
+        raise InputError(f"count must be a whole number of at least 1, not {count!r}")
     size = size or getattr(model, "image_size", None)
     if size is None:
         raise InputError("this model does not say how large its images are: give size=(height, width)")
+    if not (isinstance(size, (tuple, list)) and len(size) == 2):
+        raise InputError(f"size must be (height, width), not {size!r}")
 
     def generate(task: Task) -> Tensor:
-        return task.sample(task.unconditional)
+        if not bool(task.observation.known.any()):
+            return task.sample(task.unconditional)
+        # A window of a large image, which goes on from those that were filled before.
+        return task.sample(task.conditional) if isinstance(model, ConditionalPrior) else METHODS["ddnm"].run(task)
 
     shape = (count, *size) if model.channels == 1 else (count, *size, model.channels)
     blank = np.zeros(shape, getattr(model, "number_type", "uint8"))

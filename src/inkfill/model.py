@@ -1,6 +1,7 @@
 """A trained network with its recipe: the thing that ``inkfill.load`` returns, and a prior for every method."""
 
 import copy
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from inkfill import defaults
 from inkfill.checkpoint import find_checkpoint, load_network
-from inkfill.data.images import CHANNELS, ValueRange, check_size
+from inkfill.data.images import CHANNELS, MAX_SIDE, MIN_SIDE, ValueRange, check_size
 from inkfill.denoiser import Denoiser, Draw, Observation
 from inkfill.errors import InputError, shown
 from inkfill.schedule import SCHEDULES, Schedule
@@ -71,8 +72,13 @@ class Recipe:
         if recipe.get("number_type", "uint8") not in NUMBER_TYPES:
             raise InputError(f"unknown number type {shown(recipe['number_type'])!r}")
         low, high = recipe.get("value_range", (0.0, 255.0))
-        if not low < high:
+        if not -math.inf < low < high < math.inf:
             raise InputError(f"a range of values from {low:g} to {high:g}")
+        sides, least = recipe.get("image_size", (MIN_SIDE, MIN_SIDE)), recipe.get("least_size", (0, 0))
+        if min(sides) < MIN_SIDE or max(sides) > MAX_SIDE or min(least) < 0:
+            raise InputError(f"images of {sides[0]}x{sides[1]}: sides are from {MIN_SIDE} to {MAX_SIDE:,}")
+        if not 1 <= recipe.get("sampling_steps", 1) <= MAX_T:
+            raise InputError(f"{recipe['sampling_steps']} network evaluations a completion: from 1 to {MAX_T:,}")
         return cls(**recipe, training=training)
 
 
@@ -89,7 +95,10 @@ def _checked(name: str, value: Any, like: Any) -> Any:
     if isinstance(like, tuple):
         kind = kinds[type(like[0])]
         good = isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(v, kind) for v in value)
-        return tuple(type(like[0])(v) for v in value) if good else _refuse(name, value)
+        try:
+            return tuple(type(like[0])(v) for v in value) if good else _refuse(name, value)
+        except OverflowError:  # a whole number that no float can be
+            return _refuse(name, value)
     good = isinstance(value, kinds[type(like)]) and not isinstance(value, bool)
     return value if good or (like is None and value is None) else _refuse(name, value)
 

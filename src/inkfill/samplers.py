@@ -22,8 +22,8 @@ Noise = Callable[[], Tensor]
 
 def spaced_levels(T: int, steps: int) -> list[int]:
     """``steps`` levels from T down, evenly spaced, then 0: ``steps`` evaluations. Raises InputError."""
-    if not 1 <= steps <= T:
-        raise InputError(f"steps must be from 1 to {T}, the number of noise levels, not {steps}")
+    if not isinstance(steps, (int, np.integer)) or not 1 <= steps <= T:
+        raise InputError(f"steps must be a whole number from 1 to {T}, the number of noise levels, not {steps}")
     return [int(level) for level in np.round(np.linspace(T, 0, steps + 1))]
 
 

@@ -38,8 +38,8 @@ COMMANDS = {
 TRAININGS = {
     "train": "--data many.npy --start tiny.safetensors --steps 100 --batch-size 2",
     "rounds": "--data holes.npy --data-mask nan --rounds 3 --start tiny.safetensors --steps 100 --batch-size 2",
-    "few": "--data small.npy --objective few --start tiny.safetensors --teacher tiny.safetensors --pairs 64 --steps 100 "
-    "--batch-size 2",
+    "few": "--data small.npy --objective few --start tiny.safetensors --teacher tiny.safetensors --pairs 64 "
+    "--steps 100 --batch-size 2",
 }
 
 

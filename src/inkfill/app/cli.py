@@ -66,7 +66,9 @@ def network_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 SEED = click.IntRange(0, 2**64 - 1)
-checkpoint_option = option("--checkpoint", type=PATH, help="A file, mnist or mnist-few; a folder of diffusers.")
+checkpoint_option = option(
+    "--checkpoint", type=PATH, help="A file, mnist or mnist-few; for inpaint and sample a folder of diffusers too."
+)
 seed_option = option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")
 steps_option = option(
     "--steps",
@@ -221,6 +223,9 @@ def train(
         given["low"], given["high"] = given.pop("value_range")
     if "steps" in given and "minutes" in given:
         raise InputError("give --minutes or --steps, not both")
+    for name, needed in (("rounds", "data_mask"), ("pairs", "teacher")):
+        if name in given and needed not in given:
+            raise InputError(f"--{name} is of use with --{needed.replace('_', '-')} alone")
     if resume and given:
         raise InputError("--resume takes every setting from the run: give --out alone")
     pictures = training_pictures(out / "completions")
@@ -305,6 +310,8 @@ def inpaint(
         files.check_outputs(out, sheet, report, overwrite)
         one = len(images) == 1 and images[0].is_file() and files.is_picture(images[0]) and not sheet and not report
         into_one = one and out is not None and out.suffix.lower() == ".png" and other["keep"] == "all"
+        if mask_colour and mask is not None and (mask in masks.IN_IMAGES or masks.is_spec(mask)):
+            raise InputError("--mask-colour looks for holes in a picture, and --mask names none")
         options = masks.MaskOptions(masks.parse_colour(mask_colour) if mask_colour else None, invert_mask, grow)
         how: dict[str, Any] = {"method": method, "steps": steps, "seed": seed, "sampler": sampler}
         how |= {"settings": _numbers(settings), "observation_noise": observation_noise}
@@ -428,7 +435,9 @@ def evaluate(
     from inkfill.evaluation import protocol
 
     if out:
-        check_folder(out, overwrite or (out / "cells").is_dir())
+        # The lock alone is of an evaluation that could not begin.
+        ours = out.is_dir() and {path.name for path in out.iterdir()} <= {"evaluate.lock"}
+        check_folder(out, overwrite or ours or (out / "cells").is_dir())
     if "regression" in names and regression is None:
         raise InputError("the method regression needs --regression FILE (inkfill train --objective regression)")
     given = _numbers(settings)
@@ -580,7 +589,6 @@ def info(checkpoint: Path | None, as_json: bool) -> None:
     from inkfill.model import load
 
     path = find_checkpoint(checkpoint)
-    path = path / "model.safetensors" if path.is_dir() else path
     model = load(path, "cpu")
     if as_json:
         parameters = sum(p.numel() for p in model.net.parameters())

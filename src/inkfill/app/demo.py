@@ -185,7 +185,7 @@ def _show_scores(page: Page, model: Model, images: Images, seed: int, bar: Bar) 
     specs, rows = defaults.EVALUATION_MASKS, []
     with bar(len(specs) * len(images) * SCORED_SAMPLES, "scores") as progress:
         for spec in specs:
-            cell = Cell(spec, steps=model.steps, samples=SCORED_SAMPLES, seed=seed, sampler=model.sampler)
+            cell = Cell(spec, model.method, model.steps, samples=SCORED_SAMPLES, seed=seed, sampler=model.sampler)
             rows.append(evaluate(model, images, cell, progress))
     page.heading("Figures")
     page.text(

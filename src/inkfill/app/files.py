@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from inkfill.app import figures
 from inkfill.checkpoint import check_writable, folder_written_whole, written_whole
 from inkfill.data import Images, masks
-from inkfill.data.images import BYTES, Mask, ValueRange, as_bytes, channels_of
+from inkfill.data.images import (
+    BYTES,
+    Mask,
+    ValueRange,
+    as_bytes,
+    as_known,
+    can_be_filled,
+    channels_of,
+    other_channels,
+)
 from inkfill.data.masks import MaskOptions
 from inkfill.data.readers import (
     MAX_BYTES,
@@ -35,11 +44,13 @@ SAMPLES_SHEET = 10_000  # and in one of samples
 # ---- in --------------------------------------------------------------------------------------------------------------
 
 
-def read_inputs(paths: Sequence[Path], grey: bool = False) -> tuple[Images | list[Images], list[str] | None]:
+def read_inputs(
+    paths: Sequence[Path], knows: int, grey: bool = False
+) -> tuple[Images | list[Images], list[str] | None]:
     """Images from one path of any kind or from several pictures, and their names, if any.
 
     ``[N, H, W]`` or ``[N, H, W, C]``; a list of ``[1, ...]`` where pictures differ in size, channels or type. ``grey``
-    makes grey of colour. Raises InputError.
+    makes grey of colour; ``knows`` is how many channels the weights know. Raises InputError.
     """
     if len(paths) == 1 and not paths[0].is_dir() and paths[0].suffix.lower() not in PICTURES:
         array = read_images(paths[0])
@@ -50,8 +61,15 @@ def read_inputs(paths: Sequence[Path], grey: bool = False) -> tuple[Images | lis
         if file.suffix.lower() not in PICTURES:
             raise InputError(f"{file}: several files must all be pictures: give one array, or pictures alone")
     check_names(files)
-    pictures, names = read_pictures(files)
-    one = stacked([luma(picture[None])[0] if grey else picture for picture in pictures])
+
+    def fit(file: Path, picture: Images) -> Images:
+        picture = as_known(luma(picture[None])[0] if grey else picture, knows)
+        if not can_be_filled(channels_of(picture[None]), knows):
+            raise InputError(f"{file}: {other_channels(channels_of(picture[None]), knows)}")
+        return picture
+
+    pictures, names = read_pictures(files, fit)
+    one = stacked(pictures)
     return ([picture[None] for picture in one] if isinstance(one, list) else one), names
 
 
@@ -88,7 +106,10 @@ def fit_masks(
         found = [masks.fit(text, picture, seed + i, options) for i, picture in enumerate(pictures)]
     else:
         found = masks.fit(text, pictures, seed, options)
-    for mask in found if isinstance(found, list) else [found]:
+    each = found if isinstance(found, list) else [found]
+    if text in masks.IN_IMAGES and not any(mask.any() for mask in each):
+        raise InputError(masks.NOTHING.format(text))
+    for mask in each:
         masks.notice(mask)
     return found
 
@@ -181,6 +202,9 @@ def check_outputs(out: Path | None, sheet: Path | None, report: Path | None, ove
     """Refuse now whatever of a command's outputs could not be written, or that there is none. Raises InputError."""
     if not (out or sheet or report):
         raise InputError("say where the completions should go: give --out, --sheet or --report")
+    given = [place.resolve() for place in (out, sheet, report) if place]
+    if len(set(given)) < len(given):
+        raise InputError("two outputs have one name: give each its own")
     if out:
         check_pictures(out, overwrite)
     if sheet:
@@ -214,6 +238,7 @@ def write_completions(
     images: Images | list[Images],
     mask: Mask | list[Mask],
     filled: Images | list[Images],
+    values: ValueRange,
     names: list[str] | None = None,
 ) -> str:
     """Write ``filled``, ``[N, K, ...]`` or a list of ``[K, ...]``, and say what was written.
@@ -228,7 +253,7 @@ def write_completions(
         figures.save_picture(_for_picture(filled[0][0]), out)
         return f"{out}: the picture, filled"
     if out.suffix.lower() == ".png":
-        return write_sheet(out, images, mask, filled, BYTES)
+        return write_sheet(out, images, mask, filled, values)
     names = names or [f"{i:05d}" for i in range(n)]
     with folder_written_whole(out.resolve()) as folder:
         for name, completions in zip(names, filled, strict=True):
@@ -281,8 +306,8 @@ def write_samples(out: Path, drawn: Images, values: ValueRange = BYTES) -> str:
 
 
 def _save_array(out: Path, array: NDArray) -> None:
-    with written_whole(out) as temporary:
-        np.save(temporary, array)
+    with written_whole(out) as temporary, temporary.open("wb") as file:  # by name numpy would add .npy to .NPY
+        np.save(file, array)
 
 
 @contextmanager

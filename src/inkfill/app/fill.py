@@ -1,7 +1,8 @@
 """What ``inkfill inpaint`` does: reads, fills, keeps what was asked for, writes."""
 
+from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from inkfill.adapters import Foreign
 from inkfill.app import files
 from inkfill.app.report import write_inpainting
 from inkfill.data import Images, ValueRange, masks
-from inkfill.data.images import Mask, as_images, range_for
+from inkfill.data.images import Mask, as_images, range_for, range_of_type
 from inkfill.data.readers import read_array
 from inkfill.errors import InputError, remark, shown
 from inkfill.evaluation.metrics import most_central
@@ -61,13 +62,17 @@ def _run(request: Request, model: Model | Foreign, bar: Bar, group: Processes) -
         array = as_images(read_array(source), str(source))
         if len(array) > PART and not (request.sheet or request.report or request.grey):
             return _in_parts(request, model, array.shape, array.dtype, bar, group)
-    pictures, names = files.read_inputs(request.images, request.grey)
+    pictures, names = files.read_inputs(request.images, model.channels, request.grey)
     for picture in filter(None, (request.out, request.sheet)):
         files.check_sheet(picture, len(pictures))
     if request.out:
         files.check_fits(request.out, pictures)
     hidden = files.fit_masks(request.mask, pictures, names, request.seed, request.mask_options)
     _warn_if_unlike(model, pictures, hidden)
+    if not isinstance(pictures, list) and not isinstance(hidden, list):
+        # Found once, and not by every process in its own share.
+        values = values_of(request, model, pictures, hidden)
+        request = replace(request, value_range=(values.low, values.high))
     with bar(len(pictures) * request.samples // group.world, "inpaint") as progress:
         filled = _filled(request, model, pictures, hidden, progress, group)
     return _written(request, model, pictures, hidden, filled, names) if group.first else []
@@ -102,8 +107,10 @@ def _filled(
 def _kept(request: Request, filled: Images) -> Images:
     """All completions ``[N, K, ...]``, or their mean or the most central one ``[N, 1, ...]``."""
     if request.keep == "mean":
-        mean = filled.mean(1, keepdims=True)
-        return (mean.round() if filled.dtype.kind in "iu" else mean).astype(filled.dtype)
+        mean = filled.mean(1, keepdims=True, dtype=np.float64)
+        mean = (mean.round() if filled.dtype.kind in "biu" else mean).astype(filled.dtype)
+        same = (filled == filled[:, :1]).all(1, keepdims=True)  # known pixels, whose mean rounding could change
+        return np.where(same, filled[:, :1], mean)
     if request.keep == "central":
         chosen = most_central(filled)
         return filled[np.arange(len(filled)), chosen][:, None]
@@ -119,25 +126,26 @@ def _written(
     names: list[str] | None,
 ) -> list[str]:
     """Write everything, and say what."""
-    written, values = [], values_of(request, model, pictures)
+    written = []
+    values = values_of(request, model, *(x[0] if isinstance(x, list) else x for x in (pictures, hidden)))
     if request.out:
-        written.append(files.write_completions(request.out, pictures, hidden, filled, names))
+        written.append(files.write_completions(request.out, pictures, hidden, filled, values, names))
     if request.sheet:
         written.append(files.write_sheet(request.sheet, pictures, hidden, filled, values))
     if request.report:
 
         def range_of(picture: Images) -> ValueRange:
-            return values_of(request, model, [picture[None]] if isinstance(pictures, list) else pictures)
+            one = picture[None]
+            return values_of(request, model, one, masks.holes_of(one))
 
         each, holes = ([x[0] for x in xs] if isinstance(xs, list) else xs for xs in (pictures, hidden))
         written.append(str(write_inpainting(request.report, each, holes, filled, names, model, range_of)))
     return written
 
 
-def values_of(request: Request, model: Model | Foreign, pictures: Images | list[Images]) -> ValueRange:
-    """What black and white are when completions are shown."""
-    first = pictures[0] if isinstance(pictures, list) else pictures
-    return range_for(first, masks.holes_of(first), model.value_range, model.number_type, request.value_range)
+def values_of(request: Request, model: Model | Foreign, pictures: Images, hidden: Mask) -> ValueRange:
+    """What black and white are. Raises InputError."""
+    return range_for(pictures, hidden, model.value_range, model.number_type, request.value_range)
 
 
 def _in_parts(
@@ -149,16 +157,13 @@ def _in_parts(
     group: Processes,
 ) -> list[str]:
     """Fill a long array part by part, each read, filled and written before the next: memory stays as it is."""
-    source, out = request.images[0], request.out
+    out = request.out
     assert out is not None
     kept = request.samples if request.keep == "all" else 1
-    draw = masks.in_parts(request.mask, shape, request.seed, request.mask_options)
+    request = replace(request, value_range=_range_in_parts(request, model, shape, dtype))
     writing = files.array_in_parts(out, (shape[0], kept, *shape[1:]), dtype) if group.first else nullcontext()
     with bar(shape[0] * request.samples // group.world, "inpaint") as progress, writing as write:
-        for start in range(0, shape[0], PART):
-            # Mapped anew each time: pages that were read go with the map.
-            part = np.array(as_images(read_array(source), str(source))[start : start + PART])
-            hidden = draw(part, start)
+        for start, part, hidden in _parts(request, shape):
             if start == 0:
                 masks.notice(hidden)
                 _warn_if_unlike(model, part, hidden)
@@ -166,6 +171,36 @@ def _in_parts(
             if write:
                 write(np.asarray(filled))
     return [f"{out}: {shape[0]:,} x {kept} completions"] if group.first else []
+
+
+def _parts(request: Request, shape: tuple[int, ...]) -> Iterator[tuple[int, Images, Mask]]:
+    """The parts of a long array with their masks, each with the number of its first image."""
+    source = request.images[0]
+    draw = masks.in_parts(request.mask, shape, request.seed, request.mask_options)
+    for start in range(0, shape[0], PART):
+        # Mapped anew each time: pages that were read go with the map.
+        part = np.array(as_images(read_array(source), str(source))[start : start + PART])
+        yield start, part, draw(part, start)
+
+
+def _range_in_parts(
+    request: Request, model: Model | Foreign, shape: tuple[int, ...], dtype: np.dtype
+) -> tuple[float, float] | None:
+    """What black and white are in all parts alike. Raises InputError, also where no image has a hole of its own."""
+    told = request.value_range or range_of_type(dtype, model.value_range, model.number_type)
+    if told and request.mask not in (None, *masks.IN_IMAGES):  # nothing has to be looked for
+        return request.value_range
+    extremes, holes = [], False
+    for _, part, hidden in _parts(request, shape):
+        known, holes = part[~hidden], holes or bool(hidden.any())
+        extremes += [known.min(), known.max()] if known.size else []
+    if not holes:
+        raise InputError(masks.NOTHING.format(request.mask) if request.mask else masks.NO_HOLES)
+    if told:
+        return request.value_range
+    seen = np.array(extremes, dtype)
+    values = values_of(request, model, seen, np.zeros(seen.shape, bool))
+    return values.low, values.high
 
 
 def _warn_if_unlike(model: Model | Foreign, images: Images | list[Images], mask: Mask | list[Mask]) -> None:

@@ -37,7 +37,7 @@ def load(read: Callable[[str], Dataset], name: str, mask: str, seed: int) -> Dat
 
 def _of_splits(dataset: Dataset, name: str, mask: str, seed: int) -> dict[str, Mask]:
     """The holes of every split."""
-    if not Path(mask).exists():
+    if mask in masks.IN_IMAGES or masks.is_spec(mask) or not masks.exists(Path(mask)):
         return {split: masks.fit(mask, dataset.split(split), seed + i) for i, split in enumerate(SPLITS)}
     # A mask in files belongs to the images in their own order: numbers in their place say where each of them went.
     images = read_images(Path(name))

@@ -13,7 +13,7 @@ import numpy as np
 
 from inkfill.data import damaged
 from inkfill.data.dataset import Dataset
-from inkfill.data.images import Images, size_words
+from inkfill.data.images import Images, size_words, with_channels
 from inkfill.data.readers import read_idx, read_images, reason, stacked
 from inkfill.data.rendered import rendered
 from inkfill.errors import InputError, remark
@@ -225,12 +225,12 @@ def by_size(pictures: list[Images]) -> list[Images]:
 def uniform(images: Images | list[Images]) -> Images:
     """Pictures of any sizes and channels as one array ``[N, H, W]`` or ``[N, H, W, C]``.
 
-    Pictures of several sizes are cut into overlapping tiles of the least height and width of any; grey ones among
-    colour become colour, and those without alpha opaque.
+    Pictures of several sizes are cut into overlapping tiles of the least height and width of any, 128 at most; grey
+    ones among colour become colour, and those without alpha opaque.
     """
     if not isinstance(images, list):
         return images
-    height, width = (min(picture.shape[axis] for picture in images) for axis in (0, 1))
+    height, width = (min(LEARNT_WHOLE, *(picture.shape[axis] for picture in images)) for axis in (0, 1))
     tiles = []
     for full in of_one_kind(images):
         tops, lefts = (
@@ -249,16 +249,4 @@ def of_one_kind(pictures: list[Images]) -> list[Images]:
         raise InputError("some of the pictures have 8 bits and some 16: use one number type")
     channels = {1 if picture.ndim == 2 else picture.shape[2] for picture in pictures}
     colour, alpha = bool(channels & {3, 4}), bool(channels & {2, 4})
-    return [_with_channels(picture, colour, alpha) for picture in pictures]
-
-
-def _with_channels(picture: Images, colour: bool, alpha: bool) -> Images:
-    """A picture ``[H, W]`` or ``[H, W, C]`` in grey or colour, with alpha or without."""
-    planes = picture[..., None] if picture.ndim == 2 else picture
-    has_alpha = planes.shape[2] in (2, 4)
-    base = planes[..., :-1] if has_alpha else planes
-    base = np.repeat(base, 3, -1) if colour and base.shape[2] == 1 else base
-    if alpha:
-        opaque = np.full((*planes.shape[:2], 1), np.iinfo(planes.dtype).max, planes.dtype)
-        base = np.concatenate([base, planes[..., -1:] if has_alpha else opaque], -1)
-    return base[..., 0] if base.shape[2] == 1 else base
+    return [with_channels(picture, colour, alpha) for picture in pictures]

@@ -265,10 +265,7 @@ class MaskSpec:
 
 def _unknown(text: str) -> InputError:
     known = ", ".join(how for _, how, _ in FAMILIES.values())
-    return InputError(
-        f"unknown mask {shown(text)!r}: write {known}; not:SPEC, SPEC+SPEC, or a mixture SPEC@2,SPEC@1; or name a "
-        "mask file"
-    )
+    return InputError(f"unknown mask {shown(text)!r}: write {known}; not:SPEC, SPEC+SPEC, or a mixture SPEC@2,SPEC@1")
 
 
 def _term(text: str) -> Term:

@@ -40,13 +40,16 @@ class ValueRange:
 
     def scaled(self, low: float, high: float) -> "ValueRange":
         """The same for images whose black and white are other numbers."""
+        if (low, high) == (self.low, self.high):
+            return self
         return ValueRange(low, high, self.floor / (self.high - self.low) * (high - low))
 
     def to_x0(self, images: Images) -> Tensor:
         """``[N, H, W]`` or ``[N, H, W, C]`` to x0, float32 ``[N, C, H, W]``; NaN stays NaN."""
-        half = np.float32((self.high - self.low) / 2)
+        exact = _exact(images.dtype)
         planes = images[:, None] if images.ndim == 3 else np.moveaxis(images, -1, 1)
-        return torch.from_numpy((planes.astype(np.float32) - np.float32(self.low)) / half - 1)
+        x0 = (planes.astype(exact) - exact(self.low)) / exact((self.high - self.low) / 2) - 1
+        return torch.from_numpy(x0.astype(np.float32, copy=False))
 
     def to_images(self, x0: Tensor, like: Images | None = None) -> Images:
         """x0 back to the number type and the layout of ``like`` (without it: uint8, grey without a channel axis).
@@ -54,13 +57,20 @@ class ValueRange:
         Clipped to the range; whole numbers are rounded to nearest.
         """
         dtype = np.dtype(np.uint8) if like is None else like.dtype
-        values = (x0.float() + 1) * ((self.high - self.low) / 2) + self.low
+        exact = _exact(dtype)
+        x0 = x0.float() if exact is np.float32 else x0.cpu().double()
+        values = (x0 + 1) * ((self.high - self.low) / 2) + self.low
         values = (values.round() if dtype.kind in "iu" else values).clamp(self.low, self.high).cpu()
         array = values.numpy()
-        array = np.where(array - self.low <= self.floor, np.float32(self.low), array)
+        array = np.where(array - self.low <= self.floor, exact(self.low), array)
         grey = array.shape[-3] == 1 and (like is None or like.ndim == 3)
         array = array.squeeze(-3) if grey else np.moveaxis(array, -3, -1)
         return array > (self.low + self.high) / 2 if dtype.kind == "b" else array.astype(dtype)
+
+
+def _exact(dtype: np.dtype) -> Any:
+    """What the numbers of a type are computed in: float32 cannot tell all whole numbers of over 24 bits apart."""
+    return np.float32 if dtype.itemsize <= 2 or dtype == np.float32 else np.float64
 
 
 BYTES = ValueRange()
@@ -94,32 +104,53 @@ def range_of(images: Images) -> tuple[float, float]:
     return found
 
 
+def range_of_type(dtype: np.dtype, learnt: ValueRange, learnt_type: str) -> ValueRange | None:
+    """What black and white are in images of a type: as a model learnt from images of that type, or by the type itself.
+
+    None where that depends on the images.
+    """
+    if dtype.name == learnt_type or (dtype.kind == "f" and np.dtype(learnt_type).kind == "f"):
+        return learnt
+    natural = natural_range(dtype)
+    return learnt.scaled(*natural) if natural else None
+
+
 def range_for(
     images: Images, missing: Mask, learnt: ValueRange, learnt_type: str, given: tuple[float, float] | None = None
 ) -> ValueRange:
     """What black and white are in images that a model is to fill, which learnt from images of another type perhaps.
 
-    ``given``, or the range that was learnt if the type is that of the training images, or that of the type, or for
-    fractions from 0 to 1 just that. Raises InputError where none of them can be.
+    ``given``, or what the type says, or for fractions from 0 to 1 just that, or the range that was learnt. Raises
+    InputError where none of them can be, and for known values that are no numbers.
     """
+    known = images[~missing]
+    if images.dtype.kind == "f" and not np.isfinite(known).all():
+        raise InputError(
+            "the images have NaN or infinite values outside the mask: give --mask nan, or a mask over them"
+        )
     if given is not None:
         if not (np.isfinite(given).all() and given[0] < given[1]):
             raise InputError(f"a range from {given[0]:g} to {given[1]:g}: LOW must be under HIGH")
-        return learnt.scaled(*given)
-    if images.dtype.name == learnt_type or (images.dtype.kind == "f" and np.dtype(learnt_type).kind == "f"):
-        return learnt
-    found = natural_range(images.dtype)
-    known = images[~missing]
+        return _held(learnt.scaled(*given), images.dtype)
+    by_type = range_of_type(images.dtype, learnt, learnt_type)
+    if by_type:
+        return by_type
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-    if found is None and low >= 0 and high <= 1 and images.dtype.kind == "f":
-        found = 0.0, 1.0
-    if found is None and low >= learnt.low and high <= learnt.high:
-        found = learnt.low, learnt.high
-    if found is None:
+    if low >= 0 and high <= 1 and images.dtype.kind == "f":
+        return learnt.scaled(0.0, 1.0)
+    if low >= learnt.low and high <= learnt.high:
+        return _held(learnt, images.dtype)
+    raise InputError(f"{images.dtype} values from {low:g} to {high:g}: say what black and white are (--range LOW HIGH)")
+
+
+def _held(values: ValueRange, dtype: np.dtype) -> ValueRange:
+    """Black and white, which numbers of a type must be able to be. Raises InputError."""
+    if dtype.kind in "iu" and not np.iinfo(dtype).min <= values.low < values.high <= np.iinfo(dtype).max:
         raise InputError(
-            f"{images.dtype} values from {low:g} to {high:g}: say what black and white are (--range LOW HIGH)"
+            f"{dtype} cannot hold values from {values.low:g} to {values.high:g}: say what black and white are (--range "
+            "LOW HIGH)"
         )
-    return learnt.scaled(*found)
+    return values
 
 
 def as_bytes(images: Images, values: ValueRange = BYTES) -> NDArray[np.uint8]:
@@ -152,6 +183,56 @@ def channels_of(images: Images) -> int:
     return 1 if images.ndim == 3 else images.shape[3]
 
 
+def with_channels(picture: Images, colour: bool, alpha: bool) -> Images:
+    """A picture of bytes ``[H, W]`` or ``[H, W, C]`` with colour if it is to have it, and with alpha or without."""
+    planes = picture[..., None] if picture.ndim == 2 else picture
+    has_alpha = planes.shape[2] in (2, 4)
+    base = planes[..., :-1] if has_alpha else planes
+    base = np.repeat(base, 3, -1) if colour and base.shape[2] == 1 else base
+    if alpha:
+        opaque = np.full((*planes.shape[:2], 1), np.iinfo(planes.dtype).max, planes.dtype)
+        base = np.concatenate([base, planes[..., -1:] if has_alpha else opaque], -1)
+    return base[..., 0] if base.shape[2] == 1 else base
+
+
+def as_known(picture: Images, knows: int) -> Images:
+    """A picture ``[H, W]`` or ``[H, W, C]`` with what weights know of and a file need not say: grey in colour, opaque.
+
+    Pictures are read as grey where all their colours are, and without alpha where all of it is opaque.
+    """
+    have = 1 if picture.ndim == 2 else picture.shape[2]
+    return with_channels(picture, have >= 3 or knows >= 3, have in (2, 4) or knows in (2, 4))
+
+
+def can_be_filled(have: int, knows: int) -> bool:
+    """Whether images of so many channels are what weights know, or have nothing more than an alpha channel."""
+    return have == knows or (have in (2, 4) and have == knows + 1)
+
+
+def other_channels(have: int, knows: int) -> str:
+    """What to say and to do about images of other channels than weights know."""
+    do = (
+        "make them grey (--grey), or use weights trained on colour"
+        if knows == 1
+        else "use weights trained on such images"
+    )
+    return f"the images are {CHANNELS[have]}, and the weights know images that are {CHANNELS[knows]}: {do}"
+
+
+def white_of(alpha: Images) -> float:
+    """What opaque is in an alpha channel: of 8 and 16 bits the most that there is, of others 1 or 255.
+
+    Raises InputError for values that leave both.
+    """
+    natural = natural_range(alpha.dtype)
+    if natural:
+        return natural[1]
+    low, high = float(alpha.min()), float(alpha.max())
+    if not 0 <= low <= high <= 255:
+        raise InputError(f"alpha from {low:g} to {high:g}: values from 0 to 1, or to 255, are needed")
+    return 1.0 if high <= 1 else 255.0
+
+
 def of_values(mask: Mask, images: Images) -> Mask:
     """A mask ``[N, H, W]``, shaped to choose among the values of images ``[N, H, W]`` or ``[N, H, W, C]``."""
     return mask if images.ndim == 3 else mask[..., None]
@@ -178,11 +259,13 @@ def as_images(given: Any, name: str = "images") -> Images:
                     f"{name}[{i}]: {part.dtype} {list(part.shape[1:])}, but {name}[0] is {parts[0].dtype} "
                     f"{list(parts[0].shape[1:])}: use one size and number type"
                 )
-        return np.concatenate(parts)
+        joined = np.ma.concatenate if any(map(np.ma.isMaskedArray, parts)) else np.concatenate  # which drops masks
+        return joined(parts)
     if hasattr(given, "getbands"):  # a Pillow picture
         given = pixels_of(given, name)
     if isinstance(given, Tensor):
-        given = given.detach().cpu().numpy()
+        given = given.detach().cpu()
+        given = (given.float() if given.dtype == torch.bfloat16 else given).numpy()
         if given.ndim == 4 and given.shape[1] <= 4 < given.shape[3]:
             given = np.moveaxis(given, 1, -1) if given.shape[1] > 1 else given[:, 0]
     try:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from inkfill.data.families import FAMILIES, PART, TRAINING, MaskSpec, half, parse, pixels
-from inkfill.data.images import Images, Mask, channels_of
+from inkfill.data.images import Images, Mask, channels_of, white_of
 from inkfill.data.readers import PICTURES, picture_files, read_array, read_frames
 from inkfill.errors import InputError, remark, shown
 from inkfill.rng import stream
@@ -32,6 +32,8 @@ __all__ = [
     "read_mask",
 ]
 
+NO_HOLES = "the images have no holes of their own (NaN or masked values): give a mask (--mask)"
+NOTHING = "no pixel is missing by {}: there is nothing to fill"
 IN_IMAGES = ("nan", "alpha")  # specs of holes that are already there
 
 
@@ -66,7 +68,7 @@ def fit(mask: Any, images: Images, seed: int = 0, options: MaskOptions = AS_IT_I
     if mask is None:
         found = holes_of(images)
         if not found.any():
-            raise InputError("the images have no holes of their own (NaN or masked values): give a mask (--mask)")
+            raise InputError(NO_HOLES)
     elif isinstance(mask, str) and mask in IN_IMAGES:
         found = holes_of(images) if mask == "nan" else transparent(images)
     elif isinstance(mask, (str, Path)):
@@ -85,6 +87,8 @@ def _fitted(given: NDArray[Any], images: Images) -> Mask:
     """A mask array, checked against the images and spread over them."""
     if given.dtype != np.bool_:
         raise InputError(f"the mask holds {given.dtype} values: give bool, True = missing")
+    if given.ndim == 4 and given.shape[1] == 1:  # as tensors of images are
+        given = given[:, 0]
     if given.ndim == 3 and len(given) == 1:
         given = given[0]
     if given.ndim not in (2, 3) or given.shape[-2:] != images.shape[1:3]:
@@ -109,9 +113,11 @@ def in_parts(
 ) -> Callable[[Images, int], Mask]:
     """``draw(images, start)``: the masks of a part of a long set, as :func:`fit` would give them for the whole.
 
-    Parts must be asked for in order. Raises InputError.
+    Parts must be asked for in order; one may have no holes of its own where others have. Raises InputError.
     """
-    read = mask if mask is None or mask in IN_IMAGES else read_mask(mask, options)
+    if mask is None:
+        return lambda images, start: options.applied(holes_of(images))
+    read = mask if mask in IN_IMAGES else read_mask(mask, options)
     if isinstance(read, str) and read not in IN_IMAGES:
         spec, rng = parse(read), stream(seed, "mask")
 
@@ -124,7 +130,7 @@ def in_parts(
 
     def draw(images: Images, start: int) -> Mask:
         each = isinstance(read, np.ndarray) and read.ndim == 3 and len(read) > 1
-        return fit(read[start : start + len(images)] if each else read, images, seed, options)  # type: ignore[index]
+        return fit(read[start : start + len(images)] if each else read, images, seed, options)
 
     return draw
 
@@ -145,8 +151,7 @@ def transparent(images: Images) -> Mask:
     if channels_of(images) not in (2, 4):
         raise InputError(f"--mask alpha needs an alpha channel, and these images have {channels_of(images)} channels")
     alpha = np.ma.getdata(images)[..., -1]
-    top = float(np.iinfo(images.dtype).max) if images.dtype.kind in "iu" else 1.0
-    return alpha < top / 2
+    return alpha < white_of(alpha) / 2
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -163,10 +168,13 @@ def read_mask(given: str | Path, options: MaskOptions = AS_IT_IS) -> Mask | str:
     if isinstance(given, str) and is_spec(given):
         return given
     path = Path(given)
-    if not _exists(path):
+    if not exists(path):
         if isinstance(given, Path) or path.suffix.lower() in PICTURES | {".npy", ".npz"}:
             raise InputError(f"{path}: no such mask file")
-        parse(str(given))  # says which specs there are
+        try:
+            parse(str(given))
+        except InputError as error:
+            raise InputError(f"{error}; or name a mask file") from None
     if path.is_dir() or path.suffix.lower() in PICTURES:
         parts = [mask_of(frame, str(f), options) for f in mask_files(path) for frame in read_frames(f)]
         if len({part.shape for part in parts}) > 1:
@@ -193,7 +201,8 @@ def is_spec(text: str) -> bool:
     return True
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
+    """Whether a path is there; what cannot be a path is not."""
     try:
         return path.exists()
     except (OSError, ValueError):  # a spec can be longer than any name, or hold what no name can

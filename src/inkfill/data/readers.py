@@ -4,14 +4,15 @@ Whatever a file says of itself is checked before memory is taken for it, and nev
 Pictures are opened by a fixed list of formats, whatever their name says, so that none can start another program.
 """
 
+import contextlib
 import gzip
 import struct
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from inkfill.data.images import MAX_PIXELS, MAX_SIDE, Images, as_images, check_size, pixels_of
 from inkfill.errors import InputError
 
+ORIENTATION = 0x0112  # the tag of Exif
 MAX_BYTES = 2**30  # the largest array that is unpacked from a compressed file or read into memory
 MOST_DENSE = 1100  # bytes that one byte of a gzip file can stand for, and a little more
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm"}
@@ -154,13 +156,25 @@ def read_frames(path: Path) -> list[Images]:
                 raise InputError(f"{path}: {count} frames of {picture.height}x{picture.width}, more than inkfill reads")
             if picture.format == "PNG" and _is_deep_colour(body):
                 raise InputError(f"{path}: colour of 16 bits, of which 8 would be lost: save it as .npy (uint16)")
-            return [pixels_of(frame, str(path)) for frame in ImageSequence.Iterator(picture)]
+            return [pixels_of(_upright(frame), str(path)) for frame in ImageSequence.Iterator(picture)]
     except InputError:
         raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except Exception as error:  # parsers raise many kinds for a broken or a hostile file
         raise InputError(f"{path}: not a readable picture ({reason(error)})") from None
+
+
+def _upright(frame: Any) -> Any:
+    """A Pillow picture as it is looked at: cameras say in its Exif data which side is up."""
+    from PIL import ImageOps
+
+    with contextlib.suppress(Exception):  # Exif data can be broken in many ways, and then say nothing
+        if frame.getexif().get(ORIENTATION, 1) != 1:
+            turned = ImageOps.exif_transpose(frame)
+            turned.format = frame.format
+            return turned
+    return frame
 
 
 def _is_deep_colour(png: bytes) -> bool:
@@ -193,13 +207,21 @@ def check_names(files: Sequence[Path]) -> None:
             raise InputError(f"{file}: two pictures are called {file.stem}: what is made of them needs two names")
 
 
-def read_pictures(files: Sequence[Path]) -> tuple[list[Images], list[str]]:
-    """The frames of pictures of any sizes, and a name for each. Raises InputError."""
+def read_pictures(
+    files: Sequence[Path], fit: Callable[[Path, Images], Images] = lambda file, frame: frame
+) -> tuple[list[Images], list[str]]:
+    """The frames of pictures of any sizes, each as ``fit(file, frame)`` has it, and a name for each.
+
+    Raises InputError.
+    """
     pictures, names = [], []
     for file in files:
-        frames = read_frames(file)
+        frames = [fit(file, frame) for frame in read_frames(file)]
         pictures += frames
         names += [file.stem] if len(frames) == 1 else [f"{file.stem}-{i}" for i in range(len(frames))]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two pictures are called {name}: what is made of them needs two names")
     return pictures, names
 
 
@@ -228,4 +250,7 @@ def read_images(path: Path) -> Images | list[Images]:
 def stacked(pictures: list[Images]) -> Images | list[Images]:
     """Pictures as one array where they are of one kind, else the list as it is."""
     kinds = {(picture.shape, picture.dtype) for picture in pictures}
-    return np.stack(pictures) if len(kinds) == 1 else pictures
+    if len(kinds) > 1:
+        return pictures
+    stack = np.ma.stack if any(map(np.ma.isMaskedArray, pictures)) else np.stack  # the other drops masks
+    return stack(pictures)

@@ -5,7 +5,7 @@ They test a method without learning error: ``Oracle(prior, schedule)`` is a mode
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -132,14 +132,16 @@ class GaussianMixture:
         return GaussianMixture(evidence.softmax(0), means, covariances), evidence.logsumexp(0)
 
     def posterior(self, observation: Observation, row: int = 0) -> "GaussianMixture":
-        """The posterior given the known pixels of one row of an observation: rows of the identity as the matrix."""
+        """The posterior given the known pixels of one row of an observation, with their noise: rows of the identity as
+        the matrix."""
         known = observation.known[row].flatten()
         matrix = torch.eye(len(known), dtype=torch.float64)[known]
-        return self.observe(matrix, observation.pixels[row].flatten()[known])[0] if known.any() else self
+        y = observation.pixels[row].flatten()[known]
+        return self.observe(matrix, y, observation.noise)[0] if known.any() else self
 
     def conditional(self, schedule: Schedule, observation: Observation) -> Denoiser:
         """The exact conditional denoiser for a batch that shares one observation."""
-        first = Observation(observation.pixels[:1], observation.known[:1])
+        first = Observation(observation.pixels[:1], observation.known[:1], observation.noise)
         same = (observation.pixels == first.pixels).all() and (observation.known == first.known).all()
         if not same:
             raise InputError("a mixture's conditional denoiser takes one observation for the whole batch")
@@ -165,7 +167,12 @@ class EmpiricalPrior:
         self._squared = self._flat.square()
 
     def log_weights(self, observation: Observation) -> Tensor:
-        """log of the posterior weight of every image, normalised, ``[B, N]``: how well it matches the known pixels."""
+        """log of the posterior weight of every image, normalised, ``[B, N]``: how well it matches the known pixels.
+
+        Raises InputError for known pixels with noise, with which the known and the missing would not be apart.
+        """
+        if observation.noise:
+            raise InputError("an empirical prior takes what is known as exact")
         known = observation.known.flatten(1).float()
         cross = (known * observation.pixels.flatten(1).float()) @ self._flat.T
         return ((cross - 0.5 * known @ self._squared.T) / self.bandwidth**2).log_softmax(1)
@@ -206,7 +213,8 @@ class EmpiricalPrior:
         """One exact posterior draw a row: an image by weight, plus the Gaussian, with the known pixels put in."""
         drawn = []
         for row in range(0, len(observation.pixels), self.chunk):
-            part = Observation(observation.pixels[row : row + self.chunk], observation.known[row : row + self.chunk])
+            rows = slice(row, row + self.chunk)
+            part = replace(observation, pixels=observation.pixels[rows], known=observation.known[rows])
             cumulative = self.log_weights(part).double().exp().cumsum(1)
             u = torch.from_numpy(rng.random((len(cumulative), 1))) * cumulative[:, -1:]
             drawn.append(torch.searchsorted(cumulative, u).clamp(max=len(self.images) - 1)[:, 0])

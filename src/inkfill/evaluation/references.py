@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from inkfill.data import Images, ValueRange
-from inkfill.data.images import of_values, range_of
+from inkfill.data.images import of_values, range_of, size_words
 from inkfill.denoiser import Observation
 from inkfill.errors import InputError
 from inkfill.evaluation.oracle import EmpiricalPrior
@@ -27,7 +27,8 @@ BANDWIDTH = 2.0  # of the empirical prior, intensities in [-1, 1], chosen on val
 
 
 def mean_image(train: Images, images: Images, mask: NDArray[np.bool_], k: int, rng: np.random.Generator) -> Images:
-    """The mean training image, whatever is known: one answer, K times."""
+    """The mean training image, whatever is known: one answer, K times. Raises InputError."""
+    _check_size(train, images)
     mean = train.mean(0)
     mean = (mean.round() if images.dtype.kind in "biu" else mean).astype(images.dtype)
     return np.repeat(_put(np.broadcast_to(mean, (len(images), 1, *mean.shape)), images, mask), k, 1)
@@ -68,6 +69,7 @@ def _by_weight(
     choose: Callable[[torch.Tensor], NDArray[np.int_]],
 ) -> Images:
     """The training images that ``choose`` makes of the log of their posterior weights, ``[B, N]`` to ``[B, K]``."""
+    _check_size(train, images)
     values = ValueRange(*range_of(train))
     prior, filled = EmpiricalPrior(values.to_x0(train), bandwidth), []
     for start in range(0, len(images), ROWS):
@@ -75,6 +77,11 @@ def _by_weight(
         chosen = choose(prior.log_weights(_observation(images[rows], mask[rows], values)))
         filled.append(_put(train[chosen], images[rows], mask[rows]))
     return np.concatenate(filled)
+
+
+def _check_size(train: Images, images: Images) -> None:
+    if train.shape[1:] != images.shape[1:]:
+        raise InputError(f"training images of {size_words(train)} say nothing of others of {size_words(images)}")
 
 
 def biharmonic(train: Images, images: Images, mask: NDArray[np.bool_], k: int, rng: np.random.Generator) -> Images:
@@ -151,7 +158,7 @@ def regress(model: Model, images: Images, mask: NDArray[np.bool_], batch: int = 
             seen = _observation(images[start : start + batch], mask[start : start + batch], model.value_range)
             observation = Observation(seen.pixels.to(model.device), seen.known.to(model.device))
             x0_hat = model.predictor(observation)(torch.zeros_like(observation.pixels), model.schedule.T)
-            values = replace(model.value_range, floor=model.value_range.low)  # a mean has none
+            values = replace(model.value_range, floor=0.0)  # a mean has none
             parts.append(values.to_images(x0_hat, images))
     return _put(np.concatenate(parts)[:, None], images, mask)
 

@@ -58,11 +58,13 @@ class TrainConfig:
             ("T", 2, 10**6),
             ("pairs", 1, 10**7),
             ("rounds", 1, 1000),
+            ("weight_decay", 0.0, 1.0),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InputError(f"{name} must be from {low:g} to {high:g}, not {value:g}")
-        if (self.low is None) != (self.high is None) or (self.low is not None and not self.low < self.high):  # type: ignore[operator]
+        ends = [end for end in (self.low, self.high) if end is not None]
+        if ends and not (len(ends) == 2 and -math.inf < ends[0] < ends[1] < math.inf):
             raise InputError(f"a range from {self.low} to {self.high}: LOW must be under HIGH")
         for name, value, known in (
             ("objective", self.objective, defaults.OBJECTIVES),
@@ -91,7 +93,8 @@ class TrainConfig:
         if not isinstance(settings, dict) or not {*settings} <= {f.name for f in fields(cls)}:
             raise InputError("these are no settings of this version of inkfill train")
         for f in fields(cls):
-            if f.name in settings and not isinstance(settings[f.name], (type(f.default), int, float, dict)):
+            kinds = {str: (str,), int: (int,), float: (int, float)}.get(type(f.default), (int, float, type(None)))
+            if f.name in settings and f.name != "unet" and not isinstance(settings[f.name], kinds):
                 raise InputError(f"the setting {f.name} is {settings[f.name]!r}")
         unet = settings.get("unet")
         return cls(**{**settings, "unet": None if unet is None else UNetConfig.read(unet)})

@@ -12,6 +12,7 @@ the same x_T are known for some images (``Pairs``), and the draws of those are a
 belongs to which noise is then given, which the energy score leaves open, and much is learnt sooner.
 """
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from inkfill.model import Model
 from inkfill.rng import SampleNoise, stream
 from inkfill.schedule import Schedule
 from inkfill.training.config import TrainConfig
+from inkfill.windows import is_large
 
 DRAWS = 2  # of an image
 PATCHES = (14, 7, 3, 1)  # sides; whole holes come on top
@@ -69,10 +71,11 @@ def find_pairs(
     count: int,
     seed: int,
     quiet: bool = False,
+    met: Callable[[], object] = lambda: None,
 ) -> Pairs:
     """``count`` pairs (rounded up to whole parts) from their files in ``folder``; those that are not there are made.
 
-    Raises InputError for a teacher that cannot be one.
+    ``met`` is called whenever some were made. Raises InputError for a teacher that cannot be one.
     """
     paths = [folder / f"{n:05d}.npz" for n in range(-(-count // PART))]
     parts = [_read(path, images) for path in paths]
@@ -81,9 +84,16 @@ def find_pairs(
         model = teacher()
         if model.draws or model.channels != (1 if images.ndim == 3 else images.shape[3]):
             raise InputError("the teacher must be a network that denoises such images (objective v or eps)")
+        if is_large(images.shape[1:3], model.image_size):  # filled through windows, each with noise of its own
+            raise InputError(f"the teacher knows images of {model.image_size[0]}x{model.image_size[1]}: too small")
         with progress.bar(len(todo) * PART * DRAWS, desc="teacher", disable=quiet) as bar:
+
+            def told(completions: int) -> None:
+                bar.update(completions)
+                met()
+
             for n in todo:
-                parts[n] = _make(paths[n], model, images, spec, n, seed, bar.update)
+                parts[n] = _make(paths[n], model, images, spec, n, seed, told)
     index, mask, completions = (np.concatenate(each) for each in zip(*filter(None, parts), strict=True))
     return Pairs(index, mask, completions, seed)
 
@@ -116,7 +126,7 @@ def _read(path: Path, images: Images) -> tuple[NDArray[np.int64], Mask, Images] 
     try:
         with np.load(path, allow_pickle=False) as file:
             index, mask, completions = file["index"], file["mask"], file["completions"]
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError):
         return None
     fits = mask.shape == (PART, *images.shape[1:3]) and completions.shape == (PART, DRAWS, *images.shape[1:])
     return (index, mask.astype(bool), completions) if fits and index.shape == (PART,) else None
@@ -162,7 +172,7 @@ def draw_few(
     chosen = images[rng.integers(len(images), size=size)]
     mask, x0 = spec.draw(size, height, width, rng, chosen), values.to_x0(chosen)
     t = np.ceil((LOWEST + (1 - LOWEST) * rng.random(size)) * schedule.T).astype(np.int64)
-    t[:top] = schedule.T
+    t[:top], t[top:] = schedule.T, np.minimum(t[top:], schedule.T - 1)
     eps, fresh = (
         torch.from_numpy(rng.standard_normal((size, DRAWS, *x0.shape[1:]), dtype=np.float32)) for _ in range(2)
     )

@@ -60,6 +60,14 @@ class Processes:
         """What the first process says, known to all of them."""
         return self.total(value if self.first else 0.0)
 
+    def await_first(self) -> None:
+        """Wait until the first process comes here too, which tells the others ``from_first(False)`` while it works.
+
+        So no wait is longer than what it does between two of them.
+        """
+        while not self.from_first(True):
+            pass
+
     def gather(self, value: Any) -> list[Any]:
         """The values of all processes, known to all of them."""
         if self.world == 1:

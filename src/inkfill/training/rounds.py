@@ -37,16 +37,24 @@ class Rounds:
         """Whether the next round begins, at this share of the run."""
         return self.begun + 1 < self.count and share >= (self.begun + 1) / self.count
 
-    def begin(self, model: Callable[[], Model]) -> None:
-        """Begin the next round: complete what is not in its files yet, and take the completions."""
+    def begin(self, model: Callable[[], Model], met: Callable[[], object] = lambda: None) -> None:
+        """Begin the next round: complete what is not in its files yet, and take the completions.
+
+        ``met`` is called whenever some were made.
+        """
         self.begun += 1
         folder, network = self.folder / f"{self.begun:02d}", None
         todo = [n for n in range(-(-len(self.blurred) // PART)) if self._read(folder, n) is None]
         total = sum(len(self.blurred[self._rows(n)]) for n in todo)
         with progress.bar(total, desc=f"round {self.begun + 1}", disable=self.quiet) as bar:
+
+            def told(completions: int) -> None:
+                bar.update(completions)
+                met()
+
             for n in todo:
                 network = network or model()
-                self._make(folder, n, network, bar.update)
+                self._make(folder, n, network, told)
         self.images = self._of(folder)
 
     def resume(self, begun: int) -> None:

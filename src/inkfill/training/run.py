@@ -37,6 +37,7 @@ from inkfill.checkpoint import (
     written_whole,
 )
 from inkfill.data import masks
+from inkfill.data.augment import augmented
 from inkfill.data.datasets import check_name
 from inkfill.data.images import BYTES, CHANNELS, Mask, ValueRange, channels_of, range_of, size_words
 from inkfill.errors import InputError, shown
@@ -149,13 +150,13 @@ class Run:
         def teacher() -> Model:
             return load(config.teacher, str(group.device))
 
-        def pairs() -> Pairs:
+        def pairs(met: Callable[[], object]) -> Pairs:
             folder = self._pairs_folder()
-            return find_pairs(folder, teacher, dataset.train, self.spec, config.pairs, config.seed, self.quiet)
+            return find_pairs(folder, teacher, dataset.train, self.spec, config.pairs, config.seed, self.quiet, met)
 
-        first = pairs() if group.first else None
-        group.from_first(True)
-        return first or pairs()
+        first = pairs(lambda: group.from_first(False)) if group.first else None
+        group.await_first()
+        return first or pairs(lambda: None)
 
     def next_round(self) -> None:
         """Complete the training images with the network of now; the first process does, and the others wait for it.
@@ -165,8 +166,8 @@ class Run:
         assert self.rounds is not None
         if self.group.first:
             self.save()
-            self.rounds.begin(self.model)
-        self.group.from_first(True)
+            self.rounds.begin(self.model, lambda: self.group.from_first(False))
+        self.group.await_first()
         if not self.group.first:
             self.rounds.resume(self.rounds.begun + 1)
         if self.group.first:
@@ -383,6 +384,8 @@ def validations(metrics: Path) -> list[tuple[float, int]]:
 def _say_by_heart(run: Run, say: Callable[[str], None]) -> None:
     """A word of advice where the validation loss has risen again since it was least; else the last weights are best."""
     losses = validations(run.metrics_file)
+    if not losses:  # the file was deleted
+        return
     (least, step), (last, _) = min(losses), losses[-1]
     if last < RISEN * least:
         run.best_file.unlink(missing_ok=True)
@@ -531,6 +534,7 @@ def _prepared(config: TrainConfig, out: Path, group: Processes, state: dict[str,
     for images in dataset.groups:
         height, width = images.shape[1:3]
         masks.parse(config.masks).draw(1, height, width, stream(0), images[:1])  # says if it does not fit
+        augmented(config.augment, stream(0), images[:1])  # and so does this
     try:
         run = Run(config, out, dataset, group, state, quiet)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -48,7 +48,7 @@ def with_channels(net: UNet, new: UNet) -> dict[str, Tensor]:
         return dict(weights)
     found = dict(weights)
     for name in ("stem_noisy.weight", "stem_fresh.weight", "stem_known.weight"):
-        if name in weights:
+        if name in weights and name in own:
             (old, known_map), (random, _) = (
                 x.tensor_split([FOLDED * c], 1) for x, c in ((weights[name], had), (own[name], channels))
             )

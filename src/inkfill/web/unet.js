@@ -118,12 +118,17 @@ class Network {
           for (let c = 0; c < channels; c++)
             for (let p = 0; p < 4; p++) {
               const row = y + (p >> 1), column = x + (p & 1);
-              const inner = row < height ? row : 2 * (height - 1) - row;
-              const across = column < width ? column : 2 * (width - 1) - column;
+              const inner = mirrored(row, height), across = mirrored(column, width);
               out[i++] = values[((r * channels + c) * height + inner) * width + across];
             }
     return at;
   }
+}
+
+// Index i of a row that is mirrored at its ends as often as it takes.
+function mirrored(i, length) {
+  const there = i % (2 * (length - 1));
+  return there < length ? there : 2 * (length - 1) - there;
 }
 
 class UNet extends Network {
