@@ -178,7 +178,12 @@ def demo(out: Path, data: str, seed: int, network: Network, overwrite: bool) -> 
     "one best guess, a reference for inkfill evaluate [default: v].",
 )
 @option(
-    "--start", metavar="FILE", help="Start from a checkpoint's weights (mnist: the shipped ones), to fine-tune them."
+    "--start",
+    "--start-from",
+    "start",
+    metavar="FILE",
+    help="Start from a checkpoint's weights (mnist: the shipped ones), to fine-tune them. The second name is for "
+    "torchrun, which takes the first for its own.",
 )
 @option("--teacher", metavar="FILE", help="Of --objective few: a checkpoint to learn completions from as well (mnist).")
 @option("--pairs", type=click.IntRange(1), help="Holes that the teacher completes first [default: 65536].")
