@@ -817,5 +817,9 @@ def test_what_python_hands_over_of_other_kinds():
     for bad in ({"count": 2.5}, {"count": 1, "size": 28}):
         with pytest.raises(InputError):
             sample(model, **bad)
+    with pytest.raises(InputError, match="object values"):
+        inpaint(model, None, "half:left", 1, steps=1)
+    with pytest.raises(InputError, match="not 5"):
+        load(5)
     mask = torch.from_numpy(masks.fit("half:left", images))[:, None]
     assert inpaint(model, torch.from_numpy(images)[:, None], mask, 1, steps=1).shape == (2, 1, 12, 12)

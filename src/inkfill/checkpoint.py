@@ -258,9 +258,11 @@ def load_network(path: Path) -> tuple[UNet, dict[str, Any]]:
 
 def find_checkpoint(path: Path | str | None) -> Path:
     """The file of a checkpoint: of shipped weights by their name (default: ``mnist``), else the path itself, or the
-    weights in the folder of a run."""
+    weights in the folder of a run. Raises InputError for what is no path."""
     if not path:
         return SHIPPED
+    if not isinstance(path, (str, Path)):
+        raise InputError(f"a checkpoint is a file or a name, not {path!r}")
     found = NAMED.get(str(path), Path(path))
     return found / "model.safetensors" if (found / "model.safetensors").is_file() else found
 
