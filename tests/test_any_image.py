@@ -210,6 +210,7 @@ def test_numbers_that_a_type_cannot_hold():
         assert (filled >= 0).all()
         assert (filled <= top).all()
         assert (filled[:, :, hole[0]] == top).any()  # white
+    assert ValueRange(0, 300).to_images(torch.ones(1, 1, 2, 2)).max() == 255  # and does not begin again at 0
     far = 1e8 + 10 * RNG.random((1, 28, 28))
     filled = inpaint(model, far, hole, 1, steps=1, value_range=(1e8, 1e8 + 10))
     assert len(np.unique(filled[:, 0][hole])) > 100

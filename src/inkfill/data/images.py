@@ -54,13 +54,15 @@ class ValueRange:
     def to_images(self, x0: Tensor, like: Images | None = None) -> Images:
         """x0 back to the number type and the layout of ``like`` (without it: uint8, grey without a channel axis).
 
-        Clipped to the range; whole numbers are rounded to nearest.
+        Clipped to the range, and to what the type can hold; whole numbers are rounded to nearest.
         """
-        dtype = np.dtype(np.uint8) if like is None else like.dtype
+        dtype, low, high = np.dtype(np.uint8) if like is None else like.dtype, self.low, self.high
+        if dtype.kind in "iu":
+            low, high = max(low, np.iinfo(dtype).min), min(high, np.iinfo(dtype).max)
         exact = _exact(dtype)
         x0 = x0.float() if exact is np.float32 else x0.cpu().double()
         values = (x0 + 1) * ((self.high - self.low) / 2) + self.low
-        values = (values.round() if dtype.kind in "iu" else values).clamp(self.low, self.high).cpu()
+        values = (values.round() if dtype.kind in "iu" else values).clamp(low, high).cpu()
         array = values.numpy()
         array = np.where(array - self.low <= self.floor, exact(self.low), array)
         grey = array.shape[-3] == 1 and (like is None or like.ndim == 3)
@@ -123,8 +125,7 @@ def range_for(
     ``given``, or what the type says, or for fractions from 0 to 1 just that, or the range that was learnt. Raises
     InputError where none of them can be, and for known values that are no numbers.
     """
-    known = images[~missing]
-    if images.dtype.kind == "f" and not np.isfinite(known).all():
+    if images.dtype.kind == "f" and not np.isfinite(images[~missing]).all():
         raise InputError(
             "the images have NaN or infinite values outside the mask: give --mask nan, or a mask over them"
         )
@@ -135,6 +136,7 @@ def range_for(
     by_type = range_of_type(images.dtype, learnt, learnt_type)
     if by_type:
         return by_type
+    known = images[~missing]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     if low >= 0 and high <= 1 and images.dtype.kind == "f":
         return learnt.scaled(0.0, 1.0)
