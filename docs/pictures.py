@@ -20,7 +20,6 @@ from PIL import Image, ImageDraw, ImageFont
 from inkfill.app import figures
 from inkfill.checkpoint import written_whole
 from inkfill.data import Images, masks
-from inkfill.data.datasets import uniform
 from inkfill.data.images import ValueRange, as_bytes
 from inkfill.evaluation.tables import markdown
 from inkfill.inpainting import inpaint
@@ -123,7 +122,7 @@ def main(minutes: float = 5.0) -> None:
     west, east = elevation()
     rows.append(gallery("elevation", network("elevation", west, minutes)[0], east, specs, 3))
     photographs = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea(), skimage.data.rocket()]
-    tiles = uniform([part for photo in photographs for part in (photo[:300, :400], photo[-300:, -400:])])
+    tiles = np.stack([part for photo in photographs for part in (photo[:300, :400], photo[-300:, -400:])])
     cut = [tiles[:, y : y + 32, x : x + 32] for y in range(0, 256, 24) for x in range(0, 360, 24)]
     model, _ = network("photographs", np.concatenate(cut), minutes)
     sky, began = skimage.data.hubble_deep_field(), time.perf_counter()
