@@ -53,7 +53,8 @@ def trained(name: str, images: Images, steps: int, hidden: str = "", rounds: int
             data=str(FOLDER / f"{name}.npy"), data_mask=hidden, rounds=rounds, steps=steps, batch_size=32, ema=0.998,
             low=0.0, high=255.0,
         )  # fmt: skip
-        train(config, out, resume=(out / "state.pt").exists(), validate_every=10**9)
+        if not train(config, out, resume=(out / "state.pt").exists(), validate_every=10**9):
+            raise KeyboardInterrupt
         (out / "done").touch()
     return out / "model.safetensors"
 

@@ -95,7 +95,8 @@ def main(steps: int) -> None:
         config = TrainConfig(
             data=str(FOLDER / "fields.npy"), data_mask="nan", steps=steps, batch_size=32, ema=0.998,
         )  # fmt: skip
-        train(config, out, resume=(out / "state.pt").exists(), validate_every=10**9)
+        if not train(config, out, resume=(out / "state.pt").exists(), validate_every=10**9):
+            raise KeyboardInterrupt
         (FOLDER / "done").touch()
     truth, hole = fields(NEW, rng)
     given = np.where(hole, np.nan, truth)

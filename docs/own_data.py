@@ -127,7 +127,10 @@ def measured(
         np.save(FOLDER / f"{name}.npy", images[:count])
         resume, of_heart = (out / "state.pt").exists(), {}
         with dropout(dropped):
-            train(replace(config, data=str(FOLDER / f"{name}.npy")), out, resume, validate_every=config.steps // 4)
+            if not train(
+                replace(config, data=str(FOLDER / f"{name}.npy")), out, resume, validate_every=config.steps // 4
+            ):
+                raise KeyboardInterrupt
         plain = PLAIN if way == STARTS[""] else ()
         scores = scored(out / "model.safetensors", images[:count], held_out, ("conditional", *plain))
         if (out / "best.safetensors").exists():

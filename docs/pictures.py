@@ -75,7 +75,8 @@ def network(name: str, images: Images, minutes: float) -> tuple[Model, Images]:
     np.save(FOLDER / f"{name}.npy", images[:-32])
     if not (FOLDER / name / "model.safetensors").exists():
         config = TrainConfig(data=str(FOLDER / f"{name}.npy"), minutes=minutes, ema=0.998, warmup=50)
-        train(config, FOLDER / name, validate_every=10**9)
+        if not train(config, FOLDER / name, validate_every=10**9):
+            raise KeyboardInterrupt
     return load(FOLDER / name / "model.safetensors"), images[-32:]
 
 

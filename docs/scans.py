@@ -36,7 +36,8 @@ def main(minutes: float) -> None:
     np.save(FOLDER / "stains.npy", stains[:COUNT])
     if not (FOLDER / "run" / "model.safetensors").exists():
         config = TrainConfig(data=str(FOLDER / "scans.npy"), data_mask=str(FOLDER / "stains.npy"), minutes=minutes)
-        train(config, FOLDER / "run", validate_every=10**9)
+        if not train(config, FOLDER / "run", validate_every=10**9):
+            raise KeyboardInterrupt
     model, truth, holes = load(FOLDER / "run" / "model.safetensors"), images[COUNT:], stains[COUNT:]
     filled = inpaint(model, seen[COUNT:], holes, 8)
     plain = REFERENCES["biharmonic"](images[:COUNT], seen[COUNT:], holes, 1, stream(0))
