@@ -260,6 +260,8 @@ def test_what_is_no_model_for_us(diffusers, tmp_path, capsys):
                     {"num_train_timesteps": "x"},
                     {"num_train_timesteps": -5},
                     {"trained_betas": ["a"]},
+                    {"trained_betas": [10**400]},
+                    {"thresholding": True, "dynamic_thresholding_ratio": "x"},
                 )
             )
         ),

@@ -211,6 +211,10 @@ def test_numbers_that_a_type_cannot_hold():
         assert (filled <= top).all()
         assert (filled[:, :, hole[0]] == top).any()  # white
     assert ValueRange(0, 300).to_images(torch.ones(1, 1, 2, 2)).max() == 255  # and does not begin again at 0
+    assert ValueRange(-2, 255, 4).to_images(-torch.ones(1, 1, 2, 2)).max() == 0
+    long = ValueRange(0, 2.0**63).to_images(torch.ones(1, 1, 2, 2), np.zeros((1, 2, 2), np.int64))
+    assert long.min() > 2**62
+    assert inpaint(model, np.zeros((1, 28, 28), np.uint8), hole, 1, steps=1, value_range=np.array([0.0, 300.0])).any()
     far = 1e8 + 10 * RNG.random((1, 28, 28))
     filled = inpaint(model, far, hole, 1, steps=1, value_range=(1e8, 1e8 + 10))
     assert len(np.unique(filled[:, 0][hole])) > 100
@@ -760,9 +764,9 @@ def test_a_sheet_of_other_numbers(dtype, tmp_path, checkpoint):
         assert (tmp_path / "a.png").read_bytes() == (tmp_path / "s.png").read_bytes()
 
 
-@pytest.mark.parametrize(("dtype", "top"), [("int64", 255), ("float32", 255), ("float32", 1), ("uint16", 65535)])
+@pytest.mark.parametrize(("dtype", "top"), [("int64", 255), ("float32", 1), ("uint16", 65535)])
 def test_alpha_in_other_numbers(dtype, top):
-    images = images_of("uint8", (2, 12, 12, 2)).astype(dtype) * (1 if dtype != "float32" or top == 255 else 1 / 255)
+    images = images_of("uint8", (2, 12, 12, 2)).astype(dtype) * (1 if dtype != "float32" else 1 / 255)
     images = images.astype(dtype)
     images[..., 1] = top
     images[:, 3:7, 3:7, 1] = 0
@@ -771,10 +775,25 @@ def test_alpha_in_other_numbers(dtype, top):
     hole[:, 3:7, 3:7] = True
     assert known_alike(filled, images, hole)
     assert (filled[..., 1] == top).all()
-    if dtype != "uint16":
-        images[..., 1] = -3
-        with pytest.raises(InputError, match="alpha from -3"):
-            inpaint(model_of(1, (12, 12)), images, "alpha", 1, steps=1)
+    images[:, 3:7, 3:7] = 0 if dtype != "float32" else np.nan  # what is missing is not read, alpha too
+    again = inpaint(model_of(1, (12, 12)), images, hole, 1, steps=1)
+    np.testing.assert_array_equal(filled, again)
+    images[..., 1] *= 0 if dtype != "float32" else 3
+    if dtype == "float32":
+        with pytest.raises(InputError, match="from 0 to 1"):
+            inpaint(model_of(1, (12, 12)), images, hole, 1, steps=1)
+    else:  # white does not depend on the other images
+        assert (inpaint(model_of(1, (12, 12)), images, hole, 1, steps=1)[:, 0, ..., 1][hole] == top).all()
+
+
+def test_alpha_says_nothing_of_black_and_white(tmp_path, checkpoint):
+    """The command and Python agree on fractions beside an alpha of whole numbers."""
+    images = images_of("float32", (3, 28, 28, 2))
+    images[..., 1] = 1.5
+    np.save(tmp_path / "a.npy", images)
+    words = ["inpaint", tmp_path / "a.npy", "--mask", "half:left", "--samples", 1, "--steps", 1, "--checkpoint"]
+    assert run(*words, checkpoint, "--out", tmp_path / "o.npy") == 0
+    assert np.load(tmp_path / "o.npy")[..., 0].max() <= 1
 
 
 def test_folders_are_paired_by_name_in_python_too(tmp_path):
@@ -783,8 +802,10 @@ def test_folders_are_paired_by_name_in_python_too(tmp_path):
         for name in names:
             Image.fromarray(np.uint8(255) * (RNG.random((12, 12)) < 0.5)).save(tmp_path / folder / f"{name}.png")
     model = model_of(1, (12, 12))
-    with pytest.raises(InputError, match="only one is called a"):
+    with pytest.raises(InputError, match="beside a stands b"):
         inpaint(model, tmp_path / "in", str(tmp_path / "masks"), 1, steps=1)
+    assert inpaint(model, tmp_path / "in", tmp_path / "good", 1, steps=1).shape == (2, 1, 12, 12)
+    (tmp_path / "good" / "b.png").unlink()  # one for all
     assert inpaint(model, tmp_path / "in", tmp_path / "good", 1, steps=1).shape == (2, 1, 12, 12)
 
 

@@ -193,8 +193,9 @@ def from_diffusers(source: Any, device: torch.device | str = "cpu") -> Foreign:
     try:
         table = diffusers.DDPMScheduler(**{key: scheduler[key] for key in kept if key in scheduler}).alphas_cumprod
         _levels(table)
-    except (ValueError, TypeError, NotImplementedError, RuntimeError, KeyError, IndexError) as error:
-        raise InputError(f"its scheduler cannot be read ({str(error).splitlines()[0][:100]})") from None
+    except (ValueError, TypeError, NotImplementedError, RuntimeError, KeyError, IndexError, OverflowError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0][:100]
+        raise InputError(f"its scheduler cannot be read ({why})") from None
     size = net.config.sample_size
     size = (size, size) if isinstance(size, int) else tuple(size) if size else None
     return prior(
@@ -277,6 +278,8 @@ def _clipped(predict: Predict, scheduler: dict[str, Any], table: Tensor, predict
         return predict
     schedule, offset = _levels(table)
     ratio, most = scheduler.get("dynamic_thresholding_ratio", 0.995), scheduler.get("sample_max_value", 1.0)
+    if not (isinstance(ratio, (int, float)) and 0 <= ratio <= 1 and isinstance(most, (int, float))):
+        raise InputError(f"its scheduler cannot be read (thresholding by {ratio!r} and {most!r})")
 
     def thresholded(x_t: Tensor, t: Tensor) -> Tensor:
         level = int(t[0]) + offset

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,11 @@ from inkfill.data.images import (
     can_be_filled,
     channels_of,
     of_values,
+    opaque_of,
     other_channels,
     range_for,
     size_words,
-    white_of,
+    without_alpha,
 )
 from inkfill.data.readers import PICTURES, picture_files, read_images, stacked
 from inkfill.denoiser import ConditionalPrior, Observation, Prior, draws
@@ -118,9 +121,10 @@ def _check_pairs(images: Any, mask: Any) -> None:
         return
     if (isinstance(mask, Path) or not masks.is_spec(mask)) and masks.exists(Path(mask)) and Path(mask).is_dir():
         pictures, holes = ([file.stem for file in picture_files(Path(folder))] for folder in (images, mask))
-        other = next((name for name in (*pictures, *holes) if (name in pictures) != (name in holes)), None)
-        if other:
-            raise InputError(f"{mask}: pictures and masks are paired by their names, and only one is called {other}")
+        if len(holes) > 1 and pictures != holes:
+            both = zip_longest(pictures, holes, fillvalue="none")
+            one, other = next((picture, hole) for picture, hole in both if picture != hole)
+            raise InputError(f"{mask}: masks are paired with pictures by name, and beside {one} stands {other}")
 
 
 def _understood(images: Any, knows: int) -> Images | list[Images]:
@@ -177,7 +181,7 @@ class _Job:
     ) -> "_Job":
         """With what suits the prior where nothing was given. Raises InputError."""
         method = getattr(prior, "method", defaults.METHOD) if method is None else method
-        if not (isinstance(observation_noise, (int, float)) and 0 <= observation_noise < math.inf):
+        if not (isinstance(observation_noise, Real) and 0 <= observation_noise < math.inf):
             raise InputError(f"the observation's noise must be a number from 0 on, not {observation_noise!r}")
         chosen = find_method(method, prior, observation_noise > 0)
         if observation_noise:
@@ -223,8 +227,12 @@ def _filled(
     job: _Job, images: Images, mask: Mask, samples: int, first: int, value_range: tuple[float, float] | None
 ) -> Images:
     """Completions ``[N, K, ...]`` of images of one kind."""
-    if value_range is not None and not (isinstance(value_range, (tuple, list)) and len(value_range) == 2):
-        raise InputError(f"value_range must be two numbers, black and white, not {value_range!r}")
+    if value_range is not None:
+        try:
+            low, high = map(float, value_range)
+        except (TypeError, ValueError):
+            raise InputError(f"value_range must be two numbers, black and white, not {value_range!r}") from None
+        value_range = low, high
     images = np.asarray(np.ma.getdata(images))
     pictures, alpha = _without_alpha(job.prior, images)
     values = _values(job.prior, pictures, mask, value_range)
@@ -236,7 +244,9 @@ def _filled(
         out = _small(job, pictures, mask, values, samples, first)
     if alpha is None:
         return out
-    opaque = np.where(mask, np.asarray(white_of(alpha), images.dtype), alpha)  # what was filled can be seen
+    if images.dtype.kind == "f" and bool((alpha[~mask] > 2).any()):
+        raise InputError(f"alpha of fractions is from 0 to 1, and here it goes to {alpha[~mask].max():g}")
+    opaque = np.where(mask, np.asarray(opaque_of(images.dtype), images.dtype), alpha)  # what was filled can be seen
     return np.concatenate([_last(out), np.repeat(opaque[:, None, ..., None], samples, 1)], -1)
 
 
@@ -305,8 +315,7 @@ def _without_alpha(prior: Prior, images: Images) -> tuple[Images, Images | None]
     if have == knows:
         return images, None
     if can_be_filled(have, knows):
-        pictures = images[..., :-1]
-        return (pictures[..., 0] if knows == 1 else pictures), images[..., -1]
+        return without_alpha(images, knows), images[..., -1]
     raise InputError(other_channels(have, knows))
 
 

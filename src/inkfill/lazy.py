@@ -16,7 +16,7 @@ import numpy as np
 
 from inkfill import defaults
 from inkfill.data import masks
-from inkfill.data.images import Images, Mask, range_of_type
+from inkfill.data.images import Images, Mask, range_of_type, without_alpha
 from inkfill.errors import InputError
 from inkfill.inpainting import inpaint as inpaint_now
 from inkfill.model import Model, load
@@ -46,8 +46,8 @@ def _filled(
     else:  # a block may have no holes where others have
         holes = masks.holes_of(images) if mask is None else masks.fit(mask, images)
     if fractions:
-        known = images[~holes]
-        if known.size and not (known.min() >= 0 and known.max() <= 1):
+        known = without_alpha(images, _loaded(*network).channels)[~holes]
+        if known.size and (known.min() < 0 or known.max() > 1):  # what is no number is said later
             raise InputError(f"values from {known.min():g} to {known.max():g} in a block: {SAY_RANGE}")
     filled: Images = inpaint_now(_loaded(*network), images, holes, samples, first=first, **how)
     return filled

@@ -13,7 +13,7 @@ from inkfill.adapters import Foreign
 from inkfill.app import files
 from inkfill.app.report import write_inpainting
 from inkfill.data import Images, ValueRange, masks
-from inkfill.data.images import Mask, as_images, range_for, range_of_type
+from inkfill.data.images import Mask, as_images, range_for, range_of_type, without_alpha
 from inkfill.data.readers import read_array
 from inkfill.errors import InputError, remark, shown
 from inkfill.evaluation.metrics import most_central
@@ -145,7 +145,8 @@ def _written(
 
 def values_of(request: Request, model: Model | Foreign, pictures: Images, hidden: Mask) -> ValueRange:
     """What black and white are. Raises InputError."""
-    return range_for(pictures, hidden, model.value_range, model.number_type, request.value_range)
+    known = without_alpha(pictures, model.channels)
+    return range_for(known, hidden, model.value_range, model.number_type, request.value_range)
 
 
 def _in_parts(
@@ -192,14 +193,14 @@ def _range_in_parts(
         return request.value_range
     extremes, holes = [], False
     for _, part, hidden in _parts(request, shape):
-        known, holes = part[~hidden], holes or bool(hidden.any())
+        known, holes = without_alpha(part, model.channels)[~hidden], holes or bool(hidden.any())
         extremes += [known.min(), known.max()] if known.size else []
     if not holes:
         raise InputError(masks.NOTHING.format(request.mask) if request.mask else masks.NO_HOLES)
     if told:
         return request.value_range
     seen = np.array(extremes, dtype)
-    values = values_of(request, model, seen, np.zeros(seen.shape, bool))
+    values = range_for(seen, np.zeros(seen.shape, bool), model.value_range, model.number_type)
     return values.low, values.high
 
 

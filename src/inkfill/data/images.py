@@ -58,13 +58,14 @@ class ValueRange:
         """
         dtype, low, high = np.dtype(np.uint8) if like is None else like.dtype, self.low, self.high
         if dtype.kind in "iu":
-            low, high = max(low, np.iinfo(dtype).min), min(high, np.iinfo(dtype).max)
+            top = np.iinfo(dtype).max if dtype.itemsize < 8 else np.nextafter(float(np.iinfo(dtype).max), 0)
+            low, high = max(low, float(np.iinfo(dtype).min)), min(high, float(top))
         exact = _exact(dtype)
         x0 = x0.float() if exact is np.float32 else x0.cpu().double()
         values = (x0 + 1) * ((self.high - self.low) / 2) + self.low
         values = (values.round() if dtype.kind in "iu" else values).clamp(low, high).cpu()
         array = values.numpy()
-        array = np.where(array - self.low <= self.floor, exact(self.low), array)
+        array = np.where(array - self.low <= self.floor, exact(low), array)
         grey = array.shape[-3] == 1 and (like is None or like.ndim == 3)
         array = array.squeeze(-3) if grey else np.moveaxis(array, -3, -1)
         return array > (self.low + self.high) / 2 if dtype.kind == "b" else array.astype(dtype)
@@ -132,7 +133,7 @@ def range_for(
     if given is not None:
         if not (np.isfinite(given).all() and given[0] < given[1]):
             raise InputError(f"a range from {given[0]:g} to {given[1]:g}: LOW must be under HIGH")
-        return _held(learnt.scaled(*given), images.dtype)
+        return learnt.scaled(*given)
     by_type = range_of_type(images.dtype, learnt, learnt_type)
     if by_type:
         return by_type
@@ -221,18 +222,20 @@ def other_channels(have: int, knows: int) -> str:
     return f"the images are {CHANNELS[have]}, and the weights know images that are {CHANNELS[knows]}: {do}"
 
 
-def white_of(alpha: Images) -> float:
-    """What opaque is in an alpha channel: of 8 and 16 bits the most that there is, of others 1 or 255.
+def without_alpha(images: Images, knows: int) -> Images:
+    """Images as weights of so many channels know them: without the alpha channel that these do not have."""
+    if channels_of(images) != knows + 1 or channels_of(images) not in (2, 4):
+        return images
+    return images[..., 0] if knows == 1 else images[..., :-1]
 
-    Raises InputError for values that leave both.
+
+def opaque_of(dtype: np.dtype) -> float:
+    """What opaque is in an alpha channel: of 8 and 16 bits the most that there is, 255 of other whole numbers, else 1.
+
+    A matter of the type alone, so that no part of a set of images can differ from another.
     """
-    natural = natural_range(alpha.dtype)
-    if natural:
-        return natural[1]
-    low, high = float(alpha.min()), float(alpha.max())
-    if not 0 <= low <= high <= 255:
-        raise InputError(f"alpha from {low:g} to {high:g}: values from 0 to 1, or to 255, are needed")
-    return 1.0 if high <= 1 else 255.0
+    natural = natural_range(dtype)
+    return natural[1] if natural else 255.0 if dtype.kind in "iu" else 1.0
 
 
 def of_values(mask: Mask, images: Images) -> Mask:

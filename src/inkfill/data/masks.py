@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from inkfill.data.families import FAMILIES, PART, TRAINING, MaskSpec, half, parse, pixels
-from inkfill.data.images import Images, Mask, channels_of, white_of
+from inkfill.data.images import Images, Mask, channels_of, opaque_of
 from inkfill.data.readers import PICTURES, picture_files, read_array, read_frames
 from inkfill.errors import InputError, remark, shown
 from inkfill.rng import stream
@@ -151,7 +151,7 @@ def transparent(images: Images) -> Mask:
     if channels_of(images) not in (2, 4):
         raise InputError(f"--mask alpha needs an alpha channel, and these images have {channels_of(images)} channels")
     alpha = np.ma.getdata(images)[..., -1]
-    return alpha < white_of(alpha) / 2
+    return alpha < opaque_of(alpha.dtype) / 2
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import gzip
 import struct
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -201,10 +202,14 @@ def picture_files(folder: Path) -> list[Path]:
 
 def check_names(files: Sequence[Path]) -> None:
     """Raise InputError where two pictures have one name: what is made of them needs two."""
-    stems = [file.stem for file in files]
-    for file in files:
-        if stems.count(file.stem) > 1:
-            raise InputError(f"{file}: two pictures are called {file.stem}: what is made of them needs two names")
+    if twice := first_twice([file.stem for file in files]):
+        file = next(file for file in files if file.stem == twice)
+        raise InputError(f"{file}: two pictures are called {twice}: what is made of them needs two names")
+
+
+def first_twice(names: Sequence[str]) -> str | None:
+    """A name that is there more than once, if any."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def read_pictures(
@@ -219,9 +224,8 @@ def read_pictures(
         frames = [fit(file, frame) for frame in read_frames(file)]
         pictures += frames
         names += [file.stem] if len(frames) == 1 else [f"{file.stem}-{i}" for i in range(len(frames))]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"two pictures are called {name}: what is made of them needs two names")
+    if twice := first_twice(names):
+        raise InputError(f"two pictures are called {twice}: what is made of them needs two names")
     return pictures, names
 
 
