@@ -21,6 +21,7 @@ from torch import Tensor
 
 from inkfill.checkpoint import read_json
 from inkfill.data.images import BYTES, CHANNELS, ValueRange
+from inkfill.data.readers import reason
 from inkfill.denoiser import Denoiser
 from inkfill.errors import InputError, shown
 from inkfill.schedule import Schedule
@@ -194,8 +195,7 @@ def from_diffusers(source: Any, device: torch.device | str = "cpu") -> Foreign:
         table = diffusers.DDPMScheduler(**{key: scheduler[key] for key in kept if key in scheduler}).alphas_cumprod
         _levels(table)
     except (ValueError, TypeError, NotImplementedError, RuntimeError, KeyError, IndexError, OverflowError) as error:
-        why = (str(error) or type(error).__name__).splitlines()[0][:100]
-        raise InputError(f"its scheduler cannot be read ({why})") from None
+        raise InputError(f"its scheduler cannot be read ({reason(error)[:100]})") from None
     size = net.config.sample_size
     size = (size, size) if isinstance(size, int) else tuple(size) if size else None
     return prior(
@@ -238,7 +238,7 @@ def _read_pipeline(folder: Path, diffusers: Any) -> tuple[Any, dict[str, Any]]:
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{folder}: its unet cannot be read ({str(error).splitlines()[0][:100]})") from None
+        raise InputError(f"{folder}: its unet cannot be read ({reason(error)[:100]})") from None
     return net, scheduler
 
 

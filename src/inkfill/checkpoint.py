@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -31,6 +32,8 @@ FORMAT = "inkfill-unet-1"
 SHIPPED = Path(__file__).parent / "weights" / "mnist.safetensors"
 NAMED = {name: SHIPPED.with_name(f"{name}.safetensors") for name in ("mnist", "mnist-few")}
 MAX_ABOUT = 2**20  # characters of metadata that are read
+# What numpy raises for a .npz that was cut short or changed, and what comes of one that holds something else.
+NOT_WHOLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError)
 UNFINISHED = ".unfinished-"  # how the name begins of what is being written; whoever reads a folder skips such names
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -82,10 +82,9 @@ def inpaint(
     completions were finished, ``count`` how many images a network evaluation had.
     Raises InputError for bad input.
     """
-    if not isinstance(samples, (int, np.integer)) or samples < 1:
-        raise InputError(f"samples must be a whole number of at least 1, not {samples!r}")
-    if rows is not None and (not isinstance(rows, (int, np.integer)) or rows < 1):
-        raise InputError(f"rows must be a whole number of at least 1, not {rows!r}")
+    _check_count("samples", samples)
+    if rows is not None:
+        _check_count("rows", rows)
     if first and isinstance(mask, str):
         raise InputError("first needs a mask array: a spec is drawn for a whole set of images")
     job = _Job.of(model, method, steps, seed, sampler, settings, rows, watch, count, progress, observation_noise)
@@ -100,6 +99,11 @@ def inpaint(
     first_channel = out.ndim == 5 and images.ndim == 4 and images.shape[1] == out.shape[4]
     filled = torch.from_numpy(np.ascontiguousarray(np.moveaxis(out, -1, 2)) if first_channel else out)
     return filled.to(images.dtype)  # numpy has no bfloat16
+
+
+def _check_count(name: str, value: Any) -> None:
+    if not isinstance(value, (int, np.integer)) or value < 1:
+        raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
 
 
 def _hidden(pictures: list[Images], mask: Any, seed: int) -> list[Mask]:
@@ -117,9 +121,7 @@ def _hidden(pictures: list[Images], mask: Any, seed: int) -> list[Mask]:
 
 def _check_pairs(images: Any, mask: Any) -> None:
     """Raise InputError for a folder of masks that are not called as the pictures of a folder are."""
-    if not (isinstance(images, (str, Path)) and isinstance(mask, (str, Path)) and Path(images).is_dir()):
-        return
-    if (isinstance(mask, Path) or not masks.is_spec(mask)) and masks.exists(Path(mask)) and Path(mask).is_dir():
+    if isinstance(images, (str, Path)) and Path(images).is_dir() and masks.is_folder(mask):
         pictures, holes = ([file.stem for file in picture_files(Path(folder))] for folder in (images, mask))
         if len(holes) > 1 and pictures != holes:
             both = zip_longest(pictures, holes, fillvalue="none")
@@ -235,6 +237,8 @@ def _filled(
         value_range = low, high
     images = np.asarray(np.ma.getdata(images))
     pictures, alpha = _without_alpha(job.prior, images)
+    if alpha is not None and alpha.dtype.kind == "f" and bool((alpha[~mask] > 2).any()):
+        raise InputError(f"alpha of fractions is from 0 to 1, and here it goes to {alpha[~mask].max():g}")
     values = _values(job.prior, pictures, mask, value_range)
     if windows.is_large(pictures.shape[1:3], getattr(job.prior, "image_size", None)):
         if job.observation_noise:
@@ -244,8 +248,6 @@ def _filled(
         out = _small(job, pictures, mask, values, samples, first)
     if alpha is None:
         return out
-    if images.dtype.kind == "f" and bool((alpha[~mask] > 2).any()):
-        raise InputError(f"alpha of fractions is from 0 to 1, and here it goes to {alpha[~mask].max():g}")
     opaque = np.where(mask, np.asarray(opaque_of(images.dtype), images.dtype), alpha)  # what was filled can be seen
     return np.concatenate([_last(out), np.repeat(opaque[:, None, ..., None], samples, 1)], -1)
 
@@ -344,8 +346,7 @@ def sample(
     It is inpainting with everything missing. ``steps`` is 16 by default, or more if that suits the model: where nothing
     is known, the first levels decide what will be there. Raises InputError.
     """
-    if not isinstance(count, (int, np.integer)) or count < 1:
-        raise InputError(f"count must be a whole number of at least 1, not {count!r}")
+    _check_count("count", count)
     size = size or getattr(model, "image_size", None)
     if size is None:
         raise InputError("this model does not say how large its images are: give size=(height, width)")

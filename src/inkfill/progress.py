@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from tqdm import tqdm
@@ -26,6 +27,16 @@ class Harmless:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def meeting(bar: Any, met: Callable[[], object]) -> Callable[[int], None]:
+    """What is told of work done: it moves the bar on, and calls ``met``."""
+
+    def told(done: int) -> None:
+        bar.update(done)
+        met()
+
+    return told
 
 
 def bar(total: float | None, **how: Any) -> Any:

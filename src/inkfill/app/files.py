@@ -64,8 +64,9 @@ def read_inputs(
 
     def fit(file: Path, picture: Images) -> Images:
         picture = as_known(luma(picture[None])[0] if grey else picture, knows)
-        if not can_be_filled(channels_of(picture[None]), knows):
-            raise InputError(f"{file}: {other_channels(channels_of(picture[None]), knows)}")
+        have = channels_of(picture[None])
+        if not can_be_filled(have, knows):
+            raise InputError(f"{file}: {other_channels(have, knows)}")
         return picture
 
     pictures, names = read_pictures(files, fit)
@@ -96,7 +97,7 @@ def fit_masks(
     A folder of masks is paired with named pictures by the names of its files. Raises InputError, also for a file
     without a partner.
     """
-    if names and _is_mask_folder(text):
+    if names and masks.is_folder(text):
         each = _paired(Path(str(text)), names, options)
         options = replace(options, colour=None)
         parts = pictures if isinstance(pictures, list) else list(pictures[:, None])
@@ -112,11 +113,6 @@ def fit_masks(
     for mask in each:
         masks.notice(mask)
     return found
-
-
-def _is_mask_folder(text: str | None) -> bool:
-    """Whether a mask is a folder, and no spec of that name."""
-    return text is not None and not masks.is_spec(text) and Path(text).is_dir()
 
 
 def _paired(folder: Path, names: list[str], options: MaskOptions) -> list[Mask]:

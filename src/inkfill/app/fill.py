@@ -191,14 +191,14 @@ def _range_in_parts(
     told = request.value_range or range_of_type(dtype, model.value_range, model.number_type)
     if told and request.mask not in (None, *masks.IN_IMAGES):  # nothing has to be looked for
         return request.value_range
-    extremes, holes = [], False
-    for _, part, hidden in _parts(request, shape):
-        known, holes = without_alpha(part, model.channels)[~hidden], holes or bool(hidden.any())
-        extremes += [known.min(), known.max()] if known.size else []
-    if not holes:
+    if not any(hidden.any() for *_, hidden in _parts(request, shape)):
         raise InputError(masks.NOTHING.format(request.mask) if request.mask else masks.NO_HOLES)
     if told:
         return request.value_range
+    extremes = []
+    for _, part, hidden in _parts(request, shape):
+        known = without_alpha(part, model.channels)[~hidden]
+        extremes += [known.min(), known.max()] if known.size else []
     seen = np.array(extremes, dtype)
     values = range_for(seen, np.zeros(seen.shape, bool), model.value_range, model.number_type)
     return values.low, values.high

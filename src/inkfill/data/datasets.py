@@ -13,7 +13,7 @@ import numpy as np
 
 from inkfill.data import damaged
 from inkfill.data.dataset import Dataset
-from inkfill.data.images import Images, size_words, with_channels
+from inkfill.data.images import Images, channels_of, size_words, with_channels
 from inkfill.data.readers import read_idx, read_images, reason, stacked
 from inkfill.data.rendered import rendered
 from inkfill.errors import InputError, remark
@@ -247,6 +247,6 @@ def of_one_kind(pictures: list[Images]) -> list[Images]:
     """Pictures with the channels that any of them has. Raises InputError for several number types."""
     if len({picture.dtype for picture in pictures}) > 1:
         raise InputError("some of the pictures have 8 bits and some 16: use one number type")
-    channels = {1 if picture.ndim == 2 else picture.shape[2] for picture in pictures}
+    channels = {channels_of(picture[None]) for picture in pictures}
     colour, alpha = bool(channels & {3, 4}), bool(channels & {2, 4})
     return [with_channels(picture, colour, alpha) for picture in pictures]

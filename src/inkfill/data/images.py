@@ -203,7 +203,7 @@ def as_known(picture: Images, knows: int) -> Images:
 
     Pictures are read as grey where all their colours are, and without alpha where all of it is opaque.
     """
-    have = 1 if picture.ndim == 2 else picture.shape[2]
+    have = channels_of(picture[None])
     return with_channels(picture, have >= 3 or knows >= 3, have in (2, 4) or knows in (2, 4))
 
 
@@ -224,7 +224,8 @@ def other_channels(have: int, knows: int) -> str:
 
 def without_alpha(images: Images, knows: int) -> Images:
     """Images as weights of so many channels know them: without the alpha channel that these do not have."""
-    if channels_of(images) != knows + 1 or channels_of(images) not in (2, 4):
+    have = channels_of(images)
+    if have == knows or not can_be_filled(have, knows):
         return images
     return images[..., 0] if knows == 1 else images[..., :-1]
 

@@ -201,6 +201,13 @@ def is_spec(text: str) -> bool:
     return True
 
 
+def is_folder(given: Any) -> bool:
+    """Whether a mask is a folder, and no spec of its name."""
+    if not isinstance(given, (str, Path)) or (isinstance(given, str) and is_spec(given)):
+        return False
+    return exists(Path(given)) and Path(given).is_dir()
+
+
 def exists(path: Path) -> bool:
     """Whether a path is there; what cannot be a path is not."""
     try:

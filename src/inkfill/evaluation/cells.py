@@ -10,7 +10,6 @@ import inspect
 import json
 import platform
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -22,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from inkfill import defaults
-from inkfill.checkpoint import written_whole
+from inkfill.checkpoint import NOT_WHOLE, written_whole
 from inkfill.data import Images, masks
 from inkfill.errors import InputError, shown
 from inkfill.evaluation.references import REFERENCES, regress
@@ -206,7 +205,7 @@ def _read_cell(path: Path) -> Completed | None:
             if filled.ndim not in (4, 5) or mask.shape != (len(filled), *filled.shape[2:4]):
                 return None
             return Completed(filled, mask.astype(bool), float(evaluations), float(seconds), str(file["machine"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError):
+    except NOT_WHOLE:
         return None
 
 

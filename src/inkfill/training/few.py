@@ -12,7 +12,6 @@ the same x_T are known for some images (``Pairs``), and the draws of those are a
 belongs to which noise is then given, which the energy score leaves open, and much is learnt sooner.
 """
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from inkfill import progress
-from inkfill.checkpoint import written_whole
+from inkfill.checkpoint import NOT_WHOLE, written_whole
 from inkfill.data import Images, masks
-from inkfill.data.images import BYTES, Mask, ValueRange
+from inkfill.data.images import BYTES, Mask, ValueRange, channels_of
 from inkfill.errors import InputError
 from inkfill.inpainting import inpaint
 from inkfill.model import Model
@@ -82,18 +81,13 @@ def find_pairs(
     todo = [n for n, part in enumerate(parts) if part is None]
     if todo:
         model = teacher()
-        if model.draws or model.channels != (1 if images.ndim == 3 else images.shape[3]):
+        if model.draws or model.channels != channels_of(images):
             raise InputError("the teacher must be a network that denoises such images (objective v or eps)")
         if is_large(images.shape[1:3], model.image_size):  # filled through windows, each with noise of its own
             raise InputError(f"the teacher knows images of {model.image_size[0]}x{model.image_size[1]}: too small")
         with progress.bar(len(todo) * PART * DRAWS, desc="teacher", disable=quiet) as bar:
-
-            def told(completions: int) -> None:
-                bar.update(completions)
-                met()
-
             for n in todo:
-                parts[n] = _make(paths[n], model, images, spec, n, seed, told)
+                parts[n] = _make(paths[n], model, images, spec, n, seed, progress.meeting(bar, met))
     index, mask, completions = (np.concatenate(each) for each in zip(*filter(None, parts), strict=True))
     return Pairs(index, mask, completions, seed)
 
@@ -126,7 +120,7 @@ def _read(path: Path, images: Images) -> tuple[NDArray[np.int64], Mask, Images] 
     try:
         with np.load(path, allow_pickle=False) as file:
             index, mask, completions = file["index"], file["mask"], file["completions"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError):
+    except NOT_WHOLE:
         return None
     fits = mask.shape == (PART, *images.shape[1:3]) and completions.shape == (PART, DRAWS, *images.shape[1:])
     return (index, mask.astype(bool), completions) if fits and index.shape == (PART,) else None

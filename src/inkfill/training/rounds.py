@@ -47,14 +47,9 @@ class Rounds:
         todo = [n for n in range(-(-len(self.blurred) // PART)) if self._read(folder, n) is None]
         total = sum(len(self.blurred[self._rows(n)]) for n in todo)
         with progress.bar(total, desc=f"round {self.begun + 1}", disable=self.quiet) as bar:
-
-            def told(completions: int) -> None:
-                bar.update(completions)
-                met()
-
             for n in todo:
                 network = network or model()
-                self._make(folder, n, network, told)
+                self._make(folder, n, network, progress.meeting(bar, met))
         self.images = self._of(folder)
 
     def resume(self, begun: int) -> None:
