@@ -15,16 +15,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from inkfill.checkpoint import SHIPPED, file_hash, read_json, write_json, written_whole
+from inkfill.models.checkpoint import SHIPPED
+from inkfill.files import file_hash, read_json, write_json, written_whole
 from inkfill.data import Images, masks
-from inkfill.evaluation import metrics, tables
-from inkfill.model import find_dtype
-from inkfill.rng import stream
-from inkfill.schedule import Schedule
-from inkfill.training import objectives
+from inkfill.evaluation import metrics
+from inkfill import tables
+from inkfill.models.model import find_dtype
+from inkfill.core.rng import stream
+from inkfill.core.schedule import Schedule
+from inkfill.core import objectives
 from inkfill.training.config import TrainConfig
-from inkfill.training.trainer import Trainer, optimisers
-from inkfill.unet import UNet
+from inkfill.core.trainer import Trainer, optimisers
+from inkfill.core.unet import UNet
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = Path(__file__).parent / "pages"

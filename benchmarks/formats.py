@@ -19,7 +19,7 @@ from torch import nn
 import inkfill
 from common import Row, Work, alternate, new_trainer, repeated, run, save, show, timed
 from inkfill import data
-from inkfill.inpainting import ROWS
+from inkfill.filling.inpaint import ROWS
 from inkfill.training.config import TrainConfig
 
 

@@ -18,17 +18,19 @@ import inkfill
 from common import DOCS, Row, alternate, distinct, from_files, repeated, run, show, timed, with_error, write_page
 from inkfill import data
 from inkfill.app import figures
-from inkfill.checkpoint import SHIPPED, file_hash, write_json
+from inkfill.models.checkpoint import SHIPPED
+from inkfill.files import file_hash, write_json
 from inkfill.data import masks
-from inkfill.denoiser import Denoiser, Observation
-from inkfill.evaluation import scores, tables
+from inkfill.core.denoiser import Denoiser, Observation
+from inkfill.evaluation import scores
+from inkfill import tables
 from inkfill.evaluation.cells import Cell
-from inkfill.evaluation.oracle import EmpiricalPrior, GaussianMixture, Oracle
+from inkfill.evaluation.analytic import EmpiricalPrior, GaussianMixture, AnalyticPrior
 from inkfill.methods import MEAN_METHODS as METHODS
 from inkfill.methods import Task
-from inkfill.rng import SampleNoise, stream
-from inkfill.samplers import spaced_levels
-from inkfill.schedule import Schedule
+from inkfill.core.rng import SampleNoise, stream
+from inkfill.core.samplers import spaced_timesteps
+from inkfill.core.schedule import Schedule
 
 FOLDER = DOCS / "methods"
 SCHEDULE = Schedule.named("cosine")
@@ -47,7 +49,7 @@ def task(prior: GaussianMixture, known: Tensor, y: Tensor, n: int, steps: int, s
     known = known.view(1, *shape).expand(n, *shape)
     pixels = torch.where(known, y.float().view(1, *shape), 0.0).expand(n, *shape)
     noise = SampleNoise(seed, np.arange(n), np.zeros(n, int), shape)
-    return Task(Oracle(prior, SCHEDULE), Observation(pixels, known), noise, spaced_levels(1000, steps), "ancestral")
+    return Task(AnalyticPrior(prior, SCHEDULE), Observation(pixels, known), noise, spaced_timesteps(1000, steps), "ancestral")
 
 
 def draw(name: str, job: Task, settings: Settings) -> Tensor:
@@ -159,7 +161,7 @@ def empirical(digits: int = 16, steps: int = 50) -> None:
         share = np.stack([weights[:, labels == c].sum(1) for c in range(10)], 1)
         for name in ("exact", *METHODS):
             noise = SampleNoise(0, np.repeat(np.arange(digits), k), np.tile(np.arange(k), digits), (1, 28, 28))
-            job = Task(Oracle(prior, SCHEDULE), seen, noise, spaced_levels(1000, steps), "ancestral")
+            job = Task(AnalyticPrior(prior, SCHEDULE), seen, noise, spaced_timesteps(1000, steps), "ancestral")
             x0, took = (again, 0.0) if name == "exact" else timed(partial(draw, name, job, {}))
             x0 = x0.flatten(1).float()
             pairs = zip(x0.view(digits, k, -1), exact.view(digits, k, -1), missing, strict=True)
@@ -215,7 +217,7 @@ def cost(steps: int = 50) -> None:
     digits = data.load("auto").validation[:n]
     seen = Observation.of(data.to_x0(digits), torch.from_numpy(masks.fit("half:left", digits)[:, None]))
     noise = SampleNoise(0, np.arange(n), np.zeros(n, int), (1, 28, 28))
-    job = Task(model, seen, noise, spaced_levels(1000, steps))
+    job = Task(model, seen, noise, spaced_timesteps(1000, steps))
     for name in ("conditional", "replacement", "ddnm", "dps", "pigdm"):
         gradient = METHODS[name].gradient
         passes = repeated(partial(one_pass, model.unconditional(noise()), noise(), gradient), 10)

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common import run
-from inkfill.checkpoint import written_whole
-from inkfill.evaluation.tables import markdown
+from inkfill.files import written_whole
+from inkfill.tables import markdown
 
 ROOT = Path(__file__).parent.parent
 METHODS = ("test_schedule", "test_methods", "test_inpainting")

@@ -25,16 +25,17 @@ from tqdm import tqdm
 
 from common import alternate, bar, run, save, show, timed
 from inkfill import data
-from inkfill.checkpoint import load_state, read_weights, save_state, shapes_of, write_weights
+from inkfill.models.checkpoint import load_state, read_weights, save_state, shapes_of, write_weights
 from inkfill.data import masks
-from inkfill.denoiser import Denoiser, Observation
-from inkfill.evaluation import cells, scores, tables
-from inkfill.inpainting import inpaint
+from inkfill.core.denoiser import Denoiser, Observation
+from inkfill.evaluation import cells, scores
+from inkfill import tables
+from inkfill.filling.inpaint import inpaint
 from inkfill.methods import Task
-from inkfill.rng import seeded, stream
-from inkfill.schedule import Schedule
-from inkfill.training.objectives import Batch
-from inkfill.training.trainer import Trainer
+from inkfill.core.rng import seeded, stream
+from inkfill.core.schedule import Schedule
+from inkfill.core.objectives import Batch
+from inkfill.core.trainer import Trainer
 
 FORMAT = "inkfill-original-1"
 MASK, LEVELS, BATCH, RATE, EPOCHS = "half:left", 200, 128, 1e-4, 30.0

@@ -41,16 +41,17 @@ from denoising_diffusion_pytorch.repaint import GaussianDiffusion as RePaintDiff
 import inkfill  # noqa: E402
 import original as recipe  # noqa: E402
 from common import Row, alternate, new_trainer, repeated, run, save, show, timed  # noqa: E402
-from inkfill import data, defaults  # noqa: E402
-from inkfill.checkpoint import SHIPPED, file_hash  # noqa: E402
-from inkfill.data import masks  # noqa: E402
-from inkfill.denoiser import Denoiser  # noqa: E402
-from inkfill.evaluation.metrics import crps, standard_error  # noqa: E402
-from inkfill.model import Model  # noqa: E402
-from inkfill.rng import stream  # noqa: E402
-from inkfill.schedule import Schedule  # noqa: E402
-from inkfill.training.config import TrainConfig  # noqa: E402
-from inkfill.training.trainer import Trainer  # noqa: E402
+from inkfill import data, defaults
+from inkfill.models.checkpoint import SHIPPED
+from inkfill.files import file_hash
+from inkfill.data import masks
+from inkfill.core.denoiser import Denoiser
+from inkfill.evaluation.metrics import crps, standard_error
+from inkfill.models.model import Model
+from inkfill.core.rng import stream
+from inkfill.core.schedule import Schedule
+from inkfill.training.config import TrainConfig
+from inkfill.core.trainer import Trainer
 
 LIBRARIES = ("diffusers", "denoising-diffusion-pytorch", "smalldiffusion", "deepinv")
 MASKS = ("half:left", "box:10")

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 import inkfill
 from common import Row, run, save, show
 from inkfill import data
-from inkfill.checkpoint import SHIPPED, file_hash
+from inkfill.models.checkpoint import SHIPPED
+from inkfill.files import file_hash
 from inkfill.data import masks
-from inkfill.denoiser import Observation
-from inkfill.model import Model
-from inkfill.rng import SampleNoise, stream
+from inkfill.core.denoiser import Observation
+from inkfill.models.model import Model
+from inkfill.core.rng import SampleNoise, stream
 
 SIDE, PAD = 32, 2
 

@@ -23,12 +23,12 @@ from common import CPU, Row, alternate, run, save, show, timed
 from inkfill import data
 from inkfill.data import masks
 from inkfill.evaluation import cells, scores
-from inkfill.model import Model, find_dtype
-from inkfill.rng import stream
+from inkfill.models.model import Model, find_dtype
+from inkfill.core.rng import stream
 from inkfill.training.config import TrainConfig
-from inkfill.training.objectives import draw_batch, eps_errors, v_errors
+from inkfill.core.objectives import draw_batch, eps_errors, v_errors
 from inkfill.training.run import train
-from inkfill.unet import UNetConfig
+from inkfill.core.unet import UNetConfig
 
 BASE = TrainConfig(warmup=50, ema=0.98)  # the shipped recipe, with a warm-up and a mean that fit a short run
 FAST = replace(BASE, batch_size=32)  # the best of the variants below, for a minute; not for five

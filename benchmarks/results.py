@@ -19,14 +19,15 @@ import original as recipe
 from common import DOCS, Row, bar, run, save, show, with_error, without_ranks, write_page
 from inkfill import data, defaults
 from inkfill.app import figures, report
-from inkfill.checkpoint import SHIPPED, file_hash, read_json
+from inkfill.models.checkpoint import SHIPPED
+from inkfill.files import file_hash, read_json
 from inkfill.data import masks
 from inkfill.data.images import array_hash
-from inkfill.evaluation import metrics, protocol, references, scores
+from inkfill.evaluation import metrics, protocol, baselines, scores
 from inkfill.evaluation.cells import Cell, kept
 from inkfill.evaluation.protocol import Result
 from inkfill.methods import MEAN_METHODS as METHODS
-from inkfill.rng import stream
+from inkfill.core.rng import stream
 
 MASKS = (
     *(f"half:{side}" for side in ("left", "right", "top", "bottom")),
@@ -115,7 +116,7 @@ def label_part(results: Results) -> dict[str, Row]:
 
 def reference_part(results: Results) -> dict[str, Row]:
     """The network beside answers that need no diffusion."""
-    plain = [name for name in references.REFERENCES if name not in references.SMOOTH]
+    plain = [name for name in references.BASELINES if name not in references.SMOOTH]
     cells = [Cell(mask, name, 1) for mask in MASKS for name in plain]
     found = results.of([*cells, *(Cell(mask) for mask in MASKS)], 1000)
     rows = {mask: {"mask": mask} for mask in MASKS}

@@ -22,10 +22,10 @@ import inkfill
 from common import Row, alternate, new_trainer, repeated, run, save
 from inkfill import data
 from inkfill.app.figures import save_picture
-from inkfill.checkpoint import read_json
+from inkfill.files import read_json
 from inkfill.defaults import STEPS
 from inkfill.training.config import TrainConfig
-from inkfill.training.trainer import Trainer
+from inkfill.core.trainer import Trainer
 
 SIDE = 2048  # of the matrices whose product is the peak
 

@@ -24,8 +24,8 @@ from common import DOCS, Row, distinct, from_files, write_page
 from inkfill import defaults
 from inkfill.app import figures
 from inkfill.evaluation.metrics import standard_error
-from inkfill.evaluation.tables import markdown
-from inkfill.inpainting import ROWS
+from inkfill.tables import markdown
+from inkfill.filling.inpaint import ROWS
 
 FOLDER = DOCS / "speed"
 

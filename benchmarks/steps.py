@@ -13,7 +13,8 @@ import numpy as np
 import inkfill
 from common import run, save, show, without_ranks
 from inkfill import data, defaults
-from inkfill.checkpoint import SHIPPED, file_hash
+from inkfill.models.checkpoint import SHIPPED
+from inkfill.files import file_hash
 from inkfill.evaluation import cells, metrics, scores
 
 MASKS = ("half:left", "box:10", "pixels:0.9")

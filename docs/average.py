@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from inkfill.checkpoint import FORMAT, load_network, write_weights
+from inkfill.models.checkpoint import FORMAT, load_network, write_weights
 
 
 def main(files: list[Path], out: Path) -> None:

@@ -19,14 +19,14 @@ from tqdm import tqdm
 
 from inkfill import data
 from inkfill.app import figures
-from inkfill.checkpoint import written_whole
+from inkfill.files import written_whole
 from inkfill.data import Images, masks
-from inkfill.data.damaged import blurred
+from inkfill.data.incomplete import blurred
 from inkfill.data.images import Mask
 from inkfill.evaluation import protocol
-from inkfill.evaluation.tables import markdown
-from inkfill.inpainting import inpaint
-from inkfill.model import load
+from inkfill.tables import markdown
+from inkfill.filling.inpaint import inpaint
+from inkfill.models.model import load
 from inkfill.training.config import TrainConfig
 from inkfill.training.run import train
 

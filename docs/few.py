@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from inkfill.app import figures
-from inkfill.checkpoint import find_checkpoint, read_json, written_whole
+from inkfill.models.checkpoint import find_checkpoint
+from inkfill.files import read_json, written_whole
 from inkfill.data import load as load_data
 from inkfill.data import masks
 from inkfill.evaluation import protocol
-from inkfill.evaluation.tables import markdown
-from inkfill.inpainting import inpaint, sample
+from inkfill.tables import markdown
+from inkfill.filling.inpaint import inpaint, sample
 
 MASKS = ("half:left", "box:10", "quadrants:3", "pixels:0.9")
 ALL = (

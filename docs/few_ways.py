@@ -16,17 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inkfill.checkpoint import find_checkpoint, load_network, write_json
+from inkfill.models.checkpoint import find_checkpoint, load_network
+from inkfill.files import write_json
 from inkfill.data import load as load_data
 from inkfill.data import masks
 from inkfill.evaluation import protocol
-from inkfill.model import Model, Recipe, find_dtype, load
-from inkfill.rng import stream
-from inkfill.schedule import Schedule
+from inkfill.models.model import Model, Recipe, find_dtype, load
+from inkfill.core.rng import stream
+from inkfill.core.schedule import Schedule
 from inkfill.training import few
 from inkfill.training.config import TrainConfig
-from inkfill.training.trainer import Trainer, optimisers
-from inkfill.unet import UNet
+from inkfill.core.trainer import Trainer, optimisers
+from inkfill.core.unet import UNet
 
 MASKS = ("half:left", "box:10", "quadrants:3", "pixels:0.9")
 KEYS = ("crps", "energy", "coverage50", "coverage90", "confident", "ssim", "frechet")

@@ -15,12 +15,12 @@ from scipy.spatial.distance import cdist
 from skimage.restoration import inpaint_biharmonic
 
 from inkfill.app import figures
-from inkfill.checkpoint import written_whole
+from inkfill.files import written_whole
 from inkfill.evaluation import metrics
-from inkfill.evaluation.tables import markdown
-from inkfill.inpainting import inpaint
-from inkfill.model import load
-from inkfill.rng import stream
+from inkfill.tables import markdown
+from inkfill.filling.inpaint import inpaint
+from inkfill.models.model import load
+from inkfill.core.rng import stream
 from inkfill.training.config import TrainConfig
 from inkfill.training.run import train
 

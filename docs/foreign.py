@@ -21,13 +21,14 @@ import torch.nn.functional as F
 from pictures import icons, on_white, shuffled
 from torch import Tensor
 
-from inkfill import adapters, data
+from inkfill.models import adapters
+from inkfill import data
 from inkfill.app import figures
-from inkfill.checkpoint import written_whole
+from inkfill.files import written_whole
 from inkfill.data import Images, masks
 from inkfill.evaluation.metrics import crps
-from inkfill.evaluation.tables import markdown
-from inkfill.inpainting import inpaint
+from inkfill.tables import markdown
+from inkfill.filling.inpaint import inpaint
 from inkfill.methods import MEAN_METHODS
 
 DOCS = Path(__file__).parent

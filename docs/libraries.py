@@ -20,11 +20,11 @@ import torch
 from posteriors import SCHEDULE, drawn, names, save, seen_of, sliced, task, two_in_sixteen
 from torch import Tensor
 
-from inkfill.denoiser import Observation
-from inkfill.evaluation.oracle import GaussianMixture, Oracle
+from inkfill.core.denoiser import Observation
+from inkfill.evaluation.analytic import GaussianMixture, AnalyticPrior
 from inkfill.methods import MEAN_METHODS, Task
-from inkfill.rng import SampleNoise, stream
-from inkfill.schedule import Schedule
+from inkfill.core.rng import SampleNoise, stream
+from inkfill.core.schedule import Schedule
 
 ROWS, PROBLEMS, STEPS, D, SEEN = 500, 3, 100, 16, 8
 PRIOR = two_in_sixteen()
@@ -238,7 +238,7 @@ def diffusers_ways(noise: float) -> dict[str, Way]:
         seen = Observation(*(planes.expand(ROWS, -1, -1, -1) for planes in (problem.seen.pixels, problem.seen.known)))
         levels = [*range(schedule.T - STEPS // 10 + 1, 0, -10), 0]
         rows = SampleNoise(problem.seed, np.arange(ROWS), np.zeros(ROWS, int), (1, 1, D))
-        job = Task(Oracle(PRIOR, schedule), seen, rows, levels, "ancestral")
+        job = Task(AnalyticPrior(PRIOR, schedule), seen, rows, levels, "ancestral")
         with torch.no_grad():
             return MEAN_METHODS["repaint"].run(job, jump=10, repeats=5).flatten(1).double()
 

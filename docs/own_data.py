@@ -26,21 +26,21 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from inkfill import data
 from inkfill.app import figures
-from inkfill.checkpoint import write_json, written_whole
+from inkfill.files import write_json, written_whole
 from inkfill.data import Dataset, Images, masks
 from inkfill.data.images import BYTES
 from inkfill.evaluation import protocol
 from inkfill.evaluation.cells import Cell, complete
 from inkfill.evaluation.metrics import crps
-from inkfill.evaluation.references import REFERENCES
+from inkfill.evaluation.baselines import BASELINES
 from inkfill.evaluation.scores import planes
-from inkfill.evaluation.tables import markdown
-from inkfill.inpainting import inpaint
-from inkfill.model import load
-from inkfill.rng import stream
+from inkfill.tables import markdown
+from inkfill.filling.inpaint import inpaint
+from inkfill.models.model import load
+from inkfill.core.rng import stream
 from inkfill.training.config import TrainConfig
 from inkfill.training.run import train
-from inkfill.unet import Block
+from inkfill.core.unet import Block
 
 DOCS, FOLDER = Path(__file__).parent, Path("runs/own-data")
 MASKS, HELD_OUT = ("half:left", "box:0.5", "pixels:0.9"), 100
@@ -196,7 +196,7 @@ def picture(count: int = 8) -> None:
     model, truth = load(FOLDER / "icons-1332-ten-minutes" / "model.safetensors"), held_out[:count]
     mask = masks.fit_each([MASKS[i % 3] for i in range(count)], truth)
     filled = inpaint(model, truth, mask, 3)
-    plain = [REFERENCES[name](images, truth, mask, 1, stream(0))[:, 0] for name in ("biharmonic", "telea")]
+    plain = [BASELINES[name](images, truth, mask, 1, stream(0))[:, 0] for name in ("biharmonic", "telea")]
     each = zip(truth, mask, filled, *plain, strict=True)
     rows = [[figures.masked(x, hole), *f, smooth, fast, x] for x, hole, f, smooth, fast in each]
     columns = ["masked", "inkfill", "inkfill", "inkfill", "biharmonic", "telea", "original"]

@@ -19,15 +19,15 @@ import numpy as np
 import torch
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from inkfill.app.page import page
-from inkfill.checkpoint import written_whole
+from inkfill.web.page import page
+from inkfill.files import written_whole
 from inkfill.data import load as load_data
 from inkfill.data import masks
-from inkfill.denoiser import Observation
-from inkfill.evaluation.tables import markdown
-from inkfill.inpainting import inpaint
-from inkfill.model import Model, load
-from inkfill.rng import SampleNoise
+from inkfill.core.denoiser import Observation
+from inkfill.tables import markdown
+from inkfill.filling.inpaint import inpaint
+from inkfill.models.model import Model, load
+from inkfill.core.rng import SampleNoise
 
 DOCS = Path(__file__).parent
 MASKS = ("half:left", "box:10", "quadrants:3", "pixels:0.9", "all")

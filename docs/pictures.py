@@ -18,12 +18,12 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from inkfill.app import figures
-from inkfill.checkpoint import written_whole
+from inkfill.files import written_whole
 from inkfill.data import Images, masks
 from inkfill.data.images import ValueRange, as_bytes
-from inkfill.evaluation.tables import markdown
-from inkfill.inpainting import inpaint
-from inkfill.model import Model, load
+from inkfill.tables import markdown
+from inkfill.filling.inpaint import inpaint
+from inkfill.models.model import Model, load
 from inkfill.training.config import TrainConfig
 from inkfill.training.run import train
 

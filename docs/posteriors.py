@@ -16,19 +16,19 @@ import torch
 from torch import Tensor
 
 from inkfill import data
-from inkfill.checkpoint import read_json, write_json, written_whole
+from inkfill.files import read_json, write_json, written_whole
 from inkfill.data import masks
-from inkfill.denoiser import Observation
+from inkfill.core.denoiser import Observation
 from inkfill.evaluation.classifier import WHOLE, judge, load_classifier
 from inkfill.evaluation.metrics import crps
-from inkfill.evaluation.oracle import EmpiricalPrior, GaussianMixture, Oracle
-from inkfill.evaluation.tables import markdown
-from inkfill.inpainting import inpaint
+from inkfill.evaluation.analytic import EmpiricalPrior, GaussianMixture, AnalyticPrior
+from inkfill.tables import markdown
+from inkfill.filling.inpaint import inpaint
 from inkfill.methods import MEAN_METHODS, Task
-from inkfill.model import load as load_model
-from inkfill.rng import SampleNoise, stream
-from inkfill.samplers import spaced_levels
-from inkfill.schedule import Schedule
+from inkfill.models.model import load as load_model
+from inkfill.core.rng import SampleNoise, stream
+from inkfill.core.samplers import spaced_timesteps
+from inkfill.core.schedule import Schedule
 
 DOCS = Path(__file__).parent
 FOLDER = DOCS / "posteriors"
@@ -68,7 +68,7 @@ def task(
     noise = SampleNoise(seed, np.arange(rows), np.zeros(rows, int), tuple(seen.pixels.shape[1:]))
     method = MEAN_METHODS[name]
     steps = evaluations if method.particles(told) > 1 else method.steps_for(evaluations, told)
-    return Task(Oracle(prior, schedule), seen, noise, spaced_levels(schedule.T, steps), "ancestral")
+    return Task(AnalyticPrior(prior, schedule), seen, noise, spaced_timesteps(schedule.T, steps), "ancestral")
 
 
 def drawn(
@@ -297,7 +297,7 @@ def digits(count: int = 12, k: int = 32, bandwidth: float = 0.35) -> None:
                 if method.particles(told) > 1:
                     told["particles"] = 8
                 steps = 50 if method.particles(told) > 1 else method.steps_for(50, told)
-                job = Task(Oracle(prior, SCHEDULE), seen, noise, spaced_levels(1000, steps), "ancestral")
+                job = Task(AnalyticPrior(prior, SCHEDULE), seen, noise, spaced_timesteps(1000, steps), "ancestral")
                 with torch.no_grad():
                     x0 = MEAN_METHODS[name].run(job, **told)
                 x0 = torch.where(job.observation.known, job.observation.pixels, x0)

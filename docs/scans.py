@@ -15,10 +15,10 @@ from pictures import shuffled
 from inkfill.app import figures
 from inkfill.data import masks
 from inkfill.evaluation import metrics
-from inkfill.evaluation.references import REFERENCES
-from inkfill.inpainting import inpaint
-from inkfill.model import load
-from inkfill.rng import stream
+from inkfill.evaluation.baselines import BASELINES
+from inkfill.filling.inpaint import inpaint
+from inkfill.models.model import load
+from inkfill.core.rng import stream
 from inkfill.training.config import TrainConfig
 from inkfill.training.run import train
 
@@ -40,7 +40,7 @@ def main(minutes: float) -> None:
             raise KeyboardInterrupt
     model, truth, holes = load(FOLDER / "run" / "model.safetensors"), images[COUNT:], stains[COUNT:]
     filled = inpaint(model, seen[COUNT:], holes, 8)
-    plain = REFERENCES["biharmonic"](images[:COUNT], seen[COUNT:], holes, 1, stream(0))
+    plain = BASELINES["biharmonic"](images[:COUNT], seen[COUNT:], holes, 1, stream(0))
     ours = float(np.nanmean(metrics.crps(truth, filled, holes)))
     theirs = float(np.nanmean(metrics.crps(truth, plain, holes, draws=False)))
     print(f"{model.recipe.step:,} steps; {stains.mean():.0%} stained; CRPS {ours:.4f}, biharmonic {theirs:.4f}")

@@ -20,14 +20,14 @@ from inkfill.data import Images, masks
 from inkfill.data.datasets import uniform
 from inkfill.evaluation.cells import Cell
 from inkfill.evaluation.scores import evaluate
-from inkfill.evaluation.tables import markdown
-from inkfill.model import Model, Recipe
-from inkfill.rng import stream
-from inkfill.schedule import Schedule
+from inkfill.tables import markdown
+from inkfill.models.model import Model, Recipe
+from inkfill.core.rng import stream
+from inkfill.core.schedule import Schedule
 from inkfill.training.config import TrainConfig
-from inkfill.training.objectives import Batch, draw_batch, v_errors
-from inkfill.training.trainer import Trainer, optimisers
-from inkfill.unet import UNet, UNetConfig
+from inkfill.core.objectives import Batch, draw_batch, v_errors
+from inkfill.core.trainer import Trainer, optimisers
+from inkfill.core.unet import UNet, UNetConfig
 
 SIZES, HELD_OUT, MASKS = (24, 32, 40, 48), 24, ("half:left", "box:0.5")
 CONFIG = TrainConfig(ema=0.998, warmup=50, unet=UNetConfig(channels=3))

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from inkfill import data
-from inkfill.checkpoint import save_network
-from inkfill.model import Model, Recipe
-from inkfill.unet import UNet, UNetConfig
+from inkfill.models.checkpoint import save_network
+from inkfill.models.model import Model, Recipe
+from inkfill.core.unet import UNet, UNetConfig
 
 torch.set_num_threads(1)  # the suite runs on as many processes as there are cores
 TINY = UNetConfig(widths=(16, 32), blocks=(1, 1), head_width=16, time_width=32)

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 import inkfill
-from inkfill import adapters
+from inkfill.models import adapters
 from inkfill.errors import InputError
-from inkfill.evaluation.oracle import GaussianMixture, Oracle
-from inkfill.inpainting import inpaint, sample
+from inkfill.evaluation.analytic import GaussianMixture, AnalyticPrior
+from inkfill.filling.inpaint import inpaint, sample
 from inkfill.methods import METHODS
-from inkfill.samplers import ancestral, ddim
-from inkfill.schedule import Schedule
+from inkfill.core.samplers import ancestral, ddim
+from inkfill.core.schedule import Schedule
 from test_cli import refused, run
 
 SCHEDULE = Schedule.named("cosine")
@@ -24,7 +24,7 @@ SCHEDULE = Schedule.named("cosine")
 
 def exact():
     """Two Gaussians in 2x2 pixels and 3 channels, and a schedule."""
-    return Oracle(mixture(12), SCHEDULE, channels=3)
+    return AnalyticPrior(mixture(12), SCHEDULE, channels=3)
 
 
 def mixture(d):
@@ -69,7 +69,7 @@ def test_a_model_in_sigma_gives_the_same_denoiser():
         return (weight[:, :, None, None, None] * each).sum(1)
 
     prior = adapters.prior_in_sigma(denoiser, channels=3, bounded=False)
-    oracle = Oracle(mixture(12), prior.schedule, channels=3)
+    oracle = AnalyticPrior(mixture(12), prior.schedule, channels=3)
     x = torch.randn(5, 3, 2, 2, generator=torch.Generator().manual_seed(0))
     for t in (1, 400, 700, 1000):
         torch.testing.assert_close(prior.unconditional(x)(x, t), oracle.unconditional(x)(x, t), rtol=1e-3, atol=1e-4)
@@ -78,7 +78,7 @@ def test_a_model_in_sigma_gives_the_same_denoiser():
 @pytest.mark.parametrize("method", ["ddnm", "pigdm", "repaint", "mcgdiff"])
 def test_methods_run_on_it_as_on_the_closed_form(method):
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
-    oracle = Oracle(mixture(192), SCHEDULE, channels=3, bounded=True)
+    oracle = AnalyticPrior(mixture(192), SCHEDULE, channels=3, bounded=True)
     denoise = oracle.unconditional(torch.zeros(1, 3, 8, 8))
     foreign = adapters.prior(lambda x, t: denoise(x, int(t[0]) + 1), SCHEDULE.alpha_bar[1:], "x0", 3)
     how = {"mask": "half:left", "samples": 2, "method": method, "steps": 6, "sampler": "dpmpp-sde"}

@@ -10,23 +10,24 @@ import torch
 from PIL import Image
 
 from conftest import TINY, tiny_model
-from inkfill import data, windows
-from inkfill.checkpoint import save_network
+from inkfill import data
+from inkfill.filling import windows
+from inkfill.models.checkpoint import save_network
 from inkfill.data import masks, readers
 from inkfill.data.datasets import by_size, uniform
 from inkfill.data.images import ValueRange, as_images
-from inkfill.denoiser import Observation
+from inkfill.core.denoiser import Observation
 from inkfill.errors import InputError
-from inkfill.evaluation.oracle import GaussianMixture, Oracle
+from inkfill.evaluation.analytic import GaussianMixture, AnalyticPrior
 from inkfill.evaluation.scores import Cell, evaluate
-from inkfill.inpainting import inpaint, sample
+from inkfill.filling.inpaint import inpaint, sample
 from inkfill.methods import MEAN_METHODS as METHODS
-from inkfill.model import Model, Recipe, load
-from inkfill.rng import stream
-from inkfill.schedule import Schedule
+from inkfill.models.model import Model, Recipe, load
+from inkfill.core.rng import stream
+from inkfill.core.schedule import Schedule
 from inkfill.training.config import TrainConfig
 from inkfill.training.run import train
-from inkfill.unet import UNet
+from inkfill.core.unet import UNet
 from test_cli import refused, run
 
 RNG = np.random.default_rng(0)
@@ -113,16 +114,16 @@ def test_a_closed_form_in_three_channels_is_drawn_from():
     prior = GaussianMixture(
         torch.ones(1), torch.zeros(1, d), (a @ a.T / d + 0.3 * torch.eye(d, dtype=torch.float64))[None]
     )
-    oracle = Oracle(prior, Schedule.named("cosine"), channels=3)
+    oracle = AnalyticPrior(prior, Schedule.named("cosine"), channels=3)
     x0 = torch.tensor([0.5, 0.0, -0.3, 0.0, 0.8, 0.0], dtype=torch.float32).view(1, 3, 1, 2).expand(1500, -1, -1, -1)
     seen = Observation.of(x0, torch.tensor([[[[False, True]]]]))
     posterior = prior.posterior(Observation(seen.pixels[:1], seen.known[:1]))
     from inkfill.methods import Task
-    from inkfill.rng import SampleNoise
-    from inkfill.samplers import spaced_levels
+    from inkfill.core.rng import SampleNoise
+    from inkfill.core.samplers import spaced_timesteps
 
     noise = SampleNoise(0, np.arange(1500), np.zeros(1500, int), (3, 1, 2))
-    task = Task(oracle, seen, noise, spaced_levels(1000, 100), "ancestral")
+    task = Task(oracle, seen, noise, spaced_timesteps(1000, 100), "ancestral")
     hidden = (~seen.known[0]).flatten()
     x = METHODS["conditional"].run(task).flatten(1).double()[:, hidden]
     mean, std = posterior.mean()[hidden], posterior.covariance().diagonal().sqrt()[hidden]

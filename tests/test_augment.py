@@ -9,10 +9,10 @@ from conftest import TINY
 from inkfill.data import masks
 from inkfill.data.augment import augmented, parse
 from inkfill.errors import InputError
-from inkfill.rng import stream
-from inkfill.schedule import Schedule
+from inkfill.core.rng import stream
+from inkfill.core.schedule import Schedule
 from inkfill.training.config import TrainConfig
-from inkfill.training.objectives import draw_batch
+from inkfill.core.objectives import draw_batch
 
 SMALL = TrainConfig(data="rendered", batch_size=16, unet=TINY)
 SCHEDULE = Schedule.named("cosine")

@@ -10,7 +10,7 @@ from inkfill import data
 from inkfill.data.masks import parse
 from inkfill.errors import InputError
 from inkfill.evaluation.classifier import MASKED, WHOLE, judge, load_classifier, train_classifier, warped
-from inkfill.rng import stream
+from inkfill.core.rng import stream
 
 
 def test_a_short_training_learns_and_is_repeatable(tmp_path):

@@ -21,9 +21,9 @@ from conftest import tiny_model
 from inkfill.app import cli, report
 from inkfill.app.demo import is_demo
 from inkfill.app.report import label_words
-from inkfill.checkpoint import load_state, save_network
+from inkfill.models.checkpoint import load_state, save_network
 from inkfill.data import datasets
-from inkfill.model import Recipe
+from inkfill.models.model import Recipe
 
 
 @pytest.fixture

@@ -9,16 +9,16 @@ import torch
 
 from conftest import TINY
 from inkfill import data
-from inkfill.checkpoint import load_network, load_state
+from inkfill.models.checkpoint import load_network, load_state
 from inkfill.data import masks
-from inkfill.data.damaged import blurred
+from inkfill.data.incomplete import blurred
 from inkfill.errors import InputError
-from inkfill.inpainting import inpaint
-from inkfill.model import load
-from inkfill.rng import stream
-from inkfill.schedule import Schedule
+from inkfill.filling.inpaint import inpaint
+from inkfill.models.model import load
+from inkfill.core.rng import stream
+from inkfill.core.schedule import Schedule
 from inkfill.training.config import TrainConfig
-from inkfill.training.objectives import draw_batch, v_errors
+from inkfill.core.objectives import draw_batch, v_errors
 from inkfill.training.rounds import Rounds
 from inkfill.training.run import train
 from laws import GREY, LAWS, RANGE, beside_posterior, of_one_level

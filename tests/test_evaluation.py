@@ -8,13 +8,14 @@ import torch
 
 from conftest import tiny_model
 from inkfill import data
-from inkfill.checkpoint import locked, save_network
+from inkfill.files import locked
+from inkfill.models.checkpoint import save_network
 from inkfill.errors import InputError
-from inkfill.evaluation import cells, protocol, references, scores
+from inkfill.evaluation import cells, protocol, baselines, scores
 from inkfill.evaluation.cells import Cell, Completed, complete, identity, imported, kept, source_files
-from inkfill.evaluation.tables import markdown, table
-from inkfill.model import Recipe
-from inkfill.rng import stream
+from inkfill.tables import markdown, table
+from inkfill.models.model import Recipe
+from inkfill.core.rng import stream
 
 
 @pytest.fixture

@@ -10,20 +10,20 @@ import pytest
 import torch
 
 import inkfill
-from inkfill.checkpoint import load_network, save_network
+from inkfill.models.checkpoint import load_network, save_network
 from inkfill.data import masks
 from inkfill.data.images import ValueRange
 from inkfill.errors import InputError
-from inkfill.inpainting import inpaint, sample
-from inkfill.model import Model, Recipe
-from inkfill.rng import SampleNoise, stream
-from inkfill.schedule import Schedule
+from inkfill.filling.inpaint import inpaint, sample
+from inkfill.models.model import Model, Recipe
+from inkfill.core.rng import SampleNoise, stream
+from inkfill.core.schedule import Schedule
 from inkfill.training import few
 from inkfill.training.config import TrainConfig
-from inkfill.training.processes import Processes
+from inkfill.processes import Processes
 from inkfill.training.run import train
-from inkfill.training.trainer import Trainer, optimisers
-from inkfill.unet import UNet, UNetConfig
+from inkfill.core.trainer import Trainer, optimisers
+from inkfill.core.unet import UNet, UNetConfig
 from laws import GREY, LAWS, RANGE, beside_posterior, of_one_level
 
 STEPS = 3000  # of the closed-form test

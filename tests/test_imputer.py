@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.utils import estimator_checks
 
-from inkfill import imputer as imputer_module
+from inkfill.integrations import sklearn as imputer_module
 from inkfill.errors import InputError
-from inkfill.imputer import InkfillImputer
+from inkfill.integrations.sklearn import InkfillImputer
 
 
 def test_it_learns_and_fills(tmp_path, digits):

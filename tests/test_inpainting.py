@@ -10,16 +10,16 @@ from conftest import tiny_model
 from inkfill.data import black_floor, to_x0
 from inkfill.data.masks import parse
 from inkfill.defaults import SAMPLERS
-from inkfill.denoiser import ConditionalPrior, Observation, Prior, likelihood_gradient
+from inkfill.core.denoiser import ConditionalPrior, Observation, Prior, likelihood_gradient
 from inkfill.errors import InputError
-from inkfill.evaluation.oracle import EmpiricalPrior, Oracle
-from inkfill.inpainting import inpaint, sample, unlike
+from inkfill.evaluation.analytic import EmpiricalPrior, AnalyticPrior
+from inkfill.filling.inpaint import inpaint, sample, unlike
 from inkfill.methods import MEAN_METHODS as METHODS
 from inkfill.methods import Task
-from inkfill.model import Model, Recipe
-from inkfill.rng import SampleNoise, stream
-from inkfill.samplers import spaced_levels
-from inkfill.schedule import Schedule
+from inkfill.models.model import Model, Recipe
+from inkfill.core.rng import SampleNoise, stream
+from inkfill.core.samplers import spaced_timesteps
+from inkfill.core.schedule import Schedule
 from test_oracle import mixture
 
 
@@ -129,12 +129,12 @@ def test_progress_adds_up_to_all_completions(digits, model):
 
 
 def test_levels():
-    assert spaced_levels(1000, 1) == [1000, 0]
-    assert spaced_levels(10, 10) == list(range(10, -1, -1))
-    assert len(set(spaced_levels(1000, 999))) == 1000
+    assert spaced_timesteps(1000, 1) == [1000, 0]
+    assert spaced_timesteps(10, 10) == list(range(10, -1, -1))
+    assert len(set(spaced_timesteps(1000, 999))) == 1000
     for steps in (0, -1, 1001):
         with pytest.raises(InputError, match="from 1 to 1000"):
-            spaced_levels(1000, steps)
+            spaced_timesteps(1000, steps)
 
 
 @pytest.mark.parametrize(
@@ -208,11 +208,11 @@ def test_samples_have_the_size_of_the_model():
     model = Model(tiny_model().net, Recipe(image_size=(32, 24)))
     assert sample(model, 2, steps=1).shape == (2, 32, 24)
     with pytest.raises(InputError, match="size"):
-        sample(Oracle(mixture(), Schedule.named("cosine")), 2, steps=1)
+        sample(AnalyticPrior(mixture(), Schedule.named("cosine")), 2, steps=1)
 
 
-def empirical(digits, **settings) -> Oracle:
-    return Oracle(EmpiricalPrior(to_x0(digits), 0.3), Schedule.named("cosine"), **settings)
+def empirical(digits, **settings) -> AnalyticPrior:
+    return AnalyticPrior(EmpiricalPrior(to_x0(digits), 0.3), Schedule.named("cosine"), **settings)
 
 
 def test_an_oracle_goes_through_the_public_door(digits):

@@ -10,12 +10,12 @@ import pytest
 
 import inkfill
 from conftest import TINY
-from inkfill import lazy
-from inkfill.checkpoint import save_network
+from inkfill.integrations import dask as lazy
+from inkfill.models.checkpoint import save_network
 from inkfill.data import masks
 from inkfill.errors import InputError
-from inkfill.model import Recipe
-from inkfill.unet import UNet
+from inkfill.models.model import Recipe
+from inkfill.core.unet import UNet
 
 da = pytest.importorskip("dask.array")
 

@@ -7,7 +7,7 @@ import pytest
 
 from inkfill.data import masks
 from inkfill.errors import InputError
-from inkfill.rng import stream
+from inkfill.core.rng import stream
 
 SPECS = [
     "half:left", "half:right", "half:top", "half:bottom", "half:random", "box:10", "box:14:random",

@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from inkfill.data.masks import parse
-from inkfill.denoiser import Observation
+from inkfill.core.denoiser import Observation
 from inkfill.errors import InputError
-from inkfill.evaluation.oracle import GaussianMixture, Oracle
-from inkfill.inpainting import inpaint
+from inkfill.evaluation.analytic import GaussianMixture, AnalyticPrior
+from inkfill.filling.inpaint import inpaint
 from inkfill.methods import MEAN_METHODS as METHODS
 from inkfill.methods import Task, mcgdiff, repaint, repaint_path, run_filter, tds
 from inkfill.methods.guided import conjugate_gradients, mmps
 from inkfill.methods.particles import Mcgdiff, Tds
-from inkfill.rng import SampleNoise, stream
-from inkfill.samplers import spaced_levels
-from inkfill.schedule import Schedule
+from inkfill.core.rng import SampleNoise, stream
+from inkfill.core.samplers import spaced_timesteps
+from inkfill.core.schedule import Schedule
 from test_oracle import mixture
 
 ALL = tuple(METHODS)
@@ -92,8 +92,8 @@ def task(prior, known, y, n, steps, seed=0, sampler="ancestral", noise=0.0):
     known = torch.tensor(known).view(1, 1, 1, -1).expand(n, -1, -1, -1)
     pixels = torch.where(known, torch.tensor(y, dtype=torch.float32).view(1, 1, 1, -1), 0.0).expand(known.shape)
     streams = SampleNoise(seed, np.arange(n), np.zeros(n, int), known.shape[1:])
-    model = Oracle(prior, SCHEDULE)
-    return Task(model, Observation(pixels, known, noise), streams, spaced_levels(SCHEDULE.T, steps), sampler)
+    model = AnalyticPrior(prior, SCHEDULE)
+    return Task(model, Observation(pixels, known, noise), streams, spaced_timesteps(SCHEDULE.T, steps), sampler)
 
 
 def draws(run, job) -> torch.Tensor:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from inkfill.training.muon import Muon, orthogonalise
+from inkfill.core.muon import Muon, orthogonalise
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (4, 30), (30, 4)])

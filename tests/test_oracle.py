@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from inkfill.denoiser import Observation
+from inkfill.core.denoiser import Observation
 from inkfill.errors import InputError
-from inkfill.evaluation.oracle import EmpiricalPrior, GaussianMixture, Oracle
-from inkfill.rng import stream
-from inkfill.schedule import Schedule
+from inkfill.evaluation.analytic import EmpiricalPrior, GaussianMixture, AnalyticPrior
+from inkfill.core.rng import stream
+from inkfill.core.schedule import Schedule
 
 SCHEDULE = Schedule.named("cosine")
 
@@ -98,7 +98,7 @@ def observation(known, pixels, b=1):
 
 def test_the_conditional_denoiser_keeps_what_is_known():
     seen = observation([True, False], [0.4, 9.0], 5)
-    x0_hat = Oracle(mixture(), SCHEDULE).conditional(seen)(torch.randn(5, 1, 1, 2), 400)
+    x0_hat = AnalyticPrior(mixture(), SCHEDULE).conditional(seen)(torch.randn(5, 1, 1, 2), 400)
     torch.testing.assert_close(x0_hat[..., 0], torch.full((5, 1, 1), 0.4))
 
 
@@ -179,7 +179,7 @@ def test_the_posterior_knows_of_noise():
     torch.testing.assert_close(posterior.covariance().diagonal(), torch.tensor([0.5, 1.0], dtype=torch.float64))
     x_t = torch.zeros(3, 1, 1, 2)
     wanted = posterior.denoiser(SCHEDULE)(x_t, 500)
-    torch.testing.assert_close(Oracle(gm, SCHEDULE).conditional(seen)(x_t, 500), wanted)
+    torch.testing.assert_close(AnalyticPrior(gm, SCHEDULE).conditional(seen)(x_t, 500), wanted)
     prior = EmpiricalPrior(torch.zeros(3, 1, 1, 2), 0.1)
     with pytest.raises(InputError, match="exact"):
         prior.conditional(SCHEDULE, seen)

@@ -12,15 +12,15 @@ import torch
 from PIL import Image, ImageDraw
 
 from inkfill.app.cli import main
-from inkfill.app.page import ENGINE, WEB, page, write_page
-from inkfill.checkpoint import save_network
-from inkfill.denoiser import Observation
+from inkfill.web.page import ENGINE, WEB, page, write_page
+from inkfill.models.checkpoint import save_network
+from inkfill.core.denoiser import Observation
 from inkfill.errors import InputError
 from inkfill.evaluation.classifier import WHOLE, judge, load_classifier
-from inkfill.inpainting import inpaint
-from inkfill.model import Model, Recipe, load
-from inkfill.rng import stream
-from inkfill.unet import UNet, UNetConfig
+from inkfill.filling.inpaint import inpaint
+from inkfill.models.model import Model, Recipe, load
+from inkfill.core.rng import stream
+from inkfill.core.unet import UNet, UNetConfig
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PLAYWRIGHT = importlib.util.find_spec("playwright") is not None

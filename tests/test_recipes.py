@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inkfill.rng import stream
+from inkfill.core.rng import stream
 from test_cli import run
 from test_docs import ROOT, commands
 

@@ -10,10 +10,10 @@ import torch
 from inkfill.data.masks import parse
 from inkfill.errors import InputError
 from inkfill.evaluation.cells import Cell, complete
-from inkfill.evaluation.references import REFERENCES, empirical, mean_image, nearest, regress
-from inkfill.inpainting import inpaint
-from inkfill.model import Model
-from inkfill.rng import stream
+from inkfill.evaluation.baselines import BASELINES, empirical, mean_image, nearest, regress
+from inkfill.filling.inpaint import inpaint
+from inkfill.models.model import Model
+from inkfill.core.rng import stream
 from inkfill.training.config import TrainConfig
 from inkfill.training.run import train
 
@@ -22,7 +22,7 @@ def test_every_reference_returns_known_pixels_and_reads_no_others(digits):
     images, train_images = digits[:3], digits[3:40]
     mask = parse("half:random").draw(3, 28, 28, stream(0))
     garbage = np.where(mask, 255 - images, images)
-    for reference in REFERENCES.values():
+    for reference in BASELINES.values():
         filled = reference(train_images, images, mask, 4, stream(1))
         assert filled.shape == (3, 4, 28, 28)
         known = np.broadcast_to(~mask[:, None], filled.shape)
@@ -37,20 +37,20 @@ def test_smooth_fills_continue_what_is_known(monkeypatch):
         mask = np.zeros((1, 20, 20), bool)
         mask[:, 8:12, 8:12] = True
         for name, tolerance in (("biharmonic", 2), ("telea", 40), ("navier-stokes", 40)):
-            filled = REFERENCES[name](images, images, mask, 2, stream(0))
+            filled = BASELINES[name](images, images, mask, 2, stream(0))
             assert filled.shape == (1, 2, *images.shape[1:])
             assert np.abs(filled.astype(int) - images[:, None]).max() <= tolerance, name
     fractions = (ramp / 255).astype(np.float32)[None]
-    filled = REFERENCES["biharmonic"](fractions, fractions, mask, 1, stream(0))
+    filled = BASELINES["biharmonic"](fractions, fractions, mask, 1, stream(0))
     assert filled.dtype == np.float32
     assert np.abs(filled - fractions[:, None]).max() < 0.01
     with pytest.raises(InputError, match="8 bits"):
-        REFERENCES["telea"](fractions, fractions, mask, 1, stream(0))
+        BASELINES["telea"](fractions, fractions, mask, 1, stream(0))
     whole = np.ones((1, 20, 20), bool)
-    assert REFERENCES["biharmonic"](ramp[None], ramp[None], whole, 1, stream(0)).max() == 0
+    assert BASELINES["biharmonic"](ramp[None], ramp[None], whole, 1, stream(0)).max() == 0
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(InputError, match="pip install opencv-python-headless"):
-        REFERENCES["telea"](ramp[None], ramp[None], mask, 1, stream(0))
+        BASELINES["telea"](ramp[None], ramp[None], mask, 1, stream(0))
 
 
 def test_what_the_references_answer(digits):
@@ -75,7 +75,7 @@ def test_references_take_what_inkfill_takes(dtype, channels):
     scale = np.iinfo(dtype).max if dtype.startswith("uint") else 1
     images = values > 0.5 if dtype == "bool" else (values * scale).astype(dtype)
     mask = parse("half:left").draw(20, 9, 12, stream(0))
-    for name, reference in REFERENCES.items():
+    for name, reference in BASELINES.items():
         if name in ("telea", "navier-stokes", "biharmonic") and (dtype != "uint8" or channels == (4,)):
             continue
         filled = reference(images, images, mask, 2, stream(0))
@@ -90,7 +90,7 @@ def test_references_take_what_inkfill_takes(dtype, channels):
 
 def test_regression_trains_and_answers_once(tmp_path, model, digits):
     from conftest import TINY
-    from inkfill.model import load
+    from inkfill.models.model import load
 
     config = TrainConfig(data="rendered", objective="regression", steps=40, batch_size=16, unet=TINY, dtype="float32")
     train(config, tmp_path, quiet=True)
@@ -122,4 +122,4 @@ def test_training_images_of_another_size_say_so(digits):
     mask = np.ones((1, 12, 12), bool)
     for name in ("mean", "nearest", "empirical"):
         with pytest.raises(InputError, match="28x28 say nothing of others of 12x12"):
-            REFERENCES[name](digits, np.zeros((1, 12, 12), np.uint8), mask, 1, stream(0))
+            BASELINES[name](digits, np.zeros((1, 12, 12), np.uint8), mask, 1, stream(0))

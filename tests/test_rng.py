@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from inkfill.errors import InputError
-from inkfill.rng import SampleNoise, _words, seeded, stream
+from inkfill.core.rng import SampleNoise, _words, seeded, stream
 
 
 def test_streams_repeat_and_differ():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from inkfill.errors import InputError
-from inkfill.schedule import Schedule
+from inkfill.core.schedule import Schedule
 
 NAMES = ("linear", "cosine")
 
@@ -173,7 +173,7 @@ def test_ddim_step_equals_diffusers(eta):
 def test_dpmpp_2m_equals_diffusers(eta):
     """The whole trajectory on a toy denoiser, deterministic and stochastic, against diffusers on the same levels."""
     diffusers = pytest.importorskip("diffusers")
-    from inkfill.samplers import dpmpp_2m
+    from inkfill.core.samplers import dpmpp_2m
 
     theirs = diffusers.DPMSolverMultistepScheduler(
         1000, algorithm_type="sde-dpmsolver++" if eta else "dpmsolver++", solver_order=2, solver_type="midpoint",

@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_model
 from inkfill.training.config import TrainConfig
 from inkfill.training.start import first_network, with_channels
-from inkfill.unet import UNet, UNetConfig
+from inkfill.core.unet import UNet, UNetConfig
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

@@ -19,17 +19,18 @@ from safetensors.torch import load_file
 
 from conftest import TINY
 from inkfill import data, defaults
-from inkfill.checkpoint import load_network, load_state, locked
+from inkfill.models.checkpoint import load_network, load_state
+from inkfill.files import locked
 from inkfill.data import masks
 from inkfill.errors import InputError
-from inkfill.rng import stream
-from inkfill.schedule import SCHEDULES, Schedule
+from inkfill.core.rng import stream
+from inkfill.core.schedule import SCHEDULES, Schedule
 from inkfill.training import run as run_module
 from inkfill.training.config import TrainConfig
-from inkfill.training.objectives import OBJECTIVES, draw_batch, eps_errors, v_errors
+from inkfill.core.objectives import OBJECTIVES, draw_batch, eps_errors, v_errors
 from inkfill.training.run import train, validation_losses
-from inkfill.training.trainer import Trainer, optimisers
-from inkfill.unet import UNet, UNetConfig
+from inkfill.core.trainer import Trainer, optimisers
+from inkfill.core.unet import UNet, UNetConfig
 
 SCHEDULE = Schedule.named("cosine")
 SMALL = TrainConfig(data="rendered", steps=8, batch_size=8, warmup=2, unet=TINY)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from conftest import TINY, tiny_model
-from inkfill.unet import TimeEmbedding, UNet, UNetConfig
+from inkfill.core.unet import TimeEmbedding, UNet, UNetConfig
 
 
 def planes(b=2, h=28, w=28):

@@ -1,4 +1,4 @@
-"""inkfill: diffusion inpainting, small enough to understand and to measure.
+"""inkfill: diffusion inpainting for small images.
 
 >>> import inkfill
 >>> model = inkfill.load()
@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any
 from inkfill.defaults import VERSION as __version__
 
 if TYPE_CHECKING:
-    from inkfill.inpainting import inpaint, sample
-    from inkfill.model import load
+    from inkfill.filling.inpaint import inpaint, sample
+    from inkfill.models import adapters
+    from inkfill.models.model import load
 
-__all__ = ["__version__", "inpaint", "load", "sample"]
+__all__ = ["__version__", "adapters", "inpaint", "load", "sample"]
 
-_HOME = {"load": "inkfill.model", "inpaint": "inkfill.inpainting", "sample": "inkfill.inpainting"}
+_HOME = {"load": "inkfill.models.model", "inpaint": "inkfill.filling.inpaint", "sample": "inkfill.filling.inpaint"}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "adapters":
+        return import_module("inkfill.models.adapters")
     if name not in _HOME:
         raise AttributeError(f"module 'inkfill' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

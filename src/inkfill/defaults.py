@@ -1,15 +1,11 @@
-"""Defaults that the command line shows in its help, kept where reading them needs no torch."""
+"""Defaults that need no torch to be read."""
 
-VERSION = "0.2.0"
-# DPM-Solver++(2M), its stochastic form, DDIM with eta 0, ancestral DDPM
-SAMPLERS = ("dpmpp", "dpmpp-sde", "ddim", "ancestral")
+VERSION = "0.3.0"
 SAMPLER = "dpmpp-sde"
-STEPS = 8  # network evaluations per completion: more, up to 25, have no better CRPS (docs/speed.md)
-NEW_STEPS = 16  # at least, for images from nothing, where the first levels decide everything (docs/models.md)
-SAMPLES = 8  # completions per image
+STEPS = 8  # NFE per sample; up to 25, more have no better CRPS (reports/speed.md)
+NEW_STEPS = 16  # at least, for unconditional samples (reports/results.md)
+SAMPLES = 8  # per image
 METHOD = "conditional"
-OBJECTIVES = ("v", "eps", "few", "regression")
-SCHEDULES = ("linear", "cosine")
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16")  # compute precision
 EVALUATION_MASKS = ("half:left", "box:10", "quadrants:3", "pixels:0.9", "bbox:8")
-FEW_IMAGES = 20_000  # training images: with more, learning by heart is no danger, and looking for it is dear
+FEW_IMAGES = 20_000  # training images; with more, overfitting is not looked for

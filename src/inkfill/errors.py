@@ -1,17 +1,28 @@
-"""The one exception that is meant for people, and how their words are shown to them."""
+"""The exception meant for users, and text made safe to show them."""
 
+import html
 import logging
 
 
 class InputError(ValueError):
-    """Something that was given cannot be used. The message is one line: what is wrong and what to do about it."""
+    """An input cannot be used. The message is one line: place, problem, remedy."""
 
 
 def shown(text: object) -> str:
-    """Text of unknown origin, such as a file's name, made safe to show: one line, no control characters, UTF-8."""
+    """Text of unknown origin, such as a file name, as one line of UTF-8 without control characters."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))
 
 
+def escaped(text: object) -> str:
+    """Text of unknown origin for an HTML page: no markup, no control characters."""
+    return html.escape("\n".join(shown(line) for line in str(text).splitlines()))
+
+
+def reason(error: BaseException) -> str:
+    """The message of an exception, in one line."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+
+
 def remark(text: str) -> None:
-    """Say something that is no error: to the log named ``inkfill``, which the command line prints as notes."""
+    """Log a notice to the logger ``inkfill``, which the command line prints."""
     logging.getLogger("inkfill").warning(shown(text))

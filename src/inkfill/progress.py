@@ -1,27 +1,28 @@
-"""Progress bars on standard error, which may be closed, full, or not there: no reason to lose what is being made."""
+"""Progress bars on standard error. A closed or full standard error never ends the work."""
 
 import contextlib
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from tqdm import tqdm
 
 
 class Harmless:
-    """A stream whose failures are nobody's: it goes on as if they had been written."""
+    """A stream that ignores failures to write."""
 
     def __init__(self, stream: Any):
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, if that works."""
+        """Write; failures are ignored."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush, if that works."""
+        """Flush; failures are ignored."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
             self._stream.flush()
 
@@ -29,16 +30,25 @@ class Harmless:
         return getattr(self._stream, name)
 
 
-def meeting(bar: Any, met: Callable[[], object]) -> Callable[[int], None]:
-    """What is told of work done: it moves the bar on, and calls ``met``."""
+def both(bar: Any, then: Callable[[], object]) -> Callable[[int], None]:
+    """Progress callback: advances the bar, then calls ``then()``."""
 
-    def told(done: int) -> None:
+    def advance(done: int) -> None:
         bar.update(done)
-        met()
+        then()
 
-    return told
+    return advance
+
+
+Progress = Callable[[int], object]
+Bar = Callable[[int, str], AbstractContextManager[Progress]]  # called with a total and a title
+
+
+def no_bar(total: int, title: str) -> AbstractContextManager[Progress]:
+    """A ``Bar`` that shows nothing."""
+    return contextlib.nullcontext(lambda part: None)
 
 
 def bar(total: float | None, **how: Any) -> Any:
-    """A bar of ``total`` units of work, as tqdm has it, as wide as the terminal."""
+    """A tqdm bar of ``total`` units, as wide as the terminal."""
     return tqdm(total=total, file=Harmless(sys.stderr), dynamic_ncols=True, **how)

@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 
 from conftest import tiny_model
-from inkfill.checkpoint import load_network, load_state, save_network
-from inkfill.model import Recipe
-from inkfill.rng import stream
+from inkfill.models.checkpoint import load_network, load_state, save_network
+from inkfill.models.model import Recipe
+from inkfill.core.rng import stream
 
 KILLS = max(1, int(os.environ.get("INKFILL_HARD", "10000")) // 10_000)
 STARTED = 1.0  # seconds before which a command is still importing: most kills come later

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from inkfill.rng import stream
+from inkfill.core.rng import stream
 
 SHARE = int(os.environ.get("INKFILL_HARD", "10000")) / 1_000_000
 DIGITS = int(1_000_000 * SHARE)

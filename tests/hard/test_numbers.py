@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from inkfill.data import masks
-from inkfill.inpainting import inpaint
+from inkfill.filling.inpaint import inpaint
 from inkfill.methods import METHODS
-from inkfill.model import Model, Recipe
-from inkfill.rng import stream
-from inkfill.samplers import SAMPLERS
-from inkfill.unet import UNet, UNetConfig
+from inkfill.models.model import Model, Recipe
+from inkfill.core.rng import stream
+from inkfill.core.samplers import SAMPLERS
+from inkfill.core.unet import UNet, UNetConfig
 
 ALL = int(os.environ.get("INKFILL_HARD", "10000")) > 10_000
 SIZES = ((8, 8), (9, 31), (28, 28))

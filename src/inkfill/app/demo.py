@@ -10,16 +10,17 @@ from PIL import Image, ImageDraw, ImageFont
 from inkfill import defaults
 from inkfill.app import figures
 from inkfill.app.html import Page
-from inkfill.app.page import write_page
+from inkfill.core.masks import parse
+from inkfill.core.rng import SampleNoise, stream
 from inkfill.data import Dataset, Images, masks, to_uint8
 from inkfill.data.images import as_bytes, of_values
 from inkfill.errors import InputError
 from inkfill.evaluation.cells import Cell, machine
-from inkfill.evaluation.protocol import Bar
 from inkfill.evaluation.scores import COLUMNS, evaluate
-from inkfill.inpainting import inpaint
-from inkfill.model import Model
-from inkfill.rng import SampleNoise, stream
+from inkfill.filling.inpaint import inpaint
+from inkfill.models.model import Model
+from inkfill.progress import Bar
+from inkfill.web.page import write_page
 
 GALLERY = ("half:left", "half:random", "box:14", "quadrants:3", "pixels:0.9", "strokes", "stripes:3", "all")
 SCORED_IMAGES, SCORED_SAMPLES = 100, 4
@@ -80,7 +81,7 @@ def mask_sheet(size: int, seed: int) -> figures.RGB:
         *("pixels:0.5", "pixels:0.9", "strokes", "stripes:3", "not:box:12", "half:random+strokes", "training"),
         *("all", "none"),
     ]
-    drawn = [masks.parse(spec).draw(6, size, size, stream(seed, "sheet"), digits) for spec in specs]
+    drawn = [parse(spec).draw(6, size, size, stream(seed, "sheet"), digits) for spec in specs]
     rows = [[figures.masked(d, m) for d, m in zip(digits, mask, strict=True)] for mask in drawn]
     half = (len(rows) + 1) // 2
     left = figures.sheet(rows[:half], names=specs[:half], zoom=2)

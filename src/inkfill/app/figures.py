@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from inkfill.checkpoint import written_whole
 from inkfill.data.images import Images
+from inkfill.files import written_whole
 
 RGB = NDArray[np.uint8]
 HIDDEN = np.array([70, 96, 160], np.uint8)  # the colour of a missing pixel

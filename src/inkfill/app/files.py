@@ -12,19 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inkfill.app import figures
-from inkfill.checkpoint import check_writable, folder_written_whole, written_whole
 from inkfill.data import Images, masks
-from inkfill.data.images import (
-    BYTES,
-    Mask,
-    ValueRange,
-    as_bytes,
-    as_known,
-    can_be_filled,
-    channels_of,
-    other_channels,
-)
-from inkfill.data.masks import MaskOptions
+from inkfill.data.images import BYTES, Mask, ValueRange, as_bytes, as_known, can_be_filled, channels_of, other_channels
 from inkfill.data.readers import (
     MAX_BYTES,
     PICTURES,
@@ -36,6 +25,7 @@ from inkfill.data.readers import (
     stacked,
 )
 from inkfill.errors import InputError
+from inkfill.files import check_writable, folder_written_whole, written_whole
 
 OURS = re.compile(r"(.+_)?\d\d+\.png")  # what a folder of completions or samples holds
 SHEET = 100  # images at most in one sheet of completions
@@ -90,33 +80,34 @@ def luma(images: Images) -> Images:
 
 
 def fit_masks(
-    text: str | None, pictures: Images | list[Images], names: list[str] | None, seed: int, options: MaskOptions
+    given: masks.MaskInput, pictures: Images | list[Images], names: list[str] | None, seed: int
 ) -> Mask | list[Mask]:
-    """The masks for these pictures: one array, or a list beside a list.
+    """The masks of these images: one array, or a list for a list.
 
-    A folder of masks is paired with named pictures by the names of its files. Raises InputError, also for a file
-    without a partner.
+    A folder of masks is paired with named images by file name. Raises InputError, also for a file without a partner.
     """
-    if names and masks.is_folder(text):
-        each = _paired(Path(str(text)), names, options)
-        options = replace(options, colour=None)
+    if names and given.folder:
+        each = _paired(given, names)
+        options = replace(given.options, colour=None)
         parts = pictures if isinstance(pictures, list) else list(pictures[:, None])
         list_ = [masks.fit(mask, picture, seed, options) for mask, picture in zip(each, parts, strict=True)]
         found: Mask | list[Mask] = list_ if isinstance(pictures, list) else np.concatenate(list_)
     elif isinstance(pictures, list):
-        found = [masks.fit(text, picture, seed + i, options) for i, picture in enumerate(pictures)]
+        found = [masks.fit(given, picture, seed + i) for i, picture in enumerate(pictures)]
     else:
-        found = masks.fit(text, pictures, seed, options)
+        found = masks.fit(given, pictures, seed)
     each = found if isinstance(found, list) else [found]
-    if text in masks.IN_IMAGES and not any(mask.any() for mask in each):
-        raise InputError(masks.NOTHING.format(text))
+    if given.of_images and not any(mask.any() for mask in each):
+        raise InputError(masks.NOTHING.format(given.of_images))
     for mask in each:
         masks.notice(mask)
     return found
 
 
-def _paired(folder: Path, names: list[str], options: MaskOptions) -> list[Mask]:
-    """The masks of a folder in the order of the pictures' names. Raises InputError for one without a partner."""
+def _paired(given: masks.MaskInput, names: list[str]) -> list[Mask]:
+    """The masks of a folder in the order of the images' names. Raises InputError for one without a partner."""
+    folder = given.folder
+    assert folder is not None
     files = {file.stem: file for file in picture_files(folder)}
     for name in names:
         if name not in files:
@@ -126,7 +117,7 @@ def _paired(folder: Path, names: list[str], options: MaskOptions) -> list[Mask]:
     for stem, file in files.items():
         if stem not in names:
             raise InputError(f"{file}: no picture is called {stem}: give each mask its picture")
-    return [masks.mask_of(read_picture(files[name]), str(files[name]), options) for name in names]
+    return [masks.mask_of(read_picture(files[name]), str(files[name]), given.options) for name in names]
 
 
 # ---- standard input and output ---------------------------------------------------------------------------------------

@@ -1,14 +1,13 @@
 """The one builder of HTML pages, with their one style sheet. Whatever is put on a page is escaped here."""
 
-import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from inkfill.app import figures
-from inkfill.checkpoint import written_whole
-from inkfill.errors import shown
-from inkfill.evaluation.tables import Columns, cells
+from inkfill.errors import escaped
+from inkfill.files import written_whole
+from inkfill.tables import Columns, cells
 
 STYLE = """
 :root { color-scheme: light dark; --back: #fbfaf8; --front: #1c1c1e; --quiet: #5c5c62; --line: #d9d7d2; --raised: #fff;
@@ -45,11 +44,6 @@ PLAIN = {
     "NLL": "negative log-likelihood", "Frechet": "Frechet distance", "kernel": "kernel distance",
     "nearest": "to the nearest training image", "real": "the same of real images", "floor": "its floor",
 }  # fmt: skip
-
-
-def escaped(text: object) -> str:
-    """Text of unknown origin for a page: no markup, no control characters, and always UTF-8."""
-    return html.escape("\n".join(shown(line) for line in str(text).splitlines()))
 
 
 class Page:

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inkfill.adapters import Foreign
 from inkfill.app import figures
 from inkfill.app.html import Page
-from inkfill.checkpoint import UNFINISHED, written_whole
 from inkfill.data import Dataset, Images, ValueRange, masks
 from inkfill.data.images import BYTES, as_bytes
 from inkfill.evaluation import metrics
 from inkfill.evaluation.classifier import WHOLE, judge, load_classifier
 from inkfill.evaluation.protocol import Evaluation, Result
 from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS, NEW_COLUMNS, planes
-from inkfill.inpainting import inpaint
-from inkfill.model import Model
+from inkfill.files import UNFINISHED, written_whole
+from inkfill.filling.inpaint import inpaint
+from inkfill.models.adapters import Foreign
+from inkfill.models.model import Model
 
 SHOWN = 6  # images of a gallery
 Results = Sequence[Result]

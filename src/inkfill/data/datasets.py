@@ -7,16 +7,17 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from inkfill.data import damaged
+from inkfill.data import incomplete
 from inkfill.data.dataset import Dataset
 from inkfill.data.images import Images, channels_of, size_words, with_channels
-from inkfill.data.readers import read_idx, read_images, reason, stacked
+from inkfill.data.readers import read_idx, read_images, stacked
 from inkfill.data.rendered import rendered
-from inkfill.errors import InputError, remark
+from inkfill.errors import InputError, reason, remark
 
 MNIST_FILES = {  # name: published MD5
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -145,57 +146,62 @@ def _idx_folder(folder: Path) -> Dataset | None:
     return Dataset(folder.name, images[:cut], images[cut:], held_out, labels)
 
 
+def auto() -> Dataset:
+    """MNIST, or else the rendered digits, with a notice."""
+    try:
+        return mnist()
+    except InputError as error:
+        remark(f"no MNIST: {error}")
+        remark("USING THE BUILT-IN 'rendered' DIGITS INSTEAD")
+        return rendered()
+
+
+DATASETS: dict[str, Callable[[], Dataset]] = {"auto": auto, "mnist": mnist, "rendered": rendered}
+
+
 def check_name(name: str) -> None:
-    """Raise InputError for data that there are not, without reading any."""
-    if name not in ("auto", "mnist", "rendered") and not Path(name).exists():
-        raise InputError(f"unknown data {name!r}: give auto, mnist, rendered, or the path of a file or folder")
+    """Raise InputError for unknown data, without reading any."""
+    if name not in DATASETS and not Path(name).exists():
+        raise InputError(f"--data {name}: no such data: give {', '.join(DATASETS)}, or the path of a file or folder")
 
 
 def load(name: str = "auto", data_mask: str = "", seed: int = 0) -> Dataset:
     """A data set by name: ``auto`` (MNIST, else ``rendered`` with a notice), ``mnist``, ``rendered``, or a path.
 
-    A path may be a folder with an IDX pair, a folder of pictures, an IDX file, ``.npy`` or ``.npz``. Without a test
-    split of its own, the last tenth is the test split and the tenth before it is validation.
+    A path is a folder with an IDX pair, a folder of images, an IDX file, ``.npy`` or ``.npz``. Without a test split of
+    its own, the last tenth of a random order is the test split and the tenth before it is validation.
 
-    ``data_mask`` says which pixels of the images were never seen, as ``masks.fit`` takes it: ``nan``, ``alpha``, a
-    file, or a spec, drawn with ``seed``. What is there is thrown away before anything else: holes are filled with what
-    is around them (:func:`inkfill.data.damaged.blurred`), and ``Dataset.holes`` says where. Raises InputError.
+    ``data_mask`` marks missing pixels, as ``masks.fit`` takes it; a spec is drawn with ``seed``. Missing pixels are
+    discarded before anything else: holes are filled with local means (:func:`inkfill.data.incomplete.blurred`), and
+    ``Dataset.holes`` marks them. Raises InputError.
     """
     if data_mask:
-        return damaged.load(load, name, data_mask, seed)
-    if name == "auto":
-        try:
-            return mnist()
-        except InputError as error:
-            remark(f"no MNIST: {error}")
-            remark("USING THE BUILT-IN 'rendered' DIGITS INSTEAD")
-            return rendered()
-    if name == "mnist":
-        return mnist()
-    if name == "rendered":
-        return rendered()
+        return incomplete.load(load, name, data_mask, seed)
     check_name(name)
+    if name in DATASETS:
+        return DATASETS[name]()
     path = Path(name)
-    dataset = _idx_folder(path) if path.is_dir() else None
-    if dataset is None:
-        images = read_images(path)
-        if len(images) < 10:
-            raise InputError(f"{path}: {len(images)} images; at least 10 are needed to hold some out")
-        tenth = len(images) // 10
-        order = damaged.order_of(len(images))
-        if isinstance(images, list):
-            alike = of_one_kind(images)
-            shuffled = [alike[i] for i in order]
-            groups = by_size(shuffled[: -2 * tenth])
-            held_out = shuffled[-2 * tenth : -tenth], shuffled[-tenth:]
-            size = groups[0].shape[1:]  # those that are measured have the size that most have
-            same = [[picture for picture in part if picture.shape == size] or part for part in held_out]
-            validation, test = (uniform(stacked(part)) for part in same)
-            return Dataset(path.stem, groups[0], validation, test, {}, tuple(groups[1:]))
+    return (_idx_folder(path) if path.is_dir() else None) or _split(path)
+
+
+def _split(path: Path) -> Dataset:
+    """The images of one file or folder, split at random. Raises InputError."""
+    images = read_images(path)
+    if len(images) < 10:
+        raise InputError(f"{path}: {len(images)} images; at least 10 are needed to hold some out")
+    tenth = len(images) // 10
+    order = incomplete.order_of(len(images))
+    if not isinstance(images, list):
         images = images[order]
-        splits = images[: -2 * tenth], images[-2 * tenth : -tenth], images[-tenth:]
-        dataset = Dataset(path.stem, *splits, {})
-    return dataset
+        return Dataset(path.stem, images[: -2 * tenth], images[-2 * tenth : -tenth], images[-tenth:], {})
+    alike = of_one_kind(images)
+    shuffled = [alike[i] for i in order]
+    groups = by_size(shuffled[: -2 * tenth])
+    held_out = shuffled[-2 * tenth : -tenth], shuffled[-tenth:]
+    size = groups[0].shape[1:]  # held-out images have the most frequent size
+    same = [[picture for picture in part if picture.shape == size] or part for part in held_out]
+    validation, test = (uniform(stacked(part)) for part in same)
+    return Dataset(path.stem, groups[0], validation, test, {}, tuple(groups[1:]))
 
 
 def by_size(pictures: list[Images]) -> list[Images]:

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inkfill.core.masks import Mask as Mask
 from inkfill.errors import InputError
 
 Images = NDArray[Any]
-Mask = NDArray[np.bool_]
 MIN_SIDE = 8  # pixels
 MAX_SIDE = 16_384  # pixels
 MAX_PIXELS = 2**26  # of one picture

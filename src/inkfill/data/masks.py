@@ -1,9 +1,10 @@
-"""Masks as people have them: files of many kinds, holes that are already in the images, and what is to be done to them.
+"""Masks as users have them: a spec, an array, files, or the missing values of the images themselves.
 
-True = missing, to be filled; in a file, white = fill.
+True = missing, to be filled; in a file, white = fill. :func:`read_mask` parses a mask once, at the edge; :func:`fit`
+makes the mask of a set of images from it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,41 +13,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inkfill.data.families import FAMILIES, PART, TRAINING, MaskSpec, half, parse, pixels
+from inkfill.core.masks import MaskSpec, parse
+from inkfill.core.rng import stream
 from inkfill.data.images import Images, Mask, channels_of, opaque_of
 from inkfill.data.readers import PICTURES, picture_files, read_array, read_frames
 from inkfill.errors import InputError, remark, shown
-from inkfill.rng import stream
 
-__all__ = [
-    "FAMILIES",
-    "PART",
-    "TRAINING",
-    "MaskOptions",
-    "MaskSpec",
-    "fit",
-    "fit_each",
-    "half",
-    "parse",
-    "pixels",
-    "read_mask",
-]
-
-NO_HOLES = "the images have no holes of their own (NaN or masked values): give a mask (--mask)"
-NOTHING = "no pixel is missing by {}: there is nothing to fill"
-IN_IMAGES = ("nan", "alpha")  # specs of holes that are already there
+NO_HOLES = "the images have no missing values (NaN or masked): give a mask (--mask)"
+NOTHING = "--mask {}: no pixel is missing: there is nothing to fill"
+OF_IMAGES = ("nan", "alpha")  # masks that the images themselves define
 
 
 @dataclass(frozen=True)
 class MaskOptions:
-    """What is done to a mask after it was read: a colour that marks the holes, inverted, grown by so many pixels."""
+    """Changes to a mask: the colour that marks missing pixels, inversion, dilation by ``grow`` pixels."""
 
     colour: tuple[int, int, int] | None = None
     invert: bool = False
     grow: int = 0
 
     def applied(self, mask: Mask) -> Mask:
-        """The mask ``[N, H, W]`` that is meant."""
+        """The changed mask ``[N, H, W]``."""
         mask = ~mask if self.invert else mask
         if not self.grow:
             return mask
@@ -58,36 +45,107 @@ class MaskOptions:
 AS_IT_IS = MaskOptions()
 
 
-def fit(mask: Any, images: Images, seed: int = 0, options: MaskOptions = AS_IT_IS) -> Mask:
-    """The mask for these images, bool ``[N, H, W]``: drawn from a spec, read from a file, or an array or tensor.
+@dataclass(frozen=True)
+class MaskInput:
+    """A parsed mask. One of ``spec``, ``array`` and ``folder`` is set, or ``of_images`` names one of ``OF_IMAGES``.
 
-    ``"nan"``: values that are NaN; ``"alpha"``: pixels that are more than half transparent. None: the holes that are
-    in the images, NaN or masked in a numpy masked array. Holes of a masked array always count. Raises InputError.
+    With none of them, the mask is the missing values of the images, of which there must be some.
     """
-    n, height, width = images.shape[:3]
-    if mask is None:
-        found = holes_of(images)
-        if not found.any():
-            raise InputError(NO_HOLES)
-    elif isinstance(mask, str) and mask in IN_IMAGES:
-        found = holes_of(images) if mask == "nan" else transparent(images)
-    elif isinstance(mask, (str, Path)):
-        read = read_mask(mask, options)
-        if isinstance(read, str):
-            found = parse(read).draw(n, height, width, stream(seed, "mask"), images)
+
+    text: str = ""  # as the user wrote it
+    of_images: str = ""
+    spec: MaskSpec | None = None
+    array: Mask | None = None  # [H, W] or [N, H, W]
+    folder: Path | None = None  # of pictures, one an image
+    options: MaskOptions = AS_IT_IS
+
+    @property
+    def unspecified(self) -> bool:
+        """Whether no mask was given."""
+        return not (self.of_images or self.spec or self.folder or self.array is not None)
+
+    def check_count(self, count: int) -> None:
+        """Raise InputError for an array of masks for another number of images."""
+        if self.array is not None and self.array.ndim == 3 and len(self.array) not in (1, count):
+            raise InputError(
+                f"the mask is for {len(self.array)} images, but there are {count}: give one each, or one for all"
+            )
+
+    def draw(self, images: Images, rng: np.random.Generator, first: int = 0) -> Mask:
+        """The mask bool ``[N, H, W]`` of images that are number ``first`` and later of a set. Raises InputError.
+
+        A spec takes the next numbers of ``rng``, so the parts of a set must be asked for in order.
+        """
+        if self.spec:
+            found = self.spec.draw(len(images), images.shape[1], images.shape[2], rng, np.ma.getdata(images))
+        elif self.folder:
+            found = _fitted(_stacked(self.folder, self.options), images)
+        elif self.array is not None:
+            each = self.array.ndim == 3 and len(self.array) > 1
+            found = _fitted(self.array[first : first + len(images)] if each else self.array, images)
         else:
-            found = _fitted(read, images)
+            found = transparent(images) if self.of_images == "alpha" else holes_of(images)
+        return self.options.applied(found)
+
+
+def read_mask(given: Any, options: MaskOptions = AS_IT_IS) -> MaskInput:
+    """Parse a mask: a spec, ``"nan"``, ``"alpha"``, None, an array or tensor, or a file or folder.
+
+    A text is a spec before it is a path. ``.npy`` holds bool, or 0 (keep) and 1 or 255 (fill); an image, or a folder of
+    images with one for each image, is black and white (white = fill), or transparent where pixels are to be filled, or
+    has ``options.colour`` there. Soft edges are cut at half. Raises InputError.
+    """
+    if isinstance(given, MaskInput):
+        return given
+    if given is None:
+        return MaskInput(options=options)
+    if isinstance(given, str) and given in OF_IMAGES:
+        return MaskInput(given, of_images=given, options=options)
+    if not isinstance(given, (str, Path)):
+        array = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
+        return MaskInput(array=array, options=options)
+    text, path = str(given), Path(given)
+    try:
+        if isinstance(given, str):
+            return MaskInput(text, spec=parse(given), options=options)
+    except InputError as error:
+        if not exists(path) and path.suffix.lower() not in PICTURES | {".npy", ".npz"}:
+            raise InputError(f"{error}; or name a mask file") from None
+    if not exists(path):
+        raise InputError(f"{path}: no such mask file")
+    if path.is_dir():
+        return MaskInput(text, folder=path, options=options)
+    if path.suffix.lower() in PICTURES:
+        found = _stacked(path, options)
     else:
-        found = _fitted(mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask), images)
-    found = options.applied(found)
+        found = _marking(_mask_array(np.asarray(read_array(path)), str(path)), path)
+    return MaskInput(text, array=found, options=options)
+
+
+def fit(mask: Any, images: Images, seed: int = 0, options: MaskOptions = AS_IT_IS) -> Mask:
+    """The mask of a set of images, bool ``[N, H, W]``, from anything that :func:`read_mask` takes.
+
+    A spec is drawn with ``seed``. Masked values of a numpy masked array are always missing. Raises InputError.
+    """
+    given = read_mask(mask, options)
+    given.check_count(len(images))
+    if given.unspecified and not holes_of(images).any():
+        raise InputError(NO_HOLES)
+    found = given.draw(images, stream(seed, "mask"))
     return np.logical_or(found, holes_of(images)) if isinstance(images, np.ma.MaskedArray) else found
 
 
+def fit_each(specs: Sequence[str], images: Images, seed: int = 0) -> Mask:
+    """One spec per image, drawn with the seeds ``seed``, ``seed`` + 1, ...: bool ``[N, H, W]``. Raises InputError."""
+    each = zip(specs, images, strict=True)
+    return np.concatenate([fit(spec, image[None], seed + i) for i, (spec, image) in enumerate(each)])
+
+
 def _fitted(given: NDArray[Any], images: Images) -> Mask:
-    """A mask array, checked against the images and spread over them."""
+    """A mask array, checked against the images and broadcast to them."""
     if given.dtype != np.bool_:
-        raise InputError(f"the mask holds {given.dtype} values: give bool, True = missing")
-    if given.ndim == 4 and given.shape[1] == 1:  # as tensors of images are
+        raise InputError(f"the mask has dtype {given.dtype}: give bool, True = missing")
+    if given.ndim == 4 and given.shape[1] == 1:  # [N, 1, H, W], as tensors of masks are
         given = given[:, 0]
     if given.ndim == 3 and len(given) == 1:
         given = given[0]
@@ -102,44 +160,11 @@ def _fitted(given: NDArray[Any], images: Images) -> Mask:
     return np.broadcast_to(given, images.shape[:3])
 
 
-def fit_each(specs: Sequence[str], images: Images, seed: int = 0) -> Mask:
-    """A spec an image, drawn with the seeds ``seed``, ``seed`` + 1, ...: bool ``[N, H, W]``. Raises InputError."""
-    each = zip(specs, images, strict=True)
-    return np.concatenate([fit(spec, image[None], seed + i) for i, (spec, image) in enumerate(each)])
-
-
-def in_parts(
-    mask: str | None, shape: tuple[int, ...], seed: int, options: MaskOptions = AS_IT_IS
-) -> Callable[[Images, int], Mask]:
-    """``draw(images, start)``: the masks of a part of a long set, as :func:`fit` would give them for the whole.
-
-    Parts must be asked for in order; one may have no holes of its own where others have. Raises InputError.
-    """
-    if mask is None:
-        return lambda images, start: options.applied(holes_of(images))
-    read = mask if mask in IN_IMAGES else read_mask(mask, options)
-    if isinstance(read, str) and read not in IN_IMAGES:
-        spec, rng = parse(read), stream(seed, "mask")
-
-        def drawn(images: Images, start: int) -> Mask:
-            return options.applied(spec.draw(len(images), images.shape[1], images.shape[2], rng, images))
-
-        return drawn
-    if isinstance(read, np.ndarray) and read.ndim == 3 and len(read) not in (1, shape[0]):
-        raise InputError(f"the mask is for {len(read)} images, but there are {shape[0]}: give one each, or one for all")
-
-    def draw(images: Images, start: int) -> Mask:
-        each = isinstance(read, np.ndarray) and read.ndim == 3 and len(read) > 1
-        return fit(read[start : start + len(images)] if each else read, images, seed, options)
-
-    return draw
-
-
-# ---- holes that are already there ------------------------------------------------------------------------------------
+# ---- missing values of the images ------------------------------------------------------------------------------------
 
 
 def holes_of(images: Images) -> Mask:
-    """Pixels of which a value is NaN, or masked in a numpy masked array: bool ``[N, H, W]``."""
+    """Pixels with a NaN, or with a masked value of a numpy masked array: bool ``[N, H, W]``."""
     holes = np.isnan(np.ma.getdata(images)) if images.dtype.kind == "f" else np.zeros(images.shape, bool)
     if isinstance(images, np.ma.MaskedArray):
         holes = holes | np.ma.getmaskarray(images)
@@ -149,7 +174,7 @@ def holes_of(images: Images) -> Mask:
 def transparent(images: Images) -> Mask:
     """Pixels that are more than half transparent. Raises InputError for images without an alpha channel."""
     if channels_of(images) not in (2, 4):
-        raise InputError(f"--mask alpha needs an alpha channel, and these images have {channels_of(images)} channels")
+        raise InputError(f"--mask alpha: needs an alpha channel: these images have {channels_of(images)} channels")
     alpha = np.ma.getdata(images)[..., -1]
     return alpha < opaque_of(alpha.dtype) / 2
 
@@ -157,87 +182,50 @@ def transparent(images: Images) -> Mask:
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def read_mask(given: str | Path, options: MaskOptions = AS_IT_IS) -> Mask | str:
-    """A mask from a file (bool ``[H, W]`` or ``[N, H, W]``, True = missing), or the checked spec as it is.
-
-    A spec wins over a file or a folder of its name. ``.npy`` holds bool, or numbers that are low where pixels are kept
-    and high where they are filled; a picture, or a folder of pictures with one for each image, is black and white
-    (white = fill), or transparent where pixels are to be filled, or has the holes in ``options.colour``. Soft edges
-    are cut at half. Raises InputError.
-    """
-    if isinstance(given, str) and is_spec(given):
-        return given
-    path = Path(given)
-    if not exists(path):
-        if isinstance(given, Path) or path.suffix.lower() in PICTURES | {".npy", ".npz"}:
-            raise InputError(f"{path}: no such mask file")
-        try:
-            parse(str(given))
-        except InputError as error:
-            raise InputError(f"{error}; or name a mask file") from None
-    if path.is_dir() or path.suffix.lower() in PICTURES:
-        parts = [mask_of(frame, str(f), options) for f in mask_files(path) for frame in read_frames(f)]
-        if len({part.shape for part in parts}) > 1:
-            raise InputError(f"{path}: masks of several sizes go with a folder of pictures of these sizes alone")
-        found: Mask = np.stack(parts)
-    else:
-        found = _mask_array(np.asarray(read_array(path)), str(path))
-    if not found.any():
-        raise InputError(f"{path}: the mask marks nothing to fill (white or True = fill)")
-    return found
+def _stacked(path: Path, options: MaskOptions) -> Mask:
+    """The masks ``[N, H, W]`` of an image file (a frame each) or of a folder of them. Raises InputError."""
+    files = picture_files(path) if path.is_dir() else [path]
+    parts = [mask_of(frame, str(file), options) for file in files for frame in read_frames(file)]
+    if len({part.shape for part in parts}) > 1:
+        raise InputError(f"{path}: masks of several sizes need images of the same sizes, in a folder")
+    return _marking(np.stack(parts), path)
 
 
-def mask_files(path: Path) -> list[Path]:
-    """The pictures of a folder of masks, or the one that is given. Raises InputError."""
-    return picture_files(path) if path.is_dir() else [path]
-
-
-def is_spec(text: str) -> bool:
-    """Whether a text is a spec of a mask."""
-    try:
-        parse(text)
-    except InputError:
-        return False
-    return True
-
-
-def is_folder(given: Any) -> bool:
-    """Whether a mask is a folder, and no spec of its name."""
-    if not isinstance(given, (str, Path)) or (isinstance(given, str) and is_spec(given)):
-        return False
-    return exists(Path(given)) and Path(given).is_dir()
+def _marking(mask: Mask, path: Path) -> Mask:
+    if not mask.any():
+        raise InputError(f"{path}: the mask marks nothing to fill: white or True = fill")
+    return mask
 
 
 def exists(path: Path) -> bool:
-    """Whether a path is there; what cannot be a path is not."""
+    """Whether a path exists; False for a text that no path can be."""
     try:
         return path.exists()
-    except (OSError, ValueError):  # a spec can be longer than any name, or hold what no name can
+    except (OSError, ValueError):  # a spec can be longer than any name, or contain NUL
         return False
 
 
 def _mask_array(values: NDArray[Any], name: str) -> Mask:
     if values.size == 0:
-        raise InputError(f"{name}: the mask is empty, its shape is {list(values.shape)}")
+        raise InputError(f"{name}: the mask is empty: its shape is {list(values.shape)}")
     if values.dtype.kind not in "biuf" or (values.dtype.kind == "f" and np.isnan(values).any()):
-        raise InputError(f"{name}: the mask is not binary: use 0 (keep) and 1 or 255 (fill) alone")
+        raise InputError(f"{name}: the mask is not binary: use 0 (keep) and 1 or 255 (fill)")
     levels = np.unique(values)
     if values.dtype != np.bool_ and (len(levels) > 2 or not set(levels.tolist()) <= {0, 1, 255}):
-        raise InputError(f"{name}: the mask is not binary: use 0 (keep) and 1 or 255 (fill) alone")
+        raise InputError(f"{name}: the mask is not binary: use 0 (keep) and 1 or 255 (fill)")
     return values != 0
 
 
 def mask_of(picture: Images, name: str, options: MaskOptions = AS_IT_IS) -> Mask:
-    """The mask ``[H, W]`` that a picture ``[H, W]`` or ``[H, W, C]`` means. Raises InputError.
+    """The mask ``[H, W]`` in an image ``[H, W]`` or ``[H, W, C]``. Raises InputError.
 
-    With ``options.colour``, where the picture has that colour (within 60 levels). With alpha: what is painted on a
-    layer that is mostly empty, or else what was erased from a picture. Else where it is light; soft edges are cut at
-    half.
+    With ``options.colour``: pixels of that colour (within 60 grey levels). With alpha: the painted pixels of a mostly
+    empty layer, or else the erased pixels of an image. Otherwise: light pixels, soft edges cut at half.
     """
     top = float(np.iinfo(picture.dtype).max)
     if options.colour is not None:
         if picture.ndim != 3 or picture.shape[2] < 3:
-            raise InputError(f"{name}: has no colour, and --mask-colour looks for one")
+            raise InputError(f"{name}: a grey image has no --mask-colour: use black (keep) and white (fill)")
         apart = np.abs(picture[..., :3].astype(np.int32) - np.array(options.colour)).max(-1)
         return apart <= 60
     if picture.ndim == 3 and picture.shape[2] in (2, 4):
@@ -246,17 +234,17 @@ def mask_of(picture: Images, name: str, options: MaskOptions = AS_IT_IS) -> Mask
     grey = picture.max(-1) if picture.ndim == 3 else picture
     soft = float(((grey > 0.05 * top) & (grey < 0.95 * top)).mean())
     if soft > 0.5:
-        raise InputError(f"{name}: the mask is not binary: it looks like a picture; use black (keep) and white (fill)")
+        raise InputError(f"{name}: the mask is not binary: use black (keep) and white (fill)")
     if soft > 0:
-        remark(f"{name}: soft edges are cut at half: lighter is filled, darker is kept")
+        remark(f"{name}: soft edges are cut at half: lighter pixels are filled")
     return grey >= top / 2
 
 
 def notice(mask: Mask) -> None:
-    """Say what is odd about a mask ``[N, H, W]``: more than half missing, and all of the border, may be an inverse."""
+    """Remark on a mask ``[N, H, W]`` that may be inverted: more than half missing, and the whole border."""
     border = np.concatenate([mask[:, 0].ravel(), mask[:, -1].ravel(), mask[:, :, 0].ravel(), mask[:, :, -1].ravel()])
     if 0.5 < mask.mean() < 1 and border.all():
-        remark(f"{mask.mean():.0%} of the pixels are missing, all of the border too: if that is wrong, --invert-mask")
+        remark(f"the mask covers {mask.mean():.0%} of the pixels and the whole border: inverted? use --invert-mask")
 
 
 COLOURS = {
@@ -275,4 +263,4 @@ def parse_colour(text: str) -> tuple[int, int, int]:
             raise ValueError
         return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)
     except ValueError:
-        raise InputError(f"unknown colour {shown(text)!r}: give {', '.join(COLOURS)} or #rrggbb") from None
+        raise InputError(f"--mask-colour {shown(text)}: unknown colour: give {', '.join(COLOURS)} or #rrggbb") from None

@@ -19,18 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inkfill.data.images import MAX_PIXELS, MAX_SIDE, Images, as_images, check_size, pixels_of
-from inkfill.errors import InputError
+from inkfill.errors import InputError, reason
 
 ORIENTATION = 0x0112  # the tag of Exif
 MAX_BYTES = 2**30  # the largest array that is unpacked from a compressed file or read into memory
 MOST_DENSE = 1100  # bytes that one byte of a gzip file can stand for, and a little more
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm"}
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-
-
-def reason(error: BaseException) -> str:
-    """What went wrong, in words."""
-    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
 
 
 # ---- IDX -------------------------------------------------------------------------------------------------------------

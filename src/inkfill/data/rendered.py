@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inkfill.core.rng import stream
 from inkfill.data.dataset import Dataset
 from inkfill.data.images import Images
-from inkfill.rng import stream
 
 SIDE = 28
 PART = 2000  # digits warped at once

@@ -4,15 +4,12 @@ Generation is separated from scoring by files: completions of a cell (one mask, 
 kept beside what they cost, so that an evaluation that was stopped goes on, and a new measure needs no new completions.
 """
 
-import ast
 import hashlib
-import inspect
 import json
 import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +18,17 @@ import torch
 from numpy.typing import NDArray
 
 from inkfill import defaults
-from inkfill.checkpoint import NOT_WHOLE, written_whole
+from inkfill.core.masks import parse
+from inkfill.core.rng import stream
 from inkfill.data import Images, masks
 from inkfill.errors import InputError, shown
-from inkfill.evaluation.references import REFERENCES, regress
-from inkfill.inpainting import inpaint
+from inkfill.evaluation.baselines import BASELINES, regress
+from inkfill.files import NOT_WHOLE, written_whole
+from inkfill.filling.inpaint import ignore, inpaint
 from inkfill.methods import METHODS, find_method
-from inkfill.model import Model
-from inkfill.rng import stream
-from inkfill.training.processes import ALONE, Processes
-
-ROOT = Path(__file__).parent.parent
+from inkfill.models.model import Model
+from inkfill.processes import ALONE, Processes
+from inkfill.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -48,11 +45,11 @@ class Cell:
 
     def check(self) -> None:
         """Raise InputError for a mask, a method or a setting that there is not."""
-        masks.parse(self.mask)
+        parse(self.mask)
         if self.method in METHODS:
             find_method(self.method).settings(self.settings)
-        elif self.method not in (*REFERENCES, "regression"):
-            allowed = (*METHODS, *REFERENCES, "regression")
+        elif self.method not in (*BASELINES, "regression"):
+            allowed = (*METHODS, *BASELINES, "regression")
             raise InputError(f"unknown method {shown(self.method)!r}: choose from {', '.join(allowed)}")
 
 
@@ -74,7 +71,7 @@ def complete(
     train: Images | None = None,
     regression: Model | None = None,
     group: Processes = ALONE,
-    progress: Callable[[int], object] | None = None,
+    progress: Progress = ignore,
 ) -> Completed:
     """Run a cell. Diffusion methods are shared by the processes, each a run of images; how many there are changes the
     result by rounding alone. References need ``train``, ``regression`` a network trained for it. Raises InputError.
@@ -82,10 +79,10 @@ def complete(
     cell.check()
     mask, began = masks.fit(cell.mask, images, cell.seed), time.perf_counter()
     evaluations, cores = 0.0, torch.get_num_threads()
-    if cell.method in REFERENCES:
+    if cell.method in BASELINES:
         if train is None:
             raise InputError(f"{cell.method} needs training images")
-        filled = REFERENCES[cell.method](train, images, mask, cell.samples, stream(cell.seed, cell.method))
+        filled = BASELINES[cell.method](train, images, mask, cell.samples, stream(cell.seed, cell.method))
     elif cell.method == "regression":
         if regression is None:
             raise InputError(
@@ -107,7 +104,7 @@ def _shared(
     mask: NDArray[np.bool_],
     cell: Cell,
     group: Processes,
-    progress: Callable[[int], object] | None,
+    progress: Progress,
 ) -> tuple[Images, float]:
     """Completions by a diffusion method, each process's share of the images put together; evaluations a completion."""
     if len(images) < group.world:
@@ -125,53 +122,9 @@ def _shared(
 # ---- kept in files ---------------------------------------------------------------------------------------------------
 
 
-@cache
-def source_files(path: Path) -> frozenset[Path]:
-    """The files of inkfill that a file depends on, itself included, by the imports that stand in them."""
-    found, todo = {path}, [path]
-    while todo:
-        for name in imported(todo.pop()):
-            parts = name.split(".")[1:]
-            for end in range(len(parts), 0, -1):  # a module, or a name within one
-                places = (ROOT.joinpath(*parts[:end]).with_suffix(".py"), ROOT.joinpath(*parts[:end], "__init__.py"))
-                new = [place for place in places if place.is_file()]
-                if new:
-                    todo += [place for place in new if place not in found]
-                    found.update(new)
-                    break
-    return frozenset(found)
-
-
-def imported(path: Path) -> set[str]:
-    """The names under ``inkfill`` that a file imports, anywhere in it."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "inkfill":
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names if alias.name.split(".")[0] == "inkfill"}
-    return names
-
-
-def code_hash(method: str) -> str:
-    """Hash of the code that the completions of a method depend on: a change to it makes them anew.
-
-    Of a method from elsewhere it is the driver's and the network's; whoever keeps its completions knows the rest.
-    """
-    parts: dict[str, tuple[Callable[..., Any], ...]] = {name: (each,) for name, each in REFERENCES.items()}
-    parts |= {name: (each.run, inpaint, Model) for name, each in METHODS.items()} | {"regression": (regress, Model)}
-    files = set().union(
-        *(source_files(Path(inspect.getsourcefile(part) or "")) for part in parts.get(method, (inpaint, Model)))
-    )
-    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()[:12]
-
-
 def identity(cell: Cell, about: Mapping[str, str]) -> str:
-    """What tells the completions of a cell from all others: the cell, what they were made from and by which code.
-
-    ``about`` holds hashes of data and weights, and the precision.
-    """
-    what = [{**asdict(cell), "settings": dict(cell.settings)}, dict(about), code_hash(cell.method)]
+    """A key for the samples of a cell: the cell, the version, and ``about``: hashes of data and weights, precision."""
+    what = [{**asdict(cell), "settings": dict(cell.settings)}, dict(about), defaults.VERSION]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 

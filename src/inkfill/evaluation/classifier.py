@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from inkfill import data, progress
-from inkfill.checkpoint import SHIPPED, read_weights, shapes_of, write_weights
-from inkfill.data import masks
+from inkfill.core.masks import parse
+from inkfill.core.rng import seeded, stream
+from inkfill.core.trainer import Trainer
+from inkfill.core.unet import ChannelNorm
 from inkfill.errors import InputError
-from inkfill.rng import seeded, stream
-from inkfill.training.trainer import Trainer
-from inkfill.unet import ChannelNorm
+from inkfill.models.checkpoint import SHIPPED, read_weights, shapes_of, write_weights
 
 FORMAT = "inkfill-classifier-1"
 WHOLE = SHIPPED.with_name("classifier.safetensors")  # for whole digits
@@ -166,7 +166,7 @@ def train_classifier(
     """
     if "train" not in dataset.labels:
         raise InputError(f"{dataset.name} has no labels: a classifier needs them")
-    mask_spec, labels = masks.parse(spec), dataset.labels["train"].astype(np.int64)
+    mask_spec, labels = parse(spec), dataset.labels["train"].astype(np.int64)
     height, width = dataset.train.shape[1:]
     if (height, width) != (28, 28) or labels.max() > 9:
         raise InputError(f"{dataset.name}: a classifier takes 28x28 images with labels 0 to 9")

@@ -133,12 +133,6 @@ def diversity(filled: Images, mask: Mask) -> PerImage:
     return np.divide(apart, np.sqrt(missing), out=np.full(len(filled), np.nan), where=missing > 0)
 
 
-def most_central(filled: Images) -> NDArray[np.int64]:
-    """Which of the K completions ``[N, K, ...]`` of each image is nearest to all others, ``[N]``."""
-    flat = np.asarray(filled, np.float32).reshape(*filled.shape[:2], -1)
-    return np.array([_distances(x[None], x[None])[0].sum(1).argmin() for x in flat], np.int64)
-
-
 def ranks(truth: Images, filled: Images, mask: Mask, rng: np.random.Generator) -> NDArray[np.int64]:
     """Histograms of the rank of the truth among its K completions, over missing pixels: int64 ``[N, K + 1]``.
 

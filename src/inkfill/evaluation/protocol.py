@@ -1,8 +1,8 @@
 """An evaluation from start to end: which cells, their completions, their scores, and what they were measured on."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,27 +10,21 @@ from typing import Any
 import numpy as np
 
 from inkfill import defaults
-from inkfill.checkpoint import file_hash, find_checkpoint, locked, write_json
 from inkfill.data import Dataset, Images, ValueRange
 from inkfill.data.images import array_hash
 from inkfill.errors import InputError
 from inkfill.evaluation import metrics
+from inkfill.evaluation.baselines import BASELINES, SMOOTH
 from inkfill.evaluation.cells import Cell, Completed, complete, kept, machine
-from inkfill.evaluation.references import REFERENCES, SMOOTH
 from inkfill.evaluation.scores import Judges, score
+from inkfill.files import file_hash, locked, write_json
 from inkfill.methods import METHODS
-from inkfill.model import Model, load
-from inkfill.training.processes import ALONE, Processes
+from inkfill.models.checkpoint import find_checkpoint
+from inkfill.models.model import Model, load
+from inkfill.processes import ALONE, Processes
+from inkfill.progress import Bar, Progress, no_bar
 
 COPIED = 0.5  # how near to training images completions can be, of how near true images are, before it is said
-
-Progress = Callable[[int], object]
-Bar = Callable[[int, str], AbstractContextManager[Progress]]  # of a total and a title; called with each part done
-
-
-def no_bar(total: int, title: str) -> AbstractContextManager[Progress]:
-    """A progress bar that is none."""
-    return nullcontext(lambda part: None)
 
 
 @dataclass(frozen=True)
@@ -122,7 +116,7 @@ class Networks:
 
     def about(self, cell: Cell, dataset: Dataset) -> dict[str, str]:
         """What the completions of a cell are made from, besides the images."""
-        if cell.method in REFERENCES:
+        if cell.method in BASELINES:
             return {"train": dataset.fingerprint}
         path = self.regression_checkpoint if cell.method == "regression" else self.checkpoint
         return {"weights": file_hash(path) if path else "", "dtype": str(self.model.dtype)}
@@ -141,7 +135,7 @@ def plan(
 
     Raises InputError for a mask, a method or a setting that there is not.
     """
-    plain = (*REFERENCES, "regression")
+    plain = (*BASELINES, "regression")
     cells = []
     for spec in dict.fromkeys(specs):
         for name in dict.fromkeys(methods):

@@ -1,19 +1,20 @@
 """How good the completions of a cell are: one row of the table."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inkfill.core.rng import stream
 from inkfill.data import Dataset, Images
 from inkfill.data.images import BYTES, ValueRange, as_bytes
 from inkfill.evaluation import metrics
 from inkfill.evaluation.cells import Cell, Completed, complete
 from inkfill.evaluation.classifier import MASKED, WHOLE, Classifier, about_classifier, judge, load_classifier
-from inkfill.model import Model
-from inkfill.rng import stream
+from inkfill.filling.inpaint import ignore
+from inkfill.models.model import Model
+from inkfill.progress import Progress
 
 COLUMNS = {  # key in a row: heading, format
     "mask": ("mask", "{}"),
@@ -230,8 +231,6 @@ def _generation(
     }
 
 
-def evaluate(
-    model: Model, images: Images, cell: Cell, progress: Callable[[int], object] | None = None
-) -> dict[str, Any]:
+def evaluate(model: Model, images: Images, cell: Cell, progress: Progress = ignore) -> dict[str, Any]:
     """One row of the table, without labels: complete, then score. Raises InputError."""
     return score(images, complete(model, images, cell, progress=progress), cell, values=model.value_range)

@@ -1,24 +1,26 @@
-"""Guided methods: a denoiser in, a denoiser out, so that every sampler works on them."""
+"""Guided methods: a denoiser in, a denoiser out, so every sampler works with them."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from inkfill.methods.registry import method
 from inkfill.methods.task import Task
 
 
+@method("this network, trained on masks", "steps grow", needs="conditional")
 def conditional(task: Task) -> Tensor:
-    """The network was trained with the known pixels as input: its denoiser is E[x0 given x_t and the known pixels]."""
+    """The conditional denoiser E[x0 given x_t and the observed pixels]: a network trained on masked images has it."""
     return task.sample(task.conditional)
 
 
+@method("Wang et al. 2022, arXiv 2212.00490", "never")
 def ddnm(task: Task) -> Tensor:
-    """DDNM (Wang et al. 2022): put the known pixels into the predicted clean image, and go on from there.
+    """DDNM (Wang et al. 2022): put the observed pixels into the predicted clean image.
 
-    After this rectification the direction (the noise that a step keeps) is recomputed from x_t and the rectified image,
-    as in the posterior q(x_s given x_t, x0) of their eq. 14. With the direction of the unrectified image a step would
-    lead to a point that no noising of the rectified image gives.
+    The direction of a step (the noise it keeps) is recomputed from x_t and this rectified image, as in the posterior
+    q(x_s given x_t, x0) of their eq. 14.
     """
 
     def denoise(x_t: Tensor, t: int) -> Tensor:
@@ -28,12 +30,13 @@ def ddnm(task: Task) -> Tensor:
     return task.sample(denoise)
 
 
+@method("Song et al. 2023, OpenReview 9_gsMA8MRKQ", "one isotropic Gaussian", gradient=True, noisy=True)
 def pigdm(task: Task, prior_variance: float = 1.0) -> Tensor:
     """Pseudoinverse guidance (Song et al. 2023, "Pseudoinverse-guided diffusion models for inverse problems").
 
-    p(x0 given x_t) is taken for N(x0_hat, r_t^2 I), so y given x_t is Gaussian too, and Bayes' rule adds its score.
-    Exact for a prior N(m, prior_variance I). At high levels the guided prediction can leave the range of images by far
-    (a network's Jacobian is not quite as small there as sqrt(alpha_bar) asks), so it is clipped like any prediction.
+    Approximates p(x0 given x_t) by N(x0_hat, r_t^2 I); y given x_t is then Gaussian, and Bayes' rule adds its score.
+    Exact for a prior N(m, prior_variance I). Near T the guided prediction can leave the range of images (a network's
+    Jacobian is larger there than sqrt(alpha_bar)), so it is clipped like any prediction.
     """
 
     def denoise(x_t: Tensor, t: int) -> Tensor:
@@ -45,42 +48,44 @@ def pigdm(task: Task, prior_variance: float = 1.0) -> Tensor:
     return task.sample(denoise)
 
 
+@method("Rozet et al. 2024, arXiv 2405.13712", "any Gaussian; iterations grow", gradient=True, noisy=True)
 def mmps(task: Task, iterations: int = 2) -> Tensor:
     """Moment matching posterior sampling (Rozet et al. 2024, "Learning diffusion priors from observations by
     expectation maximization", section 4.2).
 
-    p(x0 given x_t) is taken for the Gaussian with its first two moments: its mean is x0_hat, and its covariance is
-    V = (1 - alpha_bar) / sqrt(alpha_bar) J with J the Jacobian of x0_hat (Tweedie's second formula). Given the known
-    pixels y = A x0 with noise of variance n the mean becomes x0_hat + V A' (A V A' + n)^-1 (y - A x0_hat). The system
-    is solved by ``iterations`` of conjugate gradients, a backward pass each, and one more. Exact for every Gaussian
-    prior, of any covariance, with as many iterations as there are known values.
+    Approximates p(x0 given x_t) by the Gaussian of its first two moments: the mean x0_hat and the covariance
+    V = (1 - alpha_bar) / sqrt(alpha_bar) J with J the Jacobian of x0_hat (Tweedie's second-order formula). Given the
+    observed pixels y = A x0 with noise of variance n, the mean is x0_hat + V A' (A V A' + n)^-1 (y - A x0_hat). The
+    system is solved by ``iterations`` of conjugate gradients, one backward pass each, and one more. Exact for every
+    Gaussian prior with as many iterations as observed values.
     """
     observation = task.observation
 
     def denoise(x_t: Tensor, t: int) -> Tensor:
         x0_hat, covariance = task.moments(x_t, t)
 
-        def seen(w: Tensor) -> Tensor:
+        def observed(w: Tensor) -> Tensor:
             return torch.where(observation.known, covariance(w) + observation.noise**2 * w, 0.0)
 
-        u = conjugate_gradients(seen, observation.misfit(x0_hat), iterations)
+        u = conjugate_gradients(observed, observation.misfit(x0_hat), iterations)
         return task.clip(x0_hat + covariance(u))
 
     return task.sample(denoise)
 
 
+@method("Boys et al. 2023, arXiv 2310.06721", "independent Gaussian pixels", gradient=True, noisy=True)
 def tmpd(task: Task, floor: float = 0.5) -> Tensor:
-    """Tweedie moment projected diffusions (Boys et al. 2023, section 4): mmps with a diagonal in place of a matrix.
+    """Tweedie moment projected diffusions (Boys et al. 2023, section 4): mmps with a diagonal matrix.
 
-    A V A' is taken for the diagonal matrix with the sums of its rows, which one backward pass gives; a second one
-    multiplies by V. Exact for Gaussian priors whose pixels are independent, where no variance is below ``floor`` of
-    that of a pixel of variance .3. (Without a floor a trained network's completions are useless: CRPS .23.)
+    A V A' is replaced by the diagonal matrix of its row sums, which one backward pass gives; a second one multiplies by
+    V. Exact for Gaussian priors with independent pixels, where no variance is below ``floor`` times that of a pixel of
+    prior variance 0.3. (Without the floor a trained network's samples fail: CRPS 0.23.)
     """
     observation = task.observation
 
     def denoise(x_t: Tensor, t: int) -> Tensor:
         x0_hat, covariance = task.moments(x_t, t)
-        # Their eq. 14. A network's sums are no variances everywhere: they are held above a share of the scalar one.
+        # Their eq. 14. A network's row sums can be negative: they are clamped to a fraction of the scalar variance.
         least = floor * task.schedule.posterior_variance(t, 0.3)
         variance = covariance(observation.known.to(x_t.dtype)).clamp(min=least) + observation.noise**2
         return task.clip(x0_hat + covariance(observation.misfit(x0_hat) / variance))
@@ -89,9 +94,9 @@ def tmpd(task: Task, floor: float = 0.5) -> Tensor:
 
 
 def conjugate_gradients(matrix: Callable[[Tensor], Tensor], b: Tensor, iterations: int) -> Tensor:
-    """Solve matrix u = b for each row of a batch by itself (Hestenes and Stiefel 1952).
+    """Solve matrix u = b for each row of a batch separately (Hestenes and Stiefel 1952).
 
-    A row stops where it is solved, or where the matrix, which of a network is no exact covariance, is not positive.
+    A row stops once it is solved, or where the matrix, which for a network is no exact covariance, is not positive.
     """
 
     def dot(x: Tensor, y: Tensor) -> Tensor:

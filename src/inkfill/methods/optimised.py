@@ -1,66 +1,76 @@
-"""Methods that optimise within a step: the state, or a distribution of it, is fitted to what is known."""
+"""Methods that optimise within a step: the state, or its distribution, is fitted to the observed pixels."""
 
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from inkfill.methods.registry import Settings, method
 from inkfill.methods.task import Task
 
 
+def _iterations(steps: int, settings: Settings) -> int:
+    return steps * (1 + int(settings["iterations"]))
+
+
+def _iterations_but_last(steps: int, settings: Settings) -> int:
+    return _iterations(steps, settings) - int(settings["iterations"])
+
+
+@method("Zhang et al. 2023, arXiv 2304.03322", "never", gradient=True, noisy=True, cost=_iterations)
 def copaint(task: Task, iterations: int = 4, rate: float = 0.3, tolerance: float = 0.1) -> Tensor:
     """CoPaint (Zhang et al. 2023, "Towards coherent image inpainting using denoising diffusion implicit models").
 
-    At every level x_t moves, by ``iterations`` steps of gradient descent, to where its one-step prediction agrees with
-    what is known without leaving where the chain put it (their eq. 10); then a deterministic DDIM step follows. The
-    ``tolerance`` is their xi: how far a prediction may be off, more at high levels. Without their time travel. At level
-    T x_t is held to the noise that was drawn: held to 0, the prior's mean, every pixel would shrink.
+    At every timestep, ``iterations`` steps of gradient descent move x_t to where its one-step prediction agrees with
+    the observed pixels while x_t stays near the chain's state (their eq. 10); a deterministic DDIM step follows.
+    ``tolerance`` is their xi, the expected error of a prediction, larger near T. Their time travel is left out. At T,
+    x_t is held to the drawn noise and not to 0, the prior's mean, which would shrink every pixel.
     """
     schedule, x = task.schedule, task.noise()
-    centre, spread = x, 1.0  # of x_t before what is known
-    for t, s in pairwise(task.levels):
+    centre, deviation = x, 1.0  # of x_t before the observation
+    for t, s in pairwise(task.timesteps):
         a = float(schedule.alpha_bar[t])
         variance = tolerance**2 * (1 - a) + task.observation.noise**2 + 1e-4
         x0_hat, _, gradient = task.likelihood_gradient(x, t, variance)
         for _ in range(iterations):
-            # 1. Up the log posterior, by a step that its curvature on known pixels (a / variance) allows.
-            pull = gradient + (centre - x) / spread**2
-            x = x + rate / (a / variance + 1 / spread**2) * pull
+            # 1. Up the log posterior, with a step scaled by its curvature on observed pixels (a / variance).
+            ascent = gradient + (centre - x) / deviation**2
+            x = x + rate / (a / variance + 1 / deviation**2) * ascent
             x0_hat, _, gradient = task.likelihood_gradient(x, t, variance)
-        task.seen(t, x, x0_hat)
-        # 2. A DDIM step from there; how far x_s may be from it is the ancestral step's deviation.
+        task.watched(t, x, x0_hat)
+        # 2. A DDIM step; the standard deviation of x_s around it is the ancestral step's.
         centre = schedule.reverse_step(x, x0_hat, t, s, 0.0, None)
-        spread = max(float(schedule.q_posterior(x0_hat, x, t, s)[1]) ** 0.5, 1e-3)
+        deviation = max(float(schedule.q_posterior(x0_hat, x, t, s)[1]) ** 0.5, 1e-3)
         x = centre
     return x
 
 
+@method("Moufad et al. 2024, arXiv 2410.09945", "never", gradient=True, noisy=True, cost=_iterations_but_last)
 def mgps(task: Task, middle: float = 0.75, iterations: int = 2, rate: float = 0.5) -> Tensor:
     """Midpoint guided posterior sampling (Moufad et al. 2024, "Variational diffusion posterior sampling with midpoint
     guidance", algorithm 1).
 
-    The likelihood is read at a level between 0 and s (``middle`` times s), where predictions err less. p(x_m given x_t,
-    y) is fitted by a Gaussian of independent pixels: ``iterations`` steps of gradient descent on its mean and log
-    deviation, each through the denoiser at one draw of it (their eq. 3.7). x_m is drawn from it, and x_s from the
-    bridge q(x_s given x_m, x_t). Beside the paper, the likelihood is widened by .1 (1 - a) / a, for what a prediction
-    at level m errs, and the steps are divided by the curvature. The last step fits nothing: exact known pixels are put
-    in by the driver, and noisy ones are as the prior predicts them.
+    The likelihood is evaluated at a timestep m between 0 and s (``middle`` times s), where predictions are more
+    accurate. A Gaussian with independent pixels is fitted to p(x_m given x_t, y): ``iterations`` steps of gradient
+    descent on its mean and log standard deviation, each through the denoiser at one draw (their eq. 3.7). x_m is drawn
+    from it, and x_s from the bridge q(x_s given x_m, x_t). Unlike the paper, the likelihood variance grows by
+    0.1 (1 - a) / a, the error of a prediction at m, and steps are divided by the curvature. The last step fits nothing.
     """
     schedule, observation, x = task.schedule, task.observation, task.noise()
-    for t, s in pairwise(task.levels):
+    for t, s in pairwise(task.timesteps):
         x0_hat = task.unconditional(x, t)
-        task.seen(t, x, x0_hat)
+        task.watched(t, x, x0_hat)
         if s == 0:
             return x0_hat
         m = max(1, int(middle * s))
-        # 1. Before what is known: x_m given x_t, as the ancestral step has it.
+        # 1. Before the observation: x_m given x_t, as in the ancestral step.
         centre, variance = schedule.q_posterior(x0_hat, x, t, m)
         mean, log_ratio = centre, torch.zeros_like(x)
         deviation, a = float(variance) ** 0.5, float(schedule.alpha_bar[m])
         likelihood = (1 - a) / a * 0.1 + observation.noise**2 + 1e-4
         step = rate / (a / likelihood + 1 / float(variance))
         for _ in range(iterations):
-            # 2. Down the divergence: the prior's pull in closed form, the likelihood's at one draw.
+            # 2. Down the divergence: the prior's term in closed form, the likelihood's at one draw.
             z = task.noise()
             drawn = mean + deviation * log_ratio.exp() * z
             _, _, gradient = task.likelihood_gradient(drawn, m, likelihood)
@@ -77,7 +87,7 @@ def _bridge(task: Task, x_m: Tensor, x_t: Tensor, m: int, s: int, t: int) -> Ten
     """A draw of x_s given x_m and x_t, for m <= s < t: both are one noising away from it."""
     if m == s:
         return x_m
-    a_m, a_s, a_t = (float(task.schedule.alpha_bar[level]) for level in (m, s, t))
+    a_m, a_s, a_t = (float(task.schedule.alpha_bar[each]) for each in (m, s, t))
     up, down = a_s / a_m, a_t / a_s  # x_s given x_m: N(sqrt(up) x_m, 1 - up); x_t given x_s alike
     variance = 1 / (1 / (1 - up) + down / (1 - down))
     mean = variance * (up**0.5 / (1 - up) * x_m + down**0.5 / (1 - down) * x_t)

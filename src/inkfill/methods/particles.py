@@ -1,6 +1,6 @@
-"""The particle methods: propose, weigh, resample, in one loop. Exact as steps and particles grow.
+"""Particle methods: propose, weight, resample, in one loop. Exact as steps and particles grow.
 
-Each completion has a filter of its own, P particles, of which one is returned, drawn by weight.
+Each sample has its own filter of P particles; one of them, drawn by weight, is the sample.
 """
 
 import math
@@ -10,12 +10,13 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from inkfill.core.rng import SampleNoise
+from inkfill.methods.registry import Settings, method
 from inkfill.methods.task import Task
-from inkfill.rng import SampleNoise
 
 
 class Filtered(NamedTuple):
-    """The completion of each row, and the filter's estimate of log p(y) for it."""
+    """The sample of each row, and the filter's estimate of log p(y)."""
 
     x0: Tensor  # [B, C, H, W]
     log_evidence: Tensor  # [B]
@@ -28,7 +29,7 @@ def log_normal(x: Tensor, mean: Tensor, variance: float | Tensor) -> Tensor:
 
 
 def resample(log_weights: Tensor, noise: SampleNoise) -> Tensor:
-    """Systematic resampling: ancestors ``[B, P]`` from log-weights ``[B, P]``, one uniform number a row."""
+    """Systematic resampling: ancestors ``[B, P]`` from log-weights ``[B, P]``, one uniform draw a row."""
     p = log_weights.shape[1]
     cumulative = log_weights.double().softmax(1).cumsum(1)
     points = (noise.uniform().double()[:, None] + torch.arange(p, device=log_weights.device)) / p
@@ -36,39 +37,39 @@ def resample(log_weights: Tensor, noise: SampleNoise) -> Tensor:
 
 
 class Kernel(Protocol):
-    """What a particle method weighs and proposes; particles are ``[B P, C, H, W]``, a row's side by side."""
+    """The weights and proposals of a particle method; particles are ``[B P, C, H, W]``, those of a row adjacent."""
 
-    x0_hat: Tensor  # of the particles that were weighed last
+    x0_hat: Tensor  # of the particles weighted last
 
     def start(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Particles at level T from standard normal ``z``, and a constant of the log evidence, one a particle."""
+        """Particles at T from standard normal ``z``, and a constant of the log evidence, one a particle."""
         ...
 
-    def weigh(self, x: Tensor, t: int, s: int) -> Tensor:
-        """What the particles at level t add to their log-weights, one each."""
+    def weight(self, x: Tensor, t: int, s: int) -> Tensor:
+        """The increments of the log-weights at t, one a particle."""
         ...
 
     def propose(self, x: Tensor, ancestors: Tensor, t: int, s: int, z: Tensor) -> Tensor:
-        """The chosen particles, moved from level t to s with the noise ``z``."""
+        """The resampled particles, moved from t to s with the noise ``z``."""
         ...
 
 
 def run_filter(task: Task, particles: int, threshold: float, kernel: Kernel) -> Filtered:
-    """The loop that all particle methods share.
+    """The loop of all particle methods.
 
-    Particles of a row are resampled when their effective sample size falls under ``threshold`` x particles.
+    The particles of a row are resampled when their effective sample size is below ``threshold`` x particles.
     """
     noise, shape = task.noise, task.observation.pixels.shape
     b, p = shape[0], particles
-    # [B P, C, H, W], a row's particles side by side.
+    # [B P, C, H, W], a row's particles adjacent.
     x, log_start = kernel.start(noise(p).flatten(0, 1))
     log_w = torch.zeros(b, p, dtype=torch.float64, device=x.device)
     log_evidence = log_start.view(b, p)[:, 0].double()
     rows = torch.arange(b, device=x.device)[:, None] * p
     x0_hat = x
-    for t, s in pairwise(task.levels):
-        log_w = log_w + kernel.weigh(x, t, s).view(b, p)
-        task.seen(t, x.view(b, p, *shape[1:])[:, 0], kernel.x0_hat.view(b, p, *shape[1:])[:, 0])
+    for t, s in pairwise(task.timesteps):
+        log_w = log_w + kernel.weight(x, t, s).view(b, p)
+        task.watched(t, x.view(b, p, *shape[1:])[:, 0], kernel.x0_hat.view(b, p, *shape[1:])[:, 0])
         effective = log_w.softmax(1).square().sum(1).reciprocal()
         degenerate = effective < threshold * p
         stay = torch.arange(p, device=x.device).expand(b, p)
@@ -86,10 +87,10 @@ def run_filter(task: Task, particles: int, threshold: float, kernel: Kernel) -> 
 
 
 class Mcgdiff:
-    """What MCGdiff weighs and proposes (Cardoso et al. 2023, section 3.1).
+    """The weights and proposals of MCGdiff (Cardoso et al. 2023, section 3.1).
 
-    The potential at level t is N(sqrt(a_t) y; x_t, 1 - a_t + a_t n), n the variance of the observation's noise: at
-    level 0 that is the likelihood itself. Without noise it is theirs.
+    The potential at t is N(sqrt(a_t) y; x_t, 1 - a_t + a_t n), with n the variance of the observation noise: at t = 0
+    it is the likelihood itself. Without noise it is the paper's.
     """
 
     def __init__(self, task: Task, particles: int):
@@ -98,7 +99,7 @@ class Mcgdiff:
         self.x0_hat = self.observation.pixels
 
     def start(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Particles at level T, and a constant of the evidence: N(0, I) times the potential, a Gaussian."""
+        """Particles at T, and a constant of the evidence: N(0, I) times the potential, a Gaussian."""
         known, y = self.observation.known, self.observation.pixels
         a = float(self.schedule.alpha_bar[-1])
         variance = self._variance(self.schedule.T)
@@ -107,26 +108,25 @@ class Mcgdiff:
         constant = log_normal(a**0.5 * y, torch.zeros_like(y), 1 + variance)
         return torch.where(known, fused, z), torch.where(known, constant, 0.0).flatten(1).sum(1)
 
-    def weigh(self, x: Tensor, t: int, s: int) -> Tensor:
-        """How much better the next level's potential will be met than this one's was (their eq. 12).
+    def weight(self, x: Tensor, t: int, s: int) -> Tensor:
+        """N(sqrt(a_s) y; m_s(x_t), sigma^2 + 1 - a_s) / N(sqrt(a_t) y; x_t, 1 - a_t) (their eq. 12).
 
-        Weight: N(sqrt(a_s) y; m_s(x_t), sigma^2 + 1 - a_s) / N(sqrt(a_t) y; x_t, 1 - a_t) on known pixels, the
-        variances of the potentials with the observation's noise.
+        Over observed pixels; the variances of the potentials include the observation noise.
         """
         known, y = self.observation.known, self.observation.pixels
         self.x0_hat = self.task.unconditional(x, t)
         a_t, a_s = float(self.schedule.alpha_bar[t]), float(self.schedule.alpha_bar[s])
-        if s == 0 and not self.observation.noise:  # the known pixels are put into the prediction: nothing to weigh
+        if s == 0 and not self.observation.noise:  # observed pixels are exact from here: no weight
             return x.new_zeros(len(x))
-        # 1. What the potential at level t was: the known part of x_t against the noised observation.
+        # 1. The potential at t: the observed part of x_t against the noised observation.
         before = log_normal(x, a_t**0.5 * y, self._variance(t))
-        # 2. What it will be at level s: the ancestral kernel and the noised observation, together.
+        # 2. The potential at s, integrated over the ancestral kernel.
         mean, variance = self.schedule.q_posterior(self.x0_hat, x, t, s)
         after = log_normal(a_s**0.5 * y, mean, float(variance) + self._variance(s))
         return torch.where(known, after - before, 0.0).flatten(1).sum(1)
 
     def propose(self, x: Tensor, ancestors: Tensor, t: int, s: int, z: Tensor) -> Tensor:
-        """Known part: kernel times potential, a Gaussian with gain K. Missing part: the kernel (their eq. 11)."""
+        """Observed part: kernel times potential, a Gaussian with gain K. Missing part: the kernel (their eq. 11)."""
         known, y = self.observation.known[ancestors], self.observation.pixels[ancestors]
         a_s = float(self.schedule.alpha_bar[s])
         mean, variance = self.schedule.q_posterior(self.x0_hat[ancestors], x[ancestors], t, s)
@@ -136,13 +136,13 @@ class Mcgdiff:
         return torch.where(known, fused, mean + v**0.5 * z)
 
     def _variance(self, t: int) -> float:
-        """Of the potential at level t."""
+        """The variance of the potential at t."""
         a = float(self.schedule.alpha_bar[t])
         return 1 - a + a * self.observation.noise**2
 
 
 class Tds:
-    """What the twisted diffusion sampler weighs and proposes (Wu et al. 2023, algorithm 1)."""
+    """The weights and proposals of the twisted diffusion sampler (Wu et al. 2023, algorithm 1)."""
 
     def __init__(self, task: Task, particles: int, prior_variance: float):
         self.task = task.repeat(particles)
@@ -152,22 +152,22 @@ class Tds:
         self.correction = torch.zeros(len(self.observation.pixels), device=self.observation.pixels.device)
 
     def start(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Particles at level T: the prior's."""
+        """Particles at T: the prior's."""
         return z, torch.zeros(len(z), device=z.device)
 
-    def weigh(self, x: Tensor, t: int, s: int) -> Tensor:
+    def weight(self, x: Tensor, t: int, s: int) -> Tensor:
         """log of p(x_t given x_above) twist(x_t) / (q(x_t given x_above) twist(x_above)) (their eq. 11)."""
         variance = self.schedule.posterior_variance(t, self.prior_variance) + self.observation.noise**2
-        # 1. The twist: y given x_t taken for N(x0_hat, variance), with its normaliser, and where it pulls (eqs. 8, 9).
+        # 1. The twist: y given x_t approximated by N(x0_hat, variance), and its gradient (eqs. 8, 9).
         self.x0_hat, self.twist, self.gradient = self.task.likelihood_gradient(x, t, variance)
         return self.correction + self.twist
 
     def propose(self, x: Tensor, ancestors: Tensor, t: int, s: int, z: Tensor) -> Tensor:
-        """The ancestral step with the twisted score; its weight is corrected at the next level (eq. 10)."""
+        """The ancestral step with the twisted score; its weight is corrected at the next timestep (eq. 10)."""
         x, x0_hat, gradient = x[ancestors], self.x0_hat[ancestors], self.gradient[ancestors]
         a = float(self.schedule.alpha_bar[t])
         mean, variance = self.schedule.q_posterior(x0_hat, x, t, s)
-        # Clipped: any proposal will do, since the weights pay for it, and this one is no worse for it.
+        # Clipped: the weights correct for any proposal.
         guided = self.task.clip(x0_hat + (1 - a) / a**0.5 * gradient)
         twisted, _ = self.schedule.q_posterior(guided, x, t, s)
         moved = twisted + float(variance) ** 0.5 * z
@@ -176,14 +176,23 @@ class Tds:
         return moved
 
 
+def _each_particle(steps: int, settings: Settings) -> int:
+    return steps * int(settings["particles"])
+
+
+GROW = "steps and particles grow"
+
+
+@method("Cardoso et al. 2023, arXiv 2308.07983", GROW, noisy=True, cost=_each_particle)
 def mcgdiff(task: Task, particles: int = 16, threshold: float = 1.0) -> Tensor:
-    """MCGdiff (Cardoso et al. 2023, algorithm 1): one filter per completion, resampled at every level."""
+    """MCGdiff (Cardoso et al. 2023, algorithm 1): one filter per sample, resampled at every timestep."""
     return run_filter(task, particles, threshold, Mcgdiff(task, particles)).x0
 
 
+@method("Wu et al. 2023, arXiv 2306.17775", GROW, gradient=True, noisy=True, cost=_each_particle)
 def tds(task: Task, particles: int = 8, threshold: float = 0.5, prior_variance: float = 0.3) -> Tensor:
-    """Twisted diffusion sampler (Wu et al. 2023, algorithm 1): guidance as a proposal, made right by its weights.
+    """Twisted diffusion sampler (Wu et al. 2023, algorithm 1): guidance as a proposal, corrected by weights.
 
-    The last weight is the twist at the lowest level; the paper weighs once more, by the likelihood itself.
+    The last weight is the twist at the lowest timestep; the paper adds the likelihood itself.
     """
     return run_filter(task, particles, threshold, Tds(task, particles, prior_variance)).x0

@@ -1,150 +1,116 @@
-"""The methods by name, with what to know before choosing one. A new method is a function and a line here."""
+"""The inpainting methods by name, with what to know before choosing one.
+
+A method is a function of a :class:`Task` and of settings with defaults, registered by the decorator ``@method(...)``.
+"""
 
 import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from numbers import Real
 from typing import Any
 
 from torch import Tensor
 
-from inkfill.denoiser import ConditionalPrior, Prior, draws
+from inkfill.core.denoiser import ConditionalPrior, Prior
 from inkfill.errors import InputError
-from inkfill.methods.chains import daps, ddrm, diffpir, dps, few, repaint, repaint_path, replacement
-from inkfill.methods.guided import conditional, ddnm, mmps, pigdm, tmpd
-from inkfill.methods.optimised import copaint, mgps
-from inkfill.methods.particles import mcgdiff, tds
 
 Settings = Mapping[str, float]
-# Of settings that cannot be any number from 0 on: shares, and a variance that is divided by.
+# Ranges of settings other than "from 0": fractions, and a variance that is a divisor.
 RANGES = {"eta": (0, 1), "zeta": (0, 1), "middle": (0, 1), "prior_variance": (1e-6, math.inf)}
+NEEDS = {"conditional": "a conditional denoiser", "generative": "a few-step model", "": "posterior means"}
 
 
 @dataclass(frozen=True)
 class Method:
-    """An inpainting method: a function of a task and of its settings, which are keyword arguments with defaults."""
+    """An inpainting method: a function of a task and of its settings, keyword arguments with defaults."""
 
     run: Callable[..., Tensor]
     paper: str = "your own"
-    exact: str = ""  # when it draws from the posterior
-    gradient: bool = False  # whether it runs backward passes through the denoiser
-    conditional: bool = False  # whether it needs a prior that can be told what is known
-    draws: bool = False  # whether it needs a prior that draws, and has no posterior mean
-    noisy: bool = False  # whether what is known may be noisy
-    cost: Callable[[int, Settings], int] = lambda steps, settings: steps  # network evaluations per completion
+    exact: str = ""  # when it samples the posterior
+    gradient: bool = False  # runs backward passes through the denoiser
+    needs: str = ""  # of the prior: "conditional" (a conditional denoiser) or "generative" (a few-step model)
+    noisy: bool = False  # the observed pixels may be noisy
+    cost: Callable[[int, Settings], int] = lambda steps, settings: steps  # NFE: network evaluations per sample
 
     def defaults(self) -> dict[str, float]:
-        """The settings and their values where none are given."""
+        """The settings with their default values."""
         parameters = list(inspect.signature(self.run).parameters.values())[1:]
         numbers = (p for p in parameters if isinstance(p.default, (int, float)) and not isinstance(p.default, bool))
         return {p.name: p.default for p in numbers}
 
     def settings(self, given: Settings | None = None) -> dict[str, float]:
-        """All settings, of which some are given. Raises InputError for one that there is not, or that cannot be."""
+        """All settings, with ``given`` values. Raises InputError for an unknown setting or a value out of range."""
         found = self.defaults()
         for name, value in (given or {}).items():
             if name not in found:
-                has = f"its settings are {', '.join(found)}" if found else "this method has none"
-                raise InputError(f"unknown setting {name!r}: {has}")
+                known = f"its settings are {', '.join(found)}" if found else "this method has no settings"
+                raise InputError(f"unknown setting {name!r}: {known}")
             whole = isinstance(found[name], int)
             least, most = RANGES.get(name, (int(whole), math.inf))
-            if (
-                not isinstance(value, Real)
-                or not math.isfinite(value)
-                or not least <= value <= most
-                or (whole and value != int(value))
-            ):
-                kind = f"a {'whole ' * whole}number from {least} {'on' if most == math.inf else f'to {most}'}"
-                raise InputError(f"the setting {name} must be {kind}, not {value!r}")
+            numeric = isinstance(value, Real) and math.isfinite(value)
+            if not numeric or not least <= value <= most or (whole and value != int(value)):
+                kind = "an integer" if whole else "a number"
+                limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+                raise InputError(f"the setting {name} must be {kind} {limits}, not {value!r}")
             found[name] = int(value) if whole else float(value)
         return found
 
     def evaluations(self, steps: int, given: Settings | None = None) -> int:
-        """Network evaluations per completion."""
+        """NFE: network evaluations per sample."""
         return self.cost(steps, self.settings(given))
 
     def particles(self, given: Settings | None = None) -> int:
-        """States that go through the network together for one completion."""
+        """States evaluated together for one sample."""
         return int(self.settings(given).get("particles", 1))
 
     def steps_for(self, evaluations: int, given: Settings | None = None) -> int:
-        """The most steps that cost at most so many network evaluations a completion; at least one."""
+        """The largest number of steps that costs at most ``evaluations`` NFE; at least one."""
         return max(n for n in range(1, evaluations + 1) if n == 1 or self.evaluations(n, given) <= evaluations)
 
-
-def _path_length(steps: int, settings: Settings) -> int:
-    path = repaint_path(steps, int(settings["jump"]), int(settings["repeats"]))
-    return sum(following < index for index, following in pairwise(path))
-
-
-def _each_particle(steps: int, settings: Settings) -> int:
-    return steps * int(settings["particles"])
+    def suits(self, prior: Prior) -> bool:
+        """Whether the method runs on a prior."""
+        if prior.generative or self.needs == "generative":
+            return prior.generative and self.needs == "generative"
+        return isinstance(prior, ConditionalPrior) or self.needs != "conditional"
 
 
-def _inner(steps: int, settings: Settings) -> int:
-    return steps * int(settings["inner"])
+METHODS: dict[str, Method] = {}
 
 
-def _iterations(steps: int, settings: Settings) -> int:
-    return steps * (1 + int(settings["iterations"]))
+def method(paper: str, exact: str, **about: Any) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Register a method under its function's name; ``about`` are further fields of :class:`Method`."""
+
+    def register(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        METHODS[run.__name__] = Method(run, paper, exact, **about)
+        return run
+
+    return register
 
 
-def _but_for_the_last(steps: int, settings: Settings) -> int:
-    return _iterations(steps, settings) - int(settings["iterations"])
-
-
-GROW = "steps and particles grow"
-METHODS = {
-    "conditional": Method(conditional, "this network, trained on masks", "steps grow", conditional=True),
-    "few": Method(few, "few-step weights (docs/few.md)", "the weights are", draws=True),
-    "replacement": Method(replacement, "Song et al. 2021, arXiv 2011.13456", "never"),
-    "repaint": Method(repaint, "Lugmayr et al. 2022, arXiv 2201.09865", "never", cost=_path_length),
-    "ddnm": Method(ddnm, "Wang et al. 2022, arXiv 2212.00490", "never"),
-    "ddrm": Method(ddrm, "Kawar et al. 2022, arXiv 2201.11793", "never", noisy=True),
-    "diffpir": Method(diffpir, "Zhu et al. 2023, arXiv 2305.08995", "never", noisy=True),
-    "daps": Method(daps, "Zhang et al. 2024, arXiv 2407.01521", "never", noisy=True, cost=_inner),
-    "dps": Method(dps, "Chung et al. 2022, arXiv 2209.14687", "never", gradient=True),
-    "copaint": Method(copaint, "Zhang et al. 2023, arXiv 2304.03322", "never", True, noisy=True, cost=_iterations),
-    "mgps": Method(mgps, "Moufad et al. 2024, arXiv 2410.09945", "never", True, noisy=True, cost=_but_for_the_last),
-    "pigdm": Method(pigdm, "Song et al. 2023, OpenReview 9_gsMA8MRKQ", "one isotropic Gaussian", True, noisy=True),
-    "tmpd": Method(tmpd, "Boys et al. 2023, arXiv 2310.06721", "independent Gaussian pixels", True, noisy=True),
-    "mmps": Method(mmps, "Rozet et al. 2024, arXiv 2405.13712", "any Gaussian; iterations grow", True, noisy=True),
-    "mcgdiff": Method(mcgdiff, "Cardoso et al. 2023, arXiv 2308.07983", GROW, noisy=True, cost=_each_particle),
-    "tds": Method(tds, "Wu et al. 2023, arXiv 2306.17775", GROW, True, noisy=True, cost=_each_particle),
-}
-
-MEAN_METHODS = {name: method for name, method in METHODS.items() if not method.draws}  # those that need posterior means
+def mean_methods() -> dict[str, Method]:
+    """The methods that run on posterior means: all but that of few-step models."""
+    return {name: each for name, each in METHODS.items() if each.needs != "generative"}
 
 
 def find_method(method: str | Callable[..., Any], prior: Prior | None = None, noisy: bool = False) -> Method:
-    """A method by name, or from a function of a task; one that runs on the prior, if it is given. Raises InputError.
+    """A method by name, or made of a function of a task, checked against the prior.
 
-    ``noisy``: what is known is, and the method must not take it as exact.
+    ``noisy``: the observed pixels are noisy. Raises InputError, with the methods that fit.
     """
     if callable(method):
         return Method(method)
-    runs = [name for name, each in METHODS.items() if prior is None or _suits(each, prior)]
+    runs = [name for name, each in METHODS.items() if prior is None or each.suits(prior)]
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}: choose one of {', '.join(runs)}")
     if method not in runs:
-        if prior is not None and draws(prior):
-            why = "cannot run here: few-step weights draw completions and have no posterior mean"
-        else:
-            lacks = "few-step weights" if METHODS[method].draws else "a conditional denoiser"
-            why = f"needs {lacks}, which this prior lacks"
-        raise InputError(f"the method {method} {why}: choose {'one of ' * (len(runs) > 1)}{', '.join(runs)}")
+        needs = NEEDS[METHODS[method].needs]
+        raise InputError(f"method {method}: needs {needs}, which this prior lacks: choose {_one_of(runs)}")
     if noisy and not METHODS[method].noisy:
-        can = ", ".join(name for name in runs if METHODS[name].noisy)
-        raise InputError(
-            f"the method {method} takes what is known as exact: choose {'one of ' + can if can else 'none'}"
-        )
+        can = [name for name in runs if METHODS[name].noisy]
+        raise InputError(f"method {method}: takes observed pixels as exact: choose {_one_of(can) if can else 'none'}")
     return METHODS[method]
 
 
-def _suits(method: Method, prior: Prior) -> bool:
-    """Whether a method can run on a prior."""
-    if method.draws or draws(prior):
-        return method.draws and draws(prior)
-    return isinstance(prior, ConditionalPrior) or not method.conditional
+def _one_of(names: list[str]) -> str:
+    return f"{'one of ' * (len(names) > 1)}{', '.join(names)}"

@@ -1,51 +1,53 @@
-"""Every setting of a training."""
+"""The settings of a training."""
 
 import math
 from dataclasses import dataclass, fields
 from typing import Any
 
 from inkfill import defaults
-from inkfill.data import augment, masks
+from inkfill.core import masks
+from inkfill.core.objectives import MEAN, OBJECTIVES
+from inkfill.core.rng import check_seed
+from inkfill.core.schedule import Schedule
+from inkfill.core.unet import UNetConfig
+from inkfill.data import augment
 from inkfill.errors import InputError
-from inkfill.rng import check_seed
-from inkfill.schedule import Schedule
-from inkfill.unet import UNetConfig
 
-WARM = 0.1  # of a run, after which it is warm in any case
+WARM = 0.1  # fraction of a run by which warm-up ends in any case
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A run is its settings: two runs with the same ones end in the same weights, unless the clock ends them."""
+    """The settings of a run. Two runs by steps with equal settings end in the same weights."""
 
     data: str = "auto"  # data set: auto, mnist, rendered, or a path
-    data_mask: str = ""  # what of the images was never seen: nan, alpha, a file, or a spec; "" where they are whole
-    rounds: int = 4  # of completing such images with the network and going on with the completions
-    augment: str = ""  # changes that leave an image what it is: flip, shift, rotate90, with commas between
+    data_mask: str = ""  # missing pixels of the images: nan, alpha, a file, or a spec; "" where images are complete
+    rounds: int = 4  # EM rounds, for incomplete images
+    augment: str = ""  # label-preserving augmentation: flip, shift, rotate90, separated by commas
     masks: str = "training"  # mask mixture, as a spec
     steps: int = 14_000  # optimiser steps
-    minutes: float = 0.0  # above 0 the clock decides when a run ends, and not the number of steps
+    minutes: float = 0.0  # above 0 the clock ends the run, not the number of steps
     batch_size: int = 64  # images per step, over all processes
-    muon_rate: float = 0.02  # Muon (matrices and convolutions inside the network), at the top of its curve; 0: AdamW
-    learning_rate: float = 3e-3  # AdamW (everything else), at the top of its curve
-    warmup: int = 200  # steps of linear warm-up (of a short run, its first tenth), before the cosine decay to zero
-    weight_decay: float = 0.01  # of both, decoupled
-    objective: str = "v"  # what a step minimises: see objectives.py
+    muon_rate: float = 0.02  # peak rate of Muon (inner matrices and convolutions); 0 leaves all to AdamW
+    learning_rate: float = 3e-3  # peak rate of AdamW (all other parameters)
+    warmup: int = 200  # steps of linear warm-up (at most a tenth of the run), before the cosine decay to zero
+    weight_decay: float = 0.01  # of all parameters, decoupled
+    objective: str = "v"  # see core/objectives.py and training/few.py
     clip: float = 1.0  # largest norm of the gradient
-    ema: float = 0.9995  # decay of the running mean of the weights, once it is warm
+    ema: float = 0.9995  # decay of the EMA of the weights, per step
     schedule: str = "cosine"  # noise schedule
-    T: int = 1000  # noise levels
-    dtype: str = ""  # the network computes in bfloat16 or float32; "" is the faster here. Weights and loss are float32
-    seed: int = 0  # of everything random
-    low: float | None = None  # of the values: what is black ...
-    high: float | None = None  # ... and what is white; by default what the number type or the data say
-    start: str = ""  # checkpoint to start from, "shipped" or a path: its weights, its shape and its noise levels
-    teacher: str = ""  # checkpoint whose completions a few-step network learns from as well
-    pairs: int = 65_536  # conditions that the teacher completes first, twice each
-    unet: UNetConfig | None = None  # the shape of the network; by default what suits the size of the images
+    T: int = 1000  # timesteps
+    dtype: str = ""  # compute precision, bfloat16 or float32; "" is the faster one. Weights and loss are float32
+    seed: int = 0  # random seed
+    low: float | None = None  # data range: the value that becomes -1; by default from the dtype or the data
+    high: float | None = None  # the value that becomes 1
+    start: str = ""  # checkpoint to start from, a name or a path: its weights, architecture and noise schedule
+    teacher: str = ""  # checkpoint whose samples a few-step model learns from too
+    pairs: int = 65_536  # masked images that the teacher fills first, twice each
+    unet: UNetConfig | None = None  # architecture; by default by the size of the images
 
     def check(self) -> None:
-        """Raise InputError, in one line, for a setting that cannot work."""
+        """Raise InputError for an impossible setting."""
         for name, low, high in (
             ("steps", 1, 10**8),
             ("minutes", 0, 10**6),
@@ -65,36 +67,36 @@ class TrainConfig:
                 raise InputError(f"{name} must be from {low:g} to {high:g}, not {value:g}")
         ends = [end for end in (self.low, self.high) if end is not None]
         if ends and not (len(ends) == 2 and -math.inf < ends[0] < ends[1] < math.inf):
-            raise InputError(f"a range from {self.low} to {self.high}: LOW must be under HIGH")
+            raise InputError(f"--range {self.low} {self.high}: LOW must be below HIGH, both finite")
         for name, value, known in (
-            ("objective", self.objective, defaults.OBJECTIVES),
+            ("objective", self.objective, tuple(OBJECTIVES)),
             ("dtype", self.dtype, ("", *defaults.DTYPES)),
         ):
             if value not in known:
                 raise InputError(f"unknown {name} {value!r}: choose {' or '.join(filter(None, known))}")
-        if self.data_mask and self.objective not in ("v", "eps"):
-            raise InputError("images with holes can be learnt from with the objectives v and eps")
+        if self.data_mask and OBJECTIVES[self.objective].gives != MEAN:
+            raise InputError(f"objective {self.objective}: --data-mask needs the objective v or eps")
         if self.teacher and self.objective != "few":
-            raise InputError("a teacher is of use to the objective few alone")
+            raise InputError(f"objective {self.objective}: --teacher needs the objective few")
         if augment.parse(self.augment) and self.objective == "few":
-            raise InputError("the objective few takes images as they are: leave --augment out")
+            raise InputError("objective few: leave --augment out")
         check_seed(self.seed)
         masks.parse(self.masks)
         Schedule.named(self.schedule, self.T)
 
     def rate(self, step: int, share: float) -> float:
-        """Share of the top learning rates: linear warm-up by steps, then a cosine to zero by the share of the run."""
+        """The fraction of the peak learning rates: linear warm-up by steps, cosine decay by ``share`` of the run."""
         warm = min(1.0, max((step + 1) / (self.warmup + 1), share / WARM))
         return warm * (0.5 + 0.5 * math.cos(math.pi * share))
 
     @classmethod
     def read(cls, settings: Any) -> "TrainConfig":
-        """Read back what ``asdict`` gave, from JSON. Raises InputError for what is no such table."""
+        """From the JSON of ``asdict``. Raises InputError for anything else."""
         if not isinstance(settings, dict) or not {*settings} <= {f.name for f in fields(cls)}:
-            raise InputError("these are no settings of this version of inkfill train")
+            raise InputError("not the settings of this version of inkfill train")
         for f in fields(cls):
             kinds = {str: (str,), int: (int,), float: (int, float)}.get(type(f.default), (int, float, type(None)))
             if f.name in settings and f.name != "unet" and not isinstance(settings[f.name], kinds):
-                raise InputError(f"the setting {f.name} is {settings[f.name]!r}")
+                raise InputError(f"the setting {f.name} cannot be {settings[f.name]!r}")
         unet = settings.get("unet")
         return cls(**{**settings, "unet": None if unet is None else UNetConfig.read(unet)})

@@ -1,47 +1,50 @@
-"""Learning from images of which none is whole: in rounds, each on the completions of the network of the one before.
+"""EM rounds: training on incomplete images, each round on samples of the network of the round before.
 
 Expectation-maximisation with a diffusion prior (Rozet et al. 2024, "Learning diffusion priors from observations by
-expectation maximization"; after Dempster et al. 1977). The M-step is training as ever, on completed images, but that
-pixels which nobody has seen are never scored: a completion is what the network is shown, never what it should say. The
-E-step completes every training image anew, one draw each. The first round has no network to complete them: there what
-was never seen is missing, and what stands under the noise are blurred fills.
+expectation maximization"; after Dempster et al. 1977). The M-step is ordinary training on imputed images. Imputed
+pixels are inputs only; the loss covers observed pixels. The E-step imputes every training image anew, by one sample
+each. The first round has no network: missing pixels count as masked, and local means stand under the noise.
 """
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from inkfill import progress
-from inkfill.checkpoint import written_whole
+from inkfill.core.rng import stream
 from inkfill.data import Dataset, Images
 from inkfill.data.images import Mask
-from inkfill.inpainting import inpaint
-from inkfill.model import Model
-from inkfill.rng import stream
+from inkfill.files import written_whole
+from inkfill.filling.inpaint import inpaint
+from inkfill.models.model import Model
+from inkfill.training.batches import Batches, Source
 
-PART = 2048  # images that are completed together, and kept in one file
-STEPS = 4  # evaluations a completion: in training a new draw every round counts for more than a good one
+PART = 2048  # images imputed together and stored in one file
+STEPS = 4  # NFE per sample: in training, new samples every round matter more than accurate ones
 
 
-class Rounds:
-    """The training images as they are completed now; ``begun`` counts the rounds that had a network to do it."""
+class Rounds(Source):
+    """The training images with their present imputations; ``begun`` counts the rounds that had a network."""
 
-    def __init__(self, folder: Path, dataset: Dataset, count: int, seed: int, quiet: bool = False):
+    def __init__(self, batches: Batches, dataset: Dataset, folder: Path, count: int, seed: int, quiet: bool = False):
+        super().__init__(batches, dataset)
         self.folder, self.count, self.seed, self.quiet = folder, count, seed, quiet
         self.blurred: Images = dataset.train
         self.holes: Mask = dataset.holes["train"]
-        self.images, self.begun = self.blurred, 0
+        self.images = self.blurred
+
+    def draw(self, rng: np.random.Generator, rows: slice) -> Any:
+        """The rows of a batch."""
+        return self.batches.draw(self.images, rng, rows, self.holes, imputed=self.begun > 0)
 
     def due(self, share: float) -> bool:
-        """Whether the next round begins, at this share of the run."""
+        """Whether the next round begins at this fraction of the run."""
         return self.begun + 1 < self.count and share >= (self.begun + 1) / self.count
 
-    def begin(self, model: Callable[[], Model], met: Callable[[], object] = lambda: None) -> None:
-        """Begin the next round: complete what is not in its files yet, and take the completions.
-
-        ``met`` is called whenever some were made.
-        """
+    def advance(self, model: Callable[[], Model], beat: Callable[[], object] = lambda: None) -> None:
+        """Begin the next round: impute the images whose files do not exist yet. ``beat`` is called on the way."""
         self.begun += 1
         folder, network = self.folder / f"{self.begun:02d}", None
         todo = [n for n in range(-(-len(self.blurred) // PART)) if self._read(folder, n) is None]
@@ -49,25 +52,25 @@ class Rounds:
         with progress.bar(total, desc=f"round {self.begun + 1}", disable=self.quiet) as bar:
             for n in todo:
                 network = network or model()
-                self._make(folder, n, network, progress.meeting(bar, met))
+                self._make(folder, n, network, progress.both(bar, beat))
         self.images = self._of(folder)
 
     def resume(self, begun: int) -> None:
-        """Go on in a round that was begun. Raises FileNotFoundError where its completions are gone."""
+        """Continue in a round. Raises FileNotFoundError where its files are gone."""
         self.begun = begun
         self.images = self._of(self.folder / f"{begun:02d}") if begun else self.blurred
 
     def _of(self, folder: Path) -> Images:
         parts = [self._read(folder, n) for n in range(-(-len(self.blurred) // PART))]
         if any(part is None for part in parts):
-            raise FileNotFoundError(f"completions of a round are missing in {folder}")
+            raise FileNotFoundError(f"files of an EM round are missing in {folder}")
         return np.concatenate([part for part in parts if part is not None])
 
     def _rows(self, number: int) -> slice:
         return slice(number * PART, min(len(self.blurred), (number + 1) * PART))
 
     def _read(self, folder: Path, number: int) -> Images | None:
-        """One file of completions; None where there is none that is whole."""
+        """One file of imputed images; None where there is no whole one."""
         like = self.blurred[self._rows(number)]
         try:
             found: Images = np.load(folder / f"{number:05d}.npy", allow_pickle=False)
@@ -76,7 +79,7 @@ class Rounds:
         return found if (found.shape, found.dtype) == (like.shape, like.dtype) else None
 
     def _make(self, folder: Path, number: int, model: Model, progress: Callable[[int], object]) -> None:
-        """Complete a part. The noise of an image is its own in every round, whatever parts were made before."""
+        """Impute a part. The noise of an image is its own in every round, whatever parts exist."""
         rows = self._rows(number)
         seed = int(stream(self.seed, "round", self.begun).integers(2**62))
         found = inpaint(

@@ -1,0 +1,37 @@
+"""The registered names that the help shows, read from ``choices.json`` so that ``--help`` needs no torch.
+
+``python -m inkfill.app.choices`` writes the file anew; a test compares it with the registries.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+FILE = Path(__file__).with_name("choices.json")
+
+
+def registered() -> dict[str, list[str]]:
+    """The names in the registries now."""
+    from inkfill.core.objectives import OBJECTIVES
+    from inkfill.core.samplers import SAMPLERS
+    from inkfill.core.schedule import SCHEDULES
+    from inkfill.data.datasets import DATASETS
+    from inkfill.evaluation.baselines import BASELINES
+    from inkfill.methods import METHODS
+    from inkfill.training import few  # noqa: F401 (registers the objective few)
+
+    registries: dict[str, Iterable[str]] = {
+        "samplers": SAMPLERS,
+        "schedules": SCHEDULES,
+        "objectives": OBJECTIVES,
+        "data": DATASETS,
+        "methods": METHODS,
+        "baselines": BASELINES,
+    }
+    return {name: list(registry) for name, registry in registries.items()}
+
+
+CHOICES: dict[str, list[str]] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(registered(), indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,121 @@
+"""``inkfill evaluate``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from inkfill import defaults
+from inkfill.app.options import (
+    PATH,
+    Network,
+    bar,
+    data_option,
+    echo,
+    network_options,
+    numbers,
+    option,
+    overwrite_option,
+    sampler_option,
+    seed_option,
+    set_option,
+    shared,
+)
+from inkfill.errors import InputError
+
+if TYPE_CHECKING:
+    from inkfill.evaluation.protocol import Evaluation
+
+
+@click.command()
+@data_option
+@option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True, help="Split.")
+@option(
+    "--mask",
+    "specs",
+    multiple=True,
+    default=defaults.EVALUATION_MASKS,
+    help=f"Mask spec, repeatable [default: {', '.join(defaults.EVALUATION_MASKS)}].",
+)
+@option("--count", type=click.IntRange(1), default=1000, show_default=True, help="Images, from the first.")
+@option("--samples", type=click.IntRange(1, 10_000), default=defaults.SAMPLES, show_default=True, help="Per image.")
+@option("--method", "names", multiple=True, help="Method or baseline, repeatable [default: by the weights].")
+@set_option
+@option("--steps", "counts", type=click.IntRange(1), multiple=True, help="Sampling steps, repeatable.")
+@sampler_option
+@seed_option
+@network_options
+@option("--regression", type=PATH, help="Weights trained with --objective regression.")
+@option("--out", type=PATH, help="Folder for results.json and report.html.")
+@overwrite_option
+def evaluate(
+    data: str,
+    split: str,
+    specs: tuple[str, ...],
+    count: int,
+    samples: int,
+    names: tuple[str, ...],
+    settings: tuple[str, ...],
+    counts: tuple[int, ...],
+    sampler: str | None,
+    seed: int,
+    network: Network,
+    regression: Path | None,
+    out: Path | None,
+    overwrite: bool,
+) -> None:
+    """Score samples of held-out images, over missing pixels only.
+
+    \b
+    inkfill evaluate
+    inkfill evaluate --mask half:left --mask strokes --samples 16 --count 200 --out results/
+    inkfill evaluate --method conditional --method ddnm --method nearest --steps 10 --steps 50 --out results/
+    torchrun --nproc-per-node 2 -m inkfill evaluate --out results/        the same figures, by two processes
+
+    With --out, samples are stored as they are drawn: the same command continues after a stop, and a command with more
+    masks or methods draws only the new ones. The page and results.json show the last command.
+
+    Baselines: mean, nearest, empirical, regression, biharmonic, telea, navier-stokes. CRPS and energy score (lower is
+    better) reward sharp and calibrated samples; intensities are in [0, 1]. NFE: network evaluations per sample.
+    --mask all adds a table of unconditional samples. bbox:N depends on missing pixels, which a real mask cannot.
+    """
+    from inkfill.app.files import check_folder
+    from inkfill.data import load
+    from inkfill.evaluation import protocol
+
+    if out:
+        # A folder with the lock alone is that of an evaluation that could not begin.
+        ours = out.is_dir() and {path.name for path in out.iterdir()} <= {"evaluate.lock"}
+        check_folder(out, overwrite or ours or (out / "cells").is_dir())
+    if "regression" in names and regression is None:
+        raise InputError("--method regression requires --regression FILE (inkfill train --objective regression)")
+    given = numbers(settings)
+    protocol.plan(specs, names or [defaults.METHOD], [1], settings=given)  # raises before anything is loaded
+    with shared(network) as (group, at):
+        networks = protocol.Networks.load(at.checkpoint, regression, at.device, at.dtype)
+        steps, sampler = counts or [networks.model.steps], sampler or networks.model.sampler
+        cells = protocol.plan(specs, names or [networks.model.method], steps, samples, seed, sampler, given)
+        found = protocol.run(networks, load(data), split, count, cells, out, overwrite, group, bar)
+    if found is not None:
+        _report(found, out)
+
+
+def _report(found: "Evaluation", out: Path | None) -> None:
+    """Write an evaluation, then print it: the reader of a pipe may have gone."""
+    from inkfill.app.report import write_evaluation
+    from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS, NEW_COLUMNS
+    from inkfill.tables import table
+
+    if out:
+        found.write(out / "results.json")
+        page = write_evaluation(out, found)
+    echo(found.summary)
+    echo(table(found.rows, COLUMNS))
+    if found.labelled:
+        echo(table(found.rows, LABEL_COLUMNS))
+    for line in found.advice:
+        echo(line)
+    if found.generated:
+        echo("Unconditional samples:\n" + table(found.generated, NEW_COLUMNS))
+    if out:
+        echo(f"wrote {out / 'results.json'} and {page}")

@@ -1,0 +1,161 @@
+"""``inkfill inpaint`` and ``inkfill sample``."""
+
+from pathlib import Path
+
+import click
+
+from inkfill import defaults
+from inkfill.app.options import (
+    PATH,
+    Network,
+    bar,
+    echo,
+    method_option,
+    network_options,
+    numbers,
+    option,
+    overwrite_option,
+    range_option,
+    sampler_option,
+    seed_option,
+    set_option,
+    shared,
+    steps_option,
+)
+from inkfill.errors import InputError
+
+
+@click.command()
+@click.argument("images", type=PATH, nargs=-1, required=True)
+@option("--mask", help="Spec (half:left), image (white = fill), .npy, folder, nan or alpha.")
+@option("--out", type=PATH, help="FILE.npy, FILE.png, or a folder for images.")
+@option(
+    "--samples",
+    type=click.IntRange(1, 10_000),
+    help=f"Samples per image [default: {defaults.SAMPLES}; 1 for one image into one .png].",
+)
+@option(
+    "--keep",
+    type=click.Choice(["all", "mean", "central"]),
+    default="all",
+    show_default=True,
+    help="Write all samples, their mean, or the most central one.",
+)
+@option("--grey", is_flag=True, help="Convert colour to grey first.")
+@range_option
+@option("--mask-colour", metavar="COLOUR", help="Colour of missing pixels in the mask image, as red or #ff0000.")
+@option("--invert-mask", is_flag=True, help="Invert the mask.")
+@option("--grow", type=click.IntRange(0, 1000), default=0, show_default=True, help="Dilate the mask, in pixels.")
+@option(
+    "--observation-noise",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="S",
+    help="Standard deviation of noise in observed pixels; they are estimated too.",
+)
+@seed_option
+@method_option
+@set_option
+@steps_option
+@sampler_option
+@network_options
+@overwrite_option
+@option("--sheet", type=PATH, help="Write one .png: masked input, samples, mean, standard deviation.")
+@option("--report", type=PATH, help="Write a page with arrays into this folder.")
+def inpaint(
+    images: tuple[Path, ...],
+    mask: str | None,
+    out: Path | None,
+    samples: int | None,
+    keep: str,
+    grey: bool,
+    value_range: tuple[float, float] | None,
+    mask_colour: str | None,
+    invert_mask: bool,
+    grow: int,
+    observation_noise: float,
+    seed: int,
+    method: str | None,
+    settings: tuple[str, ...],
+    steps: int | None,
+    sampler: str | None,
+    network: Network,
+    overwrite: bool,
+    sheet: Path | None,
+    report: Path | None,
+) -> None:
+    """Fill the missing pixels of IMAGES, --samples times.
+
+    IMAGES is a .npy [N,H,W] or [N,H,W,C] of any dtype, an IDX file (.gz too), images, or a folder of them, grey or
+    colour, of any size. The dtype stays, and observed pixels come back bit for bit.
+
+    \b
+    inkfill inpaint digit.png --mask hole.png --out filled.png
+    inkfill inpaint scans/ --mask masks/ --out filled/                             paired by file name
+    inkfill inpaint stack.npy --mask nan --range 0 1 --samples 16 --out filled.npy      float32 [N,16,H,W]
+    inkfill inpaint - --mask hole.png --out - < digit.png > filled.png             standard input and output
+    torchrun --nproc-per-node 2 -m inkfill inpaint long.npy --mask strokes --out filled.npy       two processes
+
+    One image into one .png gives one sample. Large images are filled in windows. --report DIR writes report.html with
+    the samples of each image, their mean and standard deviation, and, with MNIST weights, the labels that a classifier
+    reads ("3: 5 of 8, 8: 3 of 8"), beside the same as arrays.
+    """
+    from inkfill.app import files, fill
+    from inkfill.data import masks
+    from inkfill.filling.inpaint import Options
+    from inkfill.progress import no_bar
+
+    piped = out == files.PIPE
+    with files.piped(images, out) as (images, out), shared(network) as (group, network):
+        files.check_outputs(out, sheet, report, overwrite)
+        one = len(images) == 1 and images[0].is_file() and files.is_picture(images[0]) and not sheet and not report
+        into_one = one and out is not None and out.suffix.lower() == ".png" and keep == "all"
+        colour = masks.parse_colour(mask_colour) if mask_colour else None
+        given = masks.read_mask(mask, masks.MaskOptions(colour, invert_mask, grow))
+        if colour and (given.of_images or given.spec):
+            raise InputError(f"--mask-colour: needs a mask image: --mask {mask} is none")
+        options = Options(method, steps, seed, sampler, numbers(settings), None, observation_noise, value_range)
+        count = samples or (1 if into_one else defaults.SAMPLES)
+        request = fill.Request(images, given, out, sheet, report, count, keep, grey, options)
+        for text in fill.run(request, network.prior(), bar if group.first else no_bar, group):
+            if not piped:
+                echo(f"wrote {text}")
+
+
+@click.command()
+@option("--out", type=PATH, required=True, help="FILE.npy, FILE.png, or a folder for images.")
+@option("--count", type=click.IntRange(1, 1_000_000), default=64, show_default=True, help="Number of samples.")
+@option("--size", type=click.IntRange(8, 1024), help="Side in pixels [default: as in training].")
+@seed_option
+@steps_option
+@sampler_option
+@network_options
+@overwrite_option
+def sample(
+    out: Path,
+    count: int,
+    size: int | None,
+    seed: int,
+    steps: int | None,
+    sampler: str | None,
+    network: Network,
+    overwrite: bool,
+) -> None:
+    """Draw unconditional samples.
+
+    \b
+    inkfill sample --count 64 --out digits.png
+    inkfill sample --count 10000 --out digits.npy        uint8 [N,H,W]
+
+    The default is 16 network evaluations per sample; few-step models use fewer.
+    """
+    from inkfill.app import files
+    from inkfill.filling import inpaint as filling
+
+    files.check_pictures(out, overwrite)
+    files.check_sheet(out, count, files.SAMPLES_SHEET)
+    model = network.prior()
+    with bar(count, "sample") as progress:
+        drawn = filling.sample(model, count, (size, size) if size else None, steps, seed, sampler, progress)
+    written = files.write_samples(out, drawn, model.value_range)
+    echo(f"wrote {written} of {drawn.shape[1]}x{drawn.shape[2]}")

@@ -1,0 +1,95 @@
+"""``inkfill demo``, ``page`` and ``export``: what a network makes for others to look at or run."""
+
+from pathlib import Path
+
+import click
+
+from inkfill.app.options import (
+    PATH,
+    Network,
+    bar,
+    checkpoint_option,
+    data_option,
+    echo,
+    network_options,
+    option,
+    overwrite_option,
+    sampler_option,
+    seed_option,
+    steps_option,
+)
+
+
+@click.command()
+@option("--out", type=PATH, default="inkfill-demo", show_default=True, help="Folder to write.")
+@data_option
+@seed_option
+@network_options
+@overwrite_option
+def demo(out: Path, data: str, seed: int, network: Network, overwrite: bool) -> None:
+    """Fill digits of the test split, and show the process.
+
+    Writes figures, an animation and a page with all of them, in under two minutes on two cores. An earlier
+    demonstration in the folder is replaced; a folder with other files needs --overwrite.
+    """
+    from inkfill.app.demo import is_demo, write_demo
+    from inkfill.app.files import check_folder
+    from inkfill.data import load
+
+    check_folder(out, overwrite or is_demo(out))
+    page = write_demo(network.load(), load(data), out, seed, bar, network.checkpoint)
+    echo(f"open {page}")
+
+
+@click.command()
+@option("--out", type=PATH, required=True, help="FILE.html, or a folder for index.html.")
+@checkpoint_option
+@option("--float32", is_flag=True, help="Store 32-bit weights: twice the size, samples as in Python.")
+@overwrite_option
+def page(out: Path, checkpoint: Path | None, float32: bool, overwrite: bool) -> None:
+    """Write a web page that fills painted holes: one file, opened by double click, offline.
+
+    \b
+    inkfill page --out inkfill.html
+    inkfill page --out mine.html --checkpoint runs/mine
+    """
+    from inkfill.app.files import check_file
+    from inkfill.web.page import page_file, write_page
+
+    check_file(page_file(out), overwrite, (".html", ".htm"))
+    echo(f"open {write_page(checkpoint, out, float32)}")
+
+
+@click.command()
+@option("--out", type=PATH, required=True, help="Folder to write.")
+@option(
+    "--format",
+    "kind",
+    type=click.Choice(["onnx", "diffusers"]),
+    required=True,
+    help="onnx: two networks and all coefficients; diffusers: an unconditional pipeline.",
+)
+@checkpoint_option
+@steps_option
+@sampler_option
+@overwrite_option
+def export(
+    out: Path, kind: str, checkpoint: Path | None, steps: int | None, sampler: str | None, overwrite: bool
+) -> None:
+    """Export a network.
+
+    \b
+    inkfill export --format onnx --out onnx/                       embed.onnx, step.onnx, sampler.json, README.md
+    inkfill export --format diffusers --out ddpm-digits/ --checkpoint runs/mine
+    """
+    from inkfill.app.files import check_folder
+    from inkfill.models import export as write
+    from inkfill.models.model import load
+
+    check_folder(out, overwrite)
+    model = load(checkpoint, "cpu", "float32")
+    if kind == "onnx":
+        write.write_onnx(model, out, sampler, steps)
+    else:
+        write.write_diffusers(model, out)
+    echo(f"wrote {out}; see {out / 'README.md'}")

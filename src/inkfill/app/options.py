@@ -1,0 +1,129 @@
+"""The options, messages and progress bars that commands share."""
+
+import errno
+import functools
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from inkfill import defaults
+from inkfill.app.choices import CHOICES
+from inkfill.errors import InputError, shown
+from inkfill.progress import Progress
+
+if TYPE_CHECKING:  # torch takes a second to import; a command imports it when it runs
+    from inkfill.models.adapters import Foreign
+    from inkfill.models.model import Model
+    from inkfill.processes import Processes
+
+option = click.option
+PATH = click.Path(path_type=Path)
+SEED = click.IntRange(0, 2**64 - 1)
+
+
+@dataclass(frozen=True)
+class Network:
+    """The values of --checkpoint, --device and --dtype; loaded when needed."""
+
+    checkpoint: Path | None
+    device: str | None
+    dtype: str | None
+
+    def load(self) -> "Model":
+        """The trained model. Raises InputError."""
+        from inkfill.models.model import load
+
+        return load(self.checkpoint, self.device, self.dtype)
+
+    def prior(self) -> "Model | Foreign":
+        """The trained model, or a foreign model from a diffusers folder. Raises InputError."""
+        from inkfill.models import adapters
+        from inkfill.models.model import find_device
+
+        if self.checkpoint and adapters.is_diffusers(self.checkpoint):
+            return adapters.from_diffusers(self.checkpoint, find_device(self.device))
+        return self.load()
+
+
+def network_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that choose a network, passed to a command as one ``network``."""
+
+    @functools.wraps(command)
+    def called(checkpoint: Path | None, device: str | None, dtype: str | None, **other: Any) -> None:
+        command(network=Network(checkpoint, device, dtype), **other)
+
+    for add in (dtype_option, device_option, checkpoint_option):
+        called = add(called)
+    return called
+
+
+checkpoint_option = option(
+    "--checkpoint", type=PATH, help="Weights: a file, a run, mnist, mnist-few, or a diffusers folder."
+)
+seed_option = option("--seed", type=SEED, default=0, show_default=True, help="Random seed.")
+steps_option = option("--steps", type=click.IntRange(1, 10_000), help="Sampling steps [default: by the weights].")
+sampler_option = option("--sampler", type=click.Choice(CHOICES["samplers"]), help="Sampler [default: by the weights].")
+method_option = option("--method", help="Inpainting method, see inkfill methods [default: by the weights].")
+set_option = option(
+    "--set", "settings", metavar="NAME=VALUE", multiple=True, help="Setting of the method, as strength=2; repeatable."
+)
+json_option = option("--json", "as_json", is_flag=True, help="Print JSON.")
+overwrite_option = option("--overwrite", is_flag=True, help="Replace the files at --out.")
+device_option = option("--device", help="cpu, cuda or mps [default: cuda if available].")
+dtype_option = option(
+    "--dtype", type=click.Choice(defaults.DTYPES), help="Compute precision [default: fastest on this machine]."
+)
+range_option = option(
+    "--range", "value_range", nargs=2, type=float, metavar="LOW HIGH", help="Data range [default: inferred]."
+)
+data_option = option(
+    "--data", default="auto", show_default=True, help="auto (MNIST, else rendered), mnist, rendered, or a path."
+)
+
+
+def numbers(settings: tuple[str, ...]) -> dict[str, float]:
+    """Settings of a method from NAME=VALUE. Raises InputError."""
+    found = {}
+    for text in settings:
+        name, _, value = text.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise InputError(f"--set {shown(text)}: not NAME=NUMBER: write it as strength=2") from None
+    return found
+
+
+@contextmanager
+def shared(network: Network) -> Iterator[tuple["Processes", Network]]:
+    """The processes that torchrun started, and the network with this process's device; only rank 0 prints remarks."""
+    from inkfill.models.model import find_device
+    from inkfill.processes import processes
+
+    with processes(find_device(network.device) if network.device else None) as group:
+        if not group.first:
+            logging.getLogger("inkfill").setLevel(logging.ERROR)
+        yield group, replace(network, device=network.device or str(group.device))
+
+
+@contextmanager
+def bar(total: int, name: str) -> Iterator[Progress]:
+    """A progress bar on stderr, shown when the work takes more than two seconds."""
+    from inkfill import progress
+
+    with progress.bar(total, desc=name, delay=2, leave=False) as shown_bar:
+        yield shown_bar.update
+
+
+def echo(text: str) -> None:
+    """Print text that may contain file names of any kind."""
+    try:
+        click.echo("\n".join(shown(line) for line in text.splitlines()))
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # the reader of a pipe has gone
+            raise
+        raise OSError(error.errno, error.strerror, "standard output") from None

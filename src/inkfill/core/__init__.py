@@ -1,0 +1,1 @@
+"""The method: schedule, U-Net, masks, objectives, training step, samplers, and inpainting in one loop."""

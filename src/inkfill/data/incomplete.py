@@ -1,0 +1,87 @@
+"""Incomplete training data: the masks of the images, and the first imputation of what is missing."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from inkfill.data import masks
+from inkfill.data.dataset import Dataset
+from inkfill.data.images import Images, Mask, channels_of, of_values
+from inkfill.data.readers import read_images
+from inkfill.errors import InputError, remark
+
+SPLITS = ("train", "validation", "test")
+LEAST_OBSERVED = 0.02  # share of the pixels; with fewer there is nothing to learn from
+LARGEST = 2**10  # side of the largest neighbourhood that a hole is filled from
+
+
+def load(read: Callable[[str], Dataset], name: str, mask: str, seed: int) -> Dataset:
+    """A data set with missing pixels: the complete one that ``read(name)`` gives, masked. Raises InputError."""
+    given = masks.read_mask(mask)
+    dataset = read(name)
+    if dataset.other_sizes:
+        raise InputError(f"{name}: incomplete images must have one size")
+    holes = _of_splits(dataset, name, given, seed)
+    observed = 1 - float(holes["train"].mean())
+    if observed < LEAST_OBSERVED:
+        raise InputError(f"{name}: only {observed:.1%} of the pixels are observed: too few to learn from")
+    if not any(hole.any() for hole in holes.values()):
+        raise InputError(f"--data-mask {mask}: no pixel of {name} is missing: leave --data-mask out")
+    share = float(holes["train"].any((1, 2)).mean())
+    remark(f"{1 - observed:.0%} of the training pixels are missing, in {share:.0%} of the images")
+    images = {split: _without_alpha(dataset.split(split), given) for split in SPLITS}
+    train, validation, test = (blurred(images[split], holes[split]) for split in SPLITS)
+    return Dataset(dataset.name, train, validation, test, dataset.labels, holes=holes)
+
+
+def _of_splits(dataset: Dataset, name: str, given: masks.MaskInput, seed: int) -> dict[str, Mask]:
+    """The masks of every split."""
+    if given.array is None and given.folder is None:
+        return {split: masks.fit(given, dataset.split(split), seed + i) for i, split in enumerate(SPLITS)}
+    # Masks in files follow the order of the images: split them as the images were split.
+    images = read_images(Path(name))
+    if isinstance(images, list):
+        raise InputError(f"{name}: incomplete images must have one size")
+    found, order = masks.fit(given, images, seed), order_of(len(images))
+    tenth = len(images) // 10
+    ends = {"train": order[: -2 * tenth], "validation": order[-2 * tenth : -tenth], "test": order[-tenth:]}
+    if any(len(ends[split]) != len(dataset.split(split)) for split in SPLITS):
+        raise InputError(f"{name}: mask files need the images in one file or one folder")
+    return {split: found[index] for split, index in ends.items()}
+
+
+def order_of(count: int) -> np.ndarray:
+    """The order in which the images of one file or folder are split."""
+    return np.random.Generator(np.random.Philox(0)).permutation(count)
+
+
+def _without_alpha(images: Images, given: masks.MaskInput) -> Images:
+    """Images without the alpha channel that is the mask."""
+    if given.of_images != "alpha" or channels_of(images) not in (2, 4):
+        return images
+    return images[..., 0] if images.shape[3] == 2 else images[..., :3]
+
+
+def blurred(images: Images, holes: Mask) -> Images:
+    """Fill the holes of images ``[N, H, W]`` or ``[N, H, W, C]`` with local means; the dtype stays.
+
+    The mean is over the smallest square of side 3, 5, 9, ... with an observed pixel. Missing pixels are not read.
+    """
+    planes = torch.from_numpy(np.moveaxis(images if images.ndim == 4 else images[..., None], -1, 1).astype(np.float64))
+    known = torch.from_numpy(~holes[:, None]).double()
+    planes = torch.where(known > 0, planes, 0.0)
+    overall = planes.sum((0, 2, 3), keepdim=True) / known.sum().clamp(min=1)
+    filled, left, side = planes.clone(), known == 0, 3
+    while bool(left.any()) and side <= min(LARGEST, 2 * max(images.shape[1:3]) + 1):
+        total = F.avg_pool2d(planes, side, 1, side // 2, divisor_override=1)
+        weight = F.avg_pool2d(known, side, 1, side // 2, divisor_override=1)
+        now = left & (weight > 0.5)
+        filled = torch.where(now, total / weight.clamp(min=1), filled)
+        left, side = left & ~now, 2 * side - 1
+    values = torch.where(left, overall, filled).numpy()
+    values = values.round() if images.dtype.kind in "iub" else values
+    back = np.moveaxis(values, 1, -1).reshape(images.shape).astype(images.dtype)
+    return np.where(of_values(holes, images), back, images)

@@ -1,0 +1,159 @@
+"""Files that are whole or not there, folder locks, and JSON.
+
+A file is written under a temporary name and renamed, so a crash leaves the old file or the new one.
+"""
+
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from inkfill.errors import InputError
+
+# What numpy raises for a .npz that was cut short or changed, or that holds something else.
+NOT_WHOLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError)
+UNFINISHED = ".unfinished-"  # prefix of temporary names; readers of folders skip such names
+
+# ---- whole or not at all ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` to write to; renamed to ``path`` at the end, removed if anything fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_unfinished(path.stem), suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("r+b") as file:  # Windows syncs handles that can write
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())  # mkstemp's 0600 is for secrets
+        temporary.replace(path)
+    except OSError as error:
+        # numpy's message for a full disk has no errno.
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "requested and" in str(error)
+        if error.filename or not full:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_whole(path: Path) -> Iterator[Path]:
+    """A temporary folder beside ``path`` to write into; it replaces ``path`` and its contents at the end."""
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_unfinished(path.name)))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if path.exists():
+            aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=_unfinished(path.name)))
+            old = aside / path.name  # a name that is free: Windows renames onto no folder
+            try:
+                path.replace(old)
+                temporary.replace(path)
+            except BaseException:  # Ctrl-C too: the old folder comes back
+                if old.exists() and not path.exists():
+                    old.replace(path)
+                raise
+            finally:
+                if path.exists():
+                    shutil.rmtree(aside, ignore_errors=True)
+        else:
+            temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unfinished(name: str) -> str:
+    """The prefix of a temporary name, cut to what file systems allow: they count bytes."""
+    return f"{UNFINISHED}{os.fsencode(name)[:100].decode(errors='ignore')}-"
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def check_utf8(path: Path) -> None:
+    """Raise InputError for a path that safetensors cannot open."""
+    try:
+        os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: the name is not UTF-8: rename it") from None
+
+
+def check_writable(path: Path) -> None:
+    """Raise InputError for a path that cannot be written, before minutes of work; creates nothing."""
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}): give another path") from None
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Lock a folder for this process. Raises InputError at once if another process holds the lock."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{what}.lock", timeout=0)
+    try:
+        with lock:
+            yield
+    except Timeout:
+        raise InputError(f"{folder}: locked by another inkfill {what}: wait for it, or give another --out") from None
+
+
+# ---- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, whole or not at all; NaN and infinity become null."""
+
+    def strict(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: strict(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [strict(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(strict(value), indent=1), encoding="utf-8")
+
+
+def parse_json(text: str, source: object) -> Any:
+    """Parse JSON of unknown origin. Raises InputError if it is broken, too deep, or holds overlong numbers."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{source}: broken JSON ({type(error).__name__})") from None
+
+
+def read_json(path: Path) -> Any:
+    """JSON from a file. Raises InputError."""
+    try:
+        return parse_json(path.read_text(encoding="utf-8"), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, first 16 hex digits, for provenance."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Any images and mask in, samples out."""

@@ -1,0 +1,369 @@
+"""The driver: any images and mask in, samples out, by any method on any prior."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inkfill import defaults
+from inkfill.core.denoiser import ConditionalPrior, Observation, Prior
+from inkfill.core.rng import SampleNoise, check_seed
+from inkfill.core.samplers import Watch, find_sampler, spaced_timesteps
+from inkfill.data import masks
+from inkfill.data.images import (
+    BYTES,
+    Images,
+    Mask,
+    ValueRange,
+    as_images,
+    as_known,
+    can_be_filled,
+    channels_of,
+    of_values,
+    opaque_of,
+    other_channels,
+    range_for,
+    without_alpha,
+)
+from inkfill.data.readers import PICTURES, picture_files, read_images, stacked
+from inkfill.errors import InputError, remark
+from inkfill.filling import windows
+from inkfill.methods import Method, Task, find_method
+
+Numbers = NDArray[np.int64]
+ROWS = 128  # samples of a 28 x 28 image evaluated together; fewer of larger images
+LARGE_BYTES = 2**27  # samples of a large image filled together
+
+
+def ignore(count: int) -> None:
+    """A callback that does nothing."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How samples are drawn; None stands for the default of the prior."""
+
+    method: str | Callable[..., Tensor] | None = None
+    steps: int | None = None
+    seed: int = 0
+    sampler: str | None = None
+    settings: Mapping[str, float] | None = None  # keyword arguments of the method
+    rows: int | None = None  # samples evaluated together
+    observation_noise: float = 0.0  # standard deviation of noise in the observed pixels, in users' values
+    value_range: tuple[float, float] | None = None  # users' values that become -1 and 1
+    watch: Watch | None = None
+    count: Callable[[int], object] = field(default=ignore)  # called with the images of each network evaluation
+    progress: Callable[[int], object] = field(default=ignore)  # called with the number of samples drawn
+
+
+def inpaint(
+    model: Prior,
+    images: Any,
+    mask: Any = None,
+    samples: int = defaults.SAMPLES,
+    method: str | Callable[..., Tensor] | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    sampler: str | None = None,
+    *,
+    settings: Mapping[str, float] | None = None,
+    rows: int | None = None,
+    observation_noise: float = 0.0,
+    value_range: tuple[float, float] | None = None,
+    first: int = 0,
+    watch: Watch | None = None,
+    count: Callable[[int], object] = ignore,
+    progress: Callable[[int], object] = ignore,
+) -> Any:
+    """Fill the missing pixels, ``samples`` times: ``[N, samples, H, W]`` (or ``..., C]``), in the dtype of ``images``.
+
+    ``model`` is a trained model, an analytic prior or any other :class:`~inkfill.core.denoiser.Prior`. ``images`` is
+    ``[N, H, W]`` or ``[N, H, W, C]`` of any dtype, a torch tensor (a tensor comes back), a Pillow image, the path of a
+    file or folder, or a list; images of several sizes give a list. ``mask`` is bool, True = missing, ``[N, H, W]`` or
+    ``[H, W]``, a spec such as ``"half:left"``, ``"nan"`` or ``"alpha"``, or a file; None means the missing values of
+    the images. ``method`` is a name or a function of a :class:`~inkfill.methods.Task`, ``settings`` its keyword
+    arguments. ``method``, ``steps`` and ``sampler`` default to those of the model. ``value_range`` is the data range
+    (low, high), where dtype and training do not determine it.
+
+    Observed pixels come back bit for bit. The noise of image i, sample k depends on ``(seed, i, k)`` alone, so ``rows``
+    (samples evaluated together) affects speed and memory only. ``first`` is the number of the first image, for a part
+    of a set; the mask must then be the array for that part. ``observation_noise`` is the standard deviation of noise in
+    the observed pixels, in the values of ``images``: they are then estimated like the missing ones. ``progress`` is
+    called with the number of samples drawn, ``count`` with the number of images of each network evaluation.
+    Raises InputError.
+    """
+    _check_count("samples", samples)
+    if first and isinstance(mask, str):
+        raise InputError("first: needs a mask array: a spec is drawn for a whole set of images")
+    options = Options(
+        method, steps, seed, sampler, settings, rows, observation_noise, value_range, watch, count, progress
+    )
+    draw = _Draw(model, options)
+    hidden = mask if isinstance(mask, (list, tuple)) else masks.read_mask(mask)
+    _check_pairs(images, hidden)
+    given = _understood(images, model.channels)
+    if isinstance(given, list):
+        holes = _masks_of(given, hidden, seed)
+        return [_filled(draw, given[i], hole, samples, first + i)[0] for i, hole in enumerate(holes)]
+    out = _filled(draw, given, masks.fit(hidden, given, seed), samples, first)
+    if not isinstance(images, Tensor):
+        return out
+    channels_first = out.ndim == 5 and images.ndim == 4 and images.shape[1] == out.shape[4]
+    filled = torch.from_numpy(np.ascontiguousarray(np.moveaxis(out, -1, 2)) if channels_first else out)
+    return filled.to(images.dtype)  # numpy has no bfloat16
+
+
+def sample(
+    model: Prior,
+    count: int,
+    size: tuple[int, int] | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    sampler: str | None = None,
+    progress: Callable[[int], object] = ignore,
+) -> Images:
+    """Unconditional samples, ``[count, H, W]`` (or ``..., C]``), in the size and dtype of the training images.
+
+    It is inpainting with every pixel missing. ``steps`` is 16 by default, or more if the model's default is: without
+    observed pixels the first steps decide the content. Raises InputError.
+    """
+    _check_count("count", count)
+    _check_prior(model)
+    size = size or model.image_size
+    if size is None:
+        raise InputError("size: this model does not name the size of its images: give size=(height, width)")
+    if not (isinstance(size, (tuple, list)) and len(size) == 2):
+        raise InputError(f"size: give (height, width), not {size!r}")
+    shape = (count, *size) if model.channels == 1 else (count, *size, model.channels)
+    blank = np.zeros(shape, model.image_dtype)
+    if steps is None and not model.generative:
+        steps = min(max(defaults.NEW_STEPS, model.steps or 0), model.schedule.T)
+    method = None if model.generative else _unconditional
+    drawn: Images = inpaint(model, blank, "all", 1, method, steps, seed, sampler, progress=progress)[:, 0]
+    return drawn
+
+
+def _unconditional(task: Task) -> Tensor:
+    """The unconditional denoiser. A window of a large image is conditioned on the windows filled before it."""
+    if not bool(task.observation.known.any()):
+        return task.sample(task.unconditional)
+    if isinstance(task.prior, ConditionalPrior):
+        return task.sample(task.conditional)
+    observed = task.observation
+    return task.sample(lambda x_t, t: torch.where(observed.known, observed.pixels, task.unconditional(x_t, t)))
+
+
+def _check_count(name: str, value: Any) -> None:
+    if not isinstance(value, (int, np.integer)) or value < 1:
+        raise InputError(f"{name} must be an integer of at least 1, not {value!r}")
+
+
+def _check_prior(model: Any) -> None:
+    if not isinstance(model, Prior):
+        raise InputError(f"{type(model).__name__} is no prior: give a model, or subclass inkfill.core.denoiser.Prior")
+
+
+def _masks_of(pictures: list[Images], mask: Any, seed: int) -> list[Mask]:
+    """The masks of images of several sizes, some of which may be complete. Raises InputError."""
+    if isinstance(mask, masks.MaskInput) and mask.unspecified:
+        holes = [masks.holes_of(picture) for picture in pictures]
+        if not any(hole.any() for hole in holes):
+            raise InputError(masks.NO_HOLES)
+        return holes
+    each = mask if isinstance(mask, (list, tuple)) else [mask] * len(pictures)
+    if len(each) != len(pictures):
+        raise InputError(f"{len(each)} masks for {len(pictures)} images: give one each, or one for all")
+    return [masks.fit(each[i], picture, seed + i) for i, picture in enumerate(pictures)]
+
+
+def _check_pairs(images: Any, mask: Any) -> None:
+    """Raise InputError for a folder of masks whose names differ from those of a folder of images."""
+    folder = mask.folder if isinstance(mask, masks.MaskInput) else None
+    if folder is None or not (isinstance(images, (str, Path)) and Path(images).is_dir()):
+        return
+    pictures, holes = ([file.stem for file in picture_files(each)] for each in (Path(images), folder))
+    if len(holes) > 1 and pictures != holes:
+        both = zip_longest(pictures, holes, fillvalue="none")
+        one, other = next((picture, hole) for picture, hole in both if picture != hole)
+        raise InputError(f"{folder}: masks are paired with images by name, but {other} is beside {one}: rename it")
+
+
+def _understood(images: Any, channels: int) -> Images | list[Images]:
+    """Images as one array ``[N, ...]``, or as a list of ``[1, ...]`` where sizes differ. Raises InputError.
+
+    Image files get the channels that the model knows, where a file format leaves them open.
+    """
+    if isinstance(images, (str, Path)):
+        path = Path(images)
+        images = read_images(path)
+        if path.is_dir() or path.suffix.lower() in PICTURES:
+            images = [as_known(picture, channels) for picture in images]
+    if isinstance(images, (list, tuple)) and images and not isinstance(images[0], (list, tuple, int, float)):
+        each = [as_images(picture, f"images[{i}]") for i, picture in enumerate(images)]
+        one = stacked([picture[0] for picture in each]) if all(len(picture) == 1 for picture in each) else None
+        if isinstance(one, list):
+            return each
+    return as_images(images)
+
+
+# ---- images of one size ----------------------------------------------------------------------------------------------
+
+
+class _Draw:
+    """A method on a prior with its options resolved. Raises InputError for options that do not fit."""
+
+    def __init__(self, prior: Prior, options: Options):
+        _check_prior(prior)
+        noise = options.observation_noise
+        if not (isinstance(noise, Real) and 0 <= noise < math.inf):
+            raise InputError(f"observation_noise must be a number of at least 0, not {noise!r}")
+        if options.rows is not None:
+            _check_count("rows", options.rows)
+        check_seed(options.seed)
+        chosen = prior.method or defaults.METHOD if options.method is None else options.method
+        self.prior: Prior = prior
+        self.options: Options = options
+        self.method: Method = find_method(chosen, prior, noise > 0)
+        if noise:
+            remark("observation noise is set: observed pixels will change")
+        self.sampler: str = options.sampler or prior.sampler or defaults.SAMPLER
+        find_sampler(self.sampler)
+        steps = prior.steps or defaults.STEPS if options.steps is None else options.steps
+        self.timesteps: list[int] = spaced_timesteps(prior.schedule.T, steps)
+        self.settings: dict[str, float] = self.method.settings(options.settings)
+
+    def rows(self, pixels: int) -> int:
+        """Samples of ``pixels`` pixels that are evaluated together."""
+        return self.options.rows or max(1, ROWS * 28 * 28 // (pixels * self.method.particles(self.settings)))
+
+    def __call__(
+        self,
+        images: Images,
+        mask: Mask,
+        values: ValueRange,
+        image: Numbers,
+        sample: Numbers,
+        part: Numbers | None = None,
+    ) -> Images:
+        """One sample of each row, with observed pixels as they were. Raises InputError if one is not finite."""
+        options, device = self.options, self.prior.device
+        with torch.inference_mode(False), torch.no_grad():  # whatever the caller's mode: some methods need gradients
+            x0 = values.to_x0(images).to(device)
+            missing = torch.from_numpy(np.ascontiguousarray(mask[:, None])).to(device)
+            observation = Observation.of(x0, missing, options.observation_noise / ((values.high - values.low) / 2))
+            noise = SampleNoise(options.seed, image, sample, tuple(x0.shape[1:]), device, part)
+            task = Task(self.prior, observation, noise, self.timesteps, self.sampler, options.watch, options.count)
+            found = self.method.run(task, **self.settings)
+        if not isinstance(found, Tensor) or found.shape != x0.shape:
+            raise InputError("the method must return x0, a tensor in the shape of task.observation.pixels")
+        if not bool(found.isfinite().all()):
+            raise InputError("samples are not finite: use other settings or more steps")
+        estimated = mask | (options.observation_noise > 0)
+        return np.where(of_values(estimated, images), values.to_images(found, images), images)
+
+
+def _filled(draw: _Draw, images: Images, mask: Mask, samples: int, first: int) -> Images:
+    """Samples ``[N, K, ...]`` of images of one size."""
+    images = np.asarray(np.ma.getdata(images))
+    if channels_of(images) != draw.prior.channels:
+        return _filled_beside_alpha(draw, images, mask, samples, first)
+    values = _values(draw, images, mask)
+    if windows.is_large(images.shape[1:3], draw.prior.image_size):
+        return _filled_in_windows(draw, images, mask, values, samples, first)
+    out = np.repeat(images[:, None], samples, axis=1)
+    flat = out.reshape(-1, *images.shape[1:])
+    # A complete image needs no network, unless its pixels are noisy.
+    incomplete = np.flatnonzero(mask.any((1, 2)) | (draw.options.observation_noise > 0))
+    todo = (incomplete[:, None] * samples + np.arange(samples)).ravel()
+    if len(todo) < len(flat):
+        draw.options.progress(len(flat) - len(todo))
+    size = draw.rows(images.shape[1] * images.shape[2])
+    for start in range(0, len(todo), size):
+        chunk = todo[start : start + size]
+        image, sample = chunk // samples, chunk % samples
+        flat[chunk] = draw(images[image], mask[image], values, first + image, sample)
+        draw.options.progress(len(chunk))
+    return out
+
+
+def _filled_beside_alpha(draw: _Draw, images: Images, mask: Mask, samples: int, first: int) -> Images:
+    """Samples of images with an alpha channel that the prior does not know; filled pixels become opaque."""
+    have, knows = channels_of(images), draw.prior.channels
+    if not can_be_filled(have, knows):
+        raise InputError(other_channels(have, knows))
+    alpha = images[..., -1]
+    if alpha.dtype.kind == "f" and bool((alpha[~mask] > 2).any()):
+        raise InputError(f"alpha of floats must be from 0 to 1, and goes to {alpha[~mask].max():g}")
+    out = _filled(draw, without_alpha(images, knows), mask, samples, first)
+    opaque = np.where(mask, np.asarray(opaque_of(images.dtype), images.dtype), alpha)
+    planes = out[..., None] if out.ndim == 4 else out
+    return np.concatenate([planes, np.repeat(opaque[:, None, ..., None], samples, 1)], -1)
+
+
+def _filled_in_windows(draw: _Draw, images: Images, mask: Mask, values: ValueRange, samples: int, first: int) -> Images:
+    """Samples of large images, window by window; pixels filled in one window are observed in the next (windows.py)."""
+    assert draw.prior.image_size is not None
+    if draw.options.observation_noise:
+        raise InputError("observation_noise: not supported for large images, which are filled in windows")
+    size = draw.prior.image_size
+    out = np.repeat(images[:, None], samples, axis=1)
+    for i in range(len(images)):
+        waves = windows.plan(mask[i], size)
+        together = max(1, LARGE_BYTES // max(1, images[i].nbytes))
+        for start in range(0, samples, together):
+            group = np.arange(start, min(samples, start + together))
+            missing = mask[i].copy()
+            for wave in waves:
+                todo = [(k, window) for window in wave for k in group]
+                batch = draw.rows(size[0] * size[1])
+                for begin in range(0, len(todo), batch):
+                    _fill_windows(draw, out[i], missing, todo[begin : begin + batch], values, first + i)
+                for window in wave:
+                    missing[window.place] = False
+            draw.options.progress(len(group))
+    return out
+
+
+def _fill_windows(
+    draw: _Draw,
+    canvas: Images,
+    missing: Mask,
+    todo: Sequence[tuple[int, windows.Window]],
+    values: ValueRange,
+    image: int,
+) -> None:
+    """Fill windows of the samples ``[K, H, W]`` or ``[K, H, W, C]`` in place."""
+    parts = np.stack([canvas[k][window.place] for k, window in todo])
+    holes = np.stack([missing[window.place] for _, window in todo])
+    samples, numbers = np.array([k for k, _ in todo]), np.array([window.number for _, window in todo])
+    found = draw(parts, holes, values, np.full(len(todo), image), samples, numbers)
+    for (k, window), pixels in zip(todo, found, strict=True):
+        canvas[k][window.place] = pixels
+
+
+# ---- channels and values ---------------------------------------------------------------------------------------------
+
+
+def _values(draw: _Draw, images: Images, mask: Mask) -> ValueRange:
+    """The data range of these images. Raises InputError for NaN or infinity outside the mask."""
+    prior, given = draw.prior, draw.options.value_range
+    if given is not None:
+        try:
+            low, high = map(float, given)
+        except (TypeError, ValueError):
+            raise InputError(f"value_range: give two numbers, low and high, not {given!r}") from None
+        given = low, high
+    values = range_for(images, mask, prior.value_range or BYTES, prior.image_dtype, given)
+    known = images[~mask]
+    if known.size and (known.min() < values.low or known.max() > values.high):
+        found = f"from {known.min():g} to {known.max():g}"
+        remark(f"observed values {found} leave the data range {values.low:g} to {values.high:g}: they are kept")
+    return values

@@ -1,0 +1,1 @@
+"""inkfill in scikit-learn and dask."""

@@ -1,0 +1,100 @@
+"""The library as an imputer, in the manners of scikit-learn (which it does not need): holes in, none out.
+
+imputer = InkfillImputer(minutes=10).fit(images)      # float [N, H, W] or [N, H, W, C], NaN where missing
+whole = imputer.transform(images)
+"""
+
+import inspect
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inkfill.data.images import Images
+from inkfill.data.masks import holes_of
+from inkfill.errors import InputError
+from inkfill.filling.inpaint import inpaint
+from inkfill.models.model import Model, load
+from inkfill.training.config import TrainConfig
+from inkfill.training.run import train
+
+
+class InkfillImputer:
+    """Learns from images of which none need be whole, and fills their holes, and those of others like them.
+
+    ``minutes`` of training, or ``steps`` where they are given; ``samples`` completions an image, of which ``transform``
+    gives the mean, or, with ``sample_posterior``, one alone, drawn with ``seed``. ``folder`` keeps the run and its
+    weights; without one they live as long as the imputer. ``augment`` and ``start`` are those of ``inkfill train``.
+    """
+
+    def __init__(
+        self,
+        minutes: float = 10.0,
+        samples: int = 8,
+        seed: int = 0,
+        steps: int = 0,
+        augment: str = "",
+        start: str = "",
+        folder: str = "",
+        sample_posterior: bool = False,
+    ):
+        self.minutes, self.samples, self.seed, self.steps = minutes, samples, seed, steps
+        self.augment, self.start, self.folder, self.sample_posterior = augment, start, folder, sample_posterior
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The settings by name, as scikit-learn asks for them."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **settings: Any) -> "InkfillImputer":
+        """Change settings. Raises InputError for one that there is not."""
+        for name, value in settings.items():
+            if name not in self.get_params():
+                raise InputError(f"unknown setting {name!r}: choose from {', '.join(self.get_params())}")
+            setattr(self, name, value)
+        return self
+
+    def fit(self, images: Images, y: None = None) -> "InkfillImputer":
+        """Train. ``images`` are float, NaN where nothing was seen. Raises InputError."""
+        images = _floats(images)
+        self._kept = None if self.folder else tempfile.TemporaryDirectory(prefix="inkfill-")
+        folder = Path(self.folder or self._kept.name)  # type: ignore[union-attr]
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "images.npy", images)
+        config = TrainConfig(
+            data=str(folder / "images.npy"),
+            data_mask="nan" if bool(holes_of(images).any()) else "",
+            minutes=0.0 if self.steps else self.minutes,
+            steps=self.steps or 1,
+            seed=self.seed,
+            augment=self.augment,
+            start=self.start,
+        )
+        if not train(config, folder / "run", overwrite=True, quiet=True):
+            raise KeyboardInterrupt
+        self.model_: Model = load(folder / "run" / "model.safetensors")
+        return self
+
+    def transform(self, images: Images) -> NDArray[Any]:
+        """The images with what is said above where they are NaN; all else bit for bit."""
+        images = _floats(images)
+        if not hasattr(self, "model_"):
+            raise InputError("this imputer has learnt nothing yet: call fit first")
+        if not holes_of(images).any():
+            return images
+        samples = 1 if self.sample_posterior else self.samples
+        found: NDArray[Any] = inpaint(self.model_, images, "nan", samples, seed=self.seed)
+        return np.where(np.isnan(images), found.mean(1, dtype=np.float64).astype(images.dtype), images)
+
+    def fit_transform(self, images: Images, y: None = None) -> NDArray[Any]:
+        """Both."""
+        return self.fit(images).transform(images)
+
+
+def _floats(images: Any) -> Images:
+    """Float images, masked values as NaN. Raises InputError for others."""
+    array = np.ma.filled(np.ma.asarray(images), np.nan) if np.asarray(images).dtype.kind == "f" else None
+    if array is None or array.ndim not in (3, 4):
+        raise InputError("an imputer takes images as float [N, H, W] or [N, H, W, C], NaN where missing")
+    return array

@@ -1,0 +1,1 @@
+"""Trained networks and foreign models as priors; checkpoints and exports."""

@@ -1,0 +1,252 @@
+"""A trained network with its recipe: the object that ``inkfill.load`` returns, and a prior for every method."""
+
+import copy
+import math
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inkfill import defaults
+from inkfill.core.denoiser import ConditionalPrior, Denoiser, Draw, GenerativePrior, Observation
+from inkfill.core.objectives import ESTIMATE, MEAN, OBJECTIVES
+from inkfill.core.schedule import SCHEDULES, Schedule
+from inkfill.core.unet import UNet
+from inkfill.data.images import CHANNELS, MAX_SIDE, MIN_SIDE, ValueRange, check_size
+from inkfill.errors import InputError, shown
+from inkfill.models.checkpoint import find_checkpoint, load_network
+
+DTYPES = ("bool", "uint8", "uint16", "float16", "float32", "float64", "int32", "int64")  # of training images
+MAX_T = 10**6  # timesteps
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a network reads, how it was trained and how it is sampled; stored as JSON beside the weights."""
+
+    schedule: str = "cosine"
+    T: int = 1000  # timesteps
+    channels: int = 1
+    image_size: tuple[int, int] = (28, 28)  # height and width of the (largest) training images
+    least_size: tuple[int, int] = (0, 0)  # smallest height and width; 0 where all images have one size
+    value_range: tuple[float, float] = (0.0, 255.0)  # users' values that become -1 and 1
+    number_type: str = "uint8"  # dtype of the training images
+    floor: float = 0.0  # values up to it become the lowest (see ValueRange)
+    black: float | None = None  # fraction of training pixels at the lowest value; None if unknown
+    objective: str = "v"
+    sampler: str = defaults.SAMPLER
+    sampling_steps: int = defaults.STEPS
+    trained_on: str = "nothing"
+    data_hash: str = ""
+    step: int = 0  # optimiser steps
+    batch_size: int = 0
+    code_version: str = defaults.VERSION
+    training: Mapping[str, Any] = field(default_factory=dict)  # the other settings of the training
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored in a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, found: Mapping[str, Any]) -> "Recipe":
+        """From the JSON of a checkpoint. Raises InputError for an impossible value."""
+        names = {f.name for f in fields(cls)} - {"training"}
+        recipe = {name: _checked(name, found[name], getattr(cls, name, None)) for name in names if name in found}
+        other = {name: value for name, value in found.items() if name not in names and name != "training"}
+        training = found.get("training", other)
+        if not isinstance(training, dict):
+            raise InputError("the recipe's training must be a table of settings")
+        if recipe.get("schedule", "cosine") not in SCHEDULES:
+            raise InputError(f"unknown schedule {shown(recipe['schedule'])!r}: choose one of {', '.join(SCHEDULES)}")
+        if not 2 <= recipe.get("T", 1000) <= MAX_T:
+            raise InputError(f"a schedule of {recipe['T']} timesteps: use 2 to {MAX_T:,}")
+        if recipe.get("number_type", "uint8") not in DTYPES:
+            raise InputError(f"unknown dtype {shown(recipe['number_type'])!r}: choose one of {', '.join(DTYPES)}")
+        low, high = recipe.get("value_range", (0.0, 255.0))
+        if not -math.inf < low < high < math.inf:
+            raise InputError(f"a data range from {low:g} to {high:g}: it must be finite and increasing")
+        sides, least = recipe.get("image_size", (MIN_SIDE, MIN_SIDE)), recipe.get("least_size", (0, 0))
+        if min(sides) < MIN_SIDE or max(sides) > MAX_SIDE or min(least) < 0:
+            raise InputError(f"images of {sides[0]}x{sides[1]}: sides must be from {MIN_SIDE} to {MAX_SIDE:,}")
+        if not 1 <= recipe.get("sampling_steps", 1) <= MAX_T:
+            raise InputError(f"{recipe['sampling_steps']} network evaluations per sample: use 1 to {MAX_T:,}")
+        return cls(**recipe, training=training)
+
+
+def _checked(name: str, value: Any, like: Any) -> Any:
+    """A value of a recipe, of the type of its default. Raises InputError."""
+    kinds: dict[type, tuple[type, ...]] = {int: (int,), float: (int, float), str: (str,), type(None): (int, float)}
+    if isinstance(like, tuple):
+        kind = kinds[type(like[0])]
+        good = isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(v, kind) for v in value)
+        try:
+            return tuple(type(like[0])(v) for v in value) if good else _refuse(name, value)
+        except OverflowError:  # an integer too large for a float
+            return _refuse(name, value)
+    good = isinstance(value, kinds[type(like)]) and not isinstance(value, bool)
+    return value if good or (like is None and value is None) else _refuse(name, value)
+
+
+def _refuse(name: str, value: Any) -> Any:
+    raise InputError(f"the recipe's {name} cannot be {shown(str(value)[:60])!r}")
+
+
+class Model(ConditionalPrior, GenerativePrior):
+    """A trained network with the schedule it was trained on.
+
+    ``conditional(observation)`` and ``unconditional(like)`` give denoisers, ``draw(observation)`` samples of a few-step
+    model. ``dtype`` is the compute precision, bfloat16 or float32 (by default the faster one here); states stay
+    float32. The model holds a copy of the network.
+    """
+
+    bounded = True
+    image_size: tuple[int, int]
+    method: str
+    sampler: str
+    steps: int
+
+    def __init__(
+        self,
+        net: UNet,
+        recipe: Recipe | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ):
+        self.recipe = recipe or Recipe(channels=net.config.channels)
+        self.device = torch.device(device)
+        self.dtype = dtype or fast_dtype(self.device)
+        self.schedule = Schedule.named(self.recipe.schedule, self.recipe.T)
+        self.net = copy.deepcopy(net).eval().requires_grad_(False).to(self.device, self.dtype)
+        self.channels, self.image_size = self.recipe.channels, self.recipe.image_size
+        self.image_dtype = self.recipe.number_type
+        self.generative = net.config.latent
+        self.method = "few" if self.generative else defaults.METHOD
+        self.sampler, self.steps = self.recipe.sampler, self.recipe.sampling_steps
+
+    @cached_property
+    def value_range(self) -> ValueRange:
+        """How users' values become x0 and back."""
+        return ValueRange(*self.recipe.value_range, self.recipe.floor)
+
+    @property
+    def gives(self) -> str:
+        """What the network predicts: a posterior mean, a sample or an estimate."""
+        known = OBJECTIVES.get(self.recipe.objective)
+        return "sample" if self.generative else known.gives if known else ESTIMATE
+
+    def __repr__(self) -> str:
+        r, count = self.recipe, sum(p.numel() for p in self.net.parameters())
+        size = "x".join(map(str, r.image_size))
+        return (
+            f"<inkfill model: {count / 1e6:.2f} M parameters for {CHANNELS[r.channels]} images of {size}, trained on "
+            f"{shown(r.trained_on)} ({r.step:,} steps of {r.batch_size}, objective {shown(r.objective)}); "
+            f"{str(self.dtype).removeprefix('torch.')} on {self.device}; {r.sampler} with {r.sampling_steps} steps; "
+            'run it: inkfill.inpaint(model, images, "half:left")>'
+        )
+
+    def conditional(self, observation: Observation) -> Denoiser:
+        """The posterior mean given x_t and the observed pixels. Observed pixels come out as they went in.
+
+        Raises InputError for a network without posterior means, and for an unsupported size.
+        """
+        if self.generative:
+            raise InputError("a few-step model has no posterior mean: use the method few")
+        if self.gives != MEAN:
+            raise InputError(
+                f"this network was trained with the objective {shown(self.recipe.objective)}, which gives no posterior "
+                "mean: use a network trained with v or eps"
+            )
+        return self.predictor(observation)
+
+    def unconditional(self, like: Tensor) -> Denoiser:
+        """The prior's denoiser for states in the shape of ``like``: the same network with every pixel masked."""
+        return self.conditional(Observation.nothing(like))
+
+    def draw(self, observation: Observation) -> Draw:
+        """Samples of p(x0 given x_t and the observed pixels). Raises InputError for a network that gives means."""
+        if not self.generative:
+            raise InputError("this network gives posterior means and no samples: use another method than few")
+        return self.predictor(observation)
+
+    def predictor(self, observation: Observation) -> Callable[..., Tensor]:
+        """x0 as the network predicts it, whatever its objective. Raises InputError for an unsupported size."""
+        height, width = observation.pixels.shape[-2:]
+        check_size(height, width, "images")
+        pixels, known = observation.pixels.to(self.dtype), observation.known[:, :1].to(self.dtype)
+        embedded = self.net.embed(pixels, known)
+
+        def predict(x_t: Tensor, t: int, latent: Tensor | None = None) -> Tensor:
+            time = torch.tensor([t / self.schedule.T], device=self.device)
+            noise = None if latent is None else latent.to(self.dtype)
+            v = self.net(x_t.to(self.dtype), pixels, known, time, embedded, noise)
+            return torch.where(observation.known, observation.pixels, self.schedule.x0_from_v(x_t, t, v))
+
+        return predict
+
+
+def load(path: Path | str | None = None, device: str | None = None, dtype: torch.dtype | str | None = None) -> Model:
+    """A model from a checkpoint, on CUDA if available, else on the CPU.
+
+    ``path`` is a file, the folder of a run, or the name of shipped weights: ``mnist`` (the default), or the few-step
+    model ``mnist-few``. ``device`` is cpu, cuda, cuda:N or mps; ``dtype`` is bfloat16 or float32, by default the faster
+    one (:func:`fast_dtype`). Raises InputError.
+    """
+    source = find_checkpoint(path)
+    net, found = load_network(source)
+    try:
+        recipe = Recipe.read(found)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    chosen = find_device(device)
+    return Model(net, replace(recipe, channels=net.config.channels), chosen, find_dtype(dtype, chosen))
+
+
+def find_device(name: str | None) -> torch.device:
+    """A device by name; by default CUDA if available, else the CPU. Raises InputError."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    try:
+        chosen = torch.device(name or ("cuda" if cuda else "cpu"))
+    except RuntimeError:
+        chosen = None
+    if chosen is None or chosen.type not in ("cpu", "cuda", "mps"):
+        raise InputError(f"unknown device {name!r}: use cpu, cuda, cuda:N or mps")
+    available = {
+        "cpu": (chosen.index or 0) == 0,
+        "cuda": cuda and (chosen.index or 0) < torch.cuda.device_count(),
+        "mps": mps and (chosen.index or 0) == 0,
+    }
+    if not available[chosen.type]:
+        raise InputError(f"device {name} is not available to this build of torch: use cpu")
+    return chosen
+
+
+def find_dtype(name: torch.dtype | str | None, device: torch.device) -> torch.dtype:
+    """The compute precision, float32 or bfloat16; by default the faster one. Raises InputError."""
+    if name is None:
+        return fast_dtype(device)
+    text = str(name).removeprefix("torch.")
+    if text not in defaults.DTYPES:
+        raise InputError(f"unknown dtype {text!r}: use {' or '.join(defaults.DTYPES)}")
+    return torch.bfloat16 if text == "bfloat16" else torch.float32
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """The faster of bfloat16 and float32, by a rule with one answer per machine.
+
+    Measured (reports/speed.md): bfloat16 fills several times as many images a second with AMX, and nearly twice as many
+    with AMD's AVX512-BF16, but two thirds as many with Intel's AVX512-BF16 without AMX. The rule: CUDA as torch says,
+    bfloat16 for AMX and for AMD's AVX512-BF16, float32 elsewhere.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if device.type != "cpu":
+        return torch.float32
+    can = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    amd = can.get("cpu_name", platform.processor()).startswith("AMD")
+    fast = can.get("amx_bf16", False) or (can.get("avx512_bf16", False) and amd)
+    return torch.bfloat16 if fast else torch.float32

@@ -1,0 +1,79 @@
+"""Training batches: images, augmentation and masks from a data set, then noise and timesteps from the objective."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from inkfill.core.masks import MaskSpec
+from inkfill.core.objectives import Batch
+from inkfill.core.schedule import Schedule
+from inkfill.data.augment import augmented
+from inkfill.data.dataset import Dataset
+from inkfill.data.images import Images, Mask, ValueRange
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The settings of a batch. ``make`` has the signature of ``Batch.draw``."""
+
+    schedule: Schedule
+    spec: MaskSpec
+    values: ValueRange
+    size: int  # images per step, over all processes
+    augment: str = ""
+    device: torch.device | str = "cpu"
+    make: Callable[..., Any] = Batch.draw
+
+    def draw(
+        self,
+        images: Images,
+        rng: np.random.Generator,
+        rows: slice = slice(None),
+        holes: Mask | None = None,
+        imputed: bool = False,
+    ) -> Any:
+        """Draw a global batch from ``rng`` and return its ``rows``.
+
+        ``holes`` ``[N, H, W]`` marks missing pixels of ``images``; they are never scored. They are inputs if they were
+        ``imputed``, and masked otherwise.
+        """
+        index = rng.integers(len(images), size=self.size)
+        height, width = images.shape[1:3]
+        missing = np.zeros((self.size, height, width), bool) if holes is None else holes[index]
+        chosen, missing = augmented(self.augment, rng, images[index], missing)
+        hidden = self.spec.draw(self.size, height, width, rng, chosen)
+        scored = torch.from_numpy((hidden & ~missing)[:, None])
+        mask = torch.from_numpy((hidden if imputed else hidden | missing)[:, None])
+        return self.make(self.schedule, self.values.to_x0(chosen), mask, rng, scored, rows, self.device)
+
+
+class Source:
+    """The training images of a run. :class:`~inkfill.training.rounds.Rounds` is one that changes during the run."""
+
+    begun = 0  # EM rounds so far
+
+    def __init__(self, batches: Batches, dataset: Dataset):
+        self.batches, self.groups = batches, dataset.groups
+
+    def draw(self, rng: np.random.Generator, rows: slice) -> Any:
+        """The rows of a batch of images of one size, each size as often as it has images."""
+        return self.batches.draw(self._of_one_size(rng), rng, rows)
+
+    def _of_one_size(self, rng: np.random.Generator) -> Images:
+        if len(self.groups) == 1:
+            return self.groups[0]
+        counts = np.array([len(images) for images in self.groups])
+        return self.groups[rng.choice(len(self.groups), p=counts / counts.sum())]
+
+    def due(self, share: float) -> bool:
+        """Whether the images must change now, at this fraction of the run."""
+        return False
+
+    def advance(self, model: Callable[[], Any], beat: Callable[[], object] = lambda: None) -> None:
+        """Change the images with the help of the model so far; ``beat`` is called on the way."""
+
+    def resume(self, begun: int) -> None:
+        """Continue after ``begun`` changes."""

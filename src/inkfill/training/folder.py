@@ -1,0 +1,115 @@
+"""The folder of a run: weights, state, metrics."""
+
+import contextlib
+import json
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inkfill.errors import InputError
+from inkfill.files import UNFINISHED, check_utf8, parse_json, written_whole
+from inkfill.models.checkpoint import load_state
+from inkfill.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run, and its metrics."""
+
+    path: Path
+
+    @property
+    def state(self) -> Path:
+        """The training state, for resuming."""
+        return self.path / "state.pt"
+
+    @property
+    def model(self) -> Path:
+        """The EMA weights, for use."""
+        return self.path / "model.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The EMA weights of the lowest validation loss; removed at the end if the last is the lowest."""
+        return self.path / "best.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """JSON lines: losses and speed."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def rounds(self) -> Path:
+        """The imputed images of EM rounds."""
+        return self.path / "rounds"
+
+    @property
+    def pairs(self) -> Path:
+        """The samples of teachers."""
+        return self.path / "pairs"
+
+    def check(self, resume: bool, overwrite: bool) -> None:
+        """Raise InputError for a folder that cannot be resumed, or that would be replaced without ``overwrite``."""
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path}: is a file: give a folder for the run")
+        check_utf8(self.path)
+        held = [each.name for each in (self.state, self.model) if each.exists()]
+        if resume and self.state.name not in held:
+            raise InputError(f"{self.path}: nothing to resume, {self.state} does not exist: start without --resume")
+        if held and not resume and not overwrite:
+            go_on = "--resume to continue, " if self.state.name in held else ""
+            raise InputError(f"{self.path} holds {held[0]}: give {go_on}--overwrite to start again, or another --out")
+
+    def resumed(self) -> tuple[TrainConfig, dict[str, Any]]:
+        """Settings and state of the run. Raises InputError."""
+        state = load_state(self.state)
+        try:
+            return TrainConfig.read(parse_json(state["config"], self.state)), state
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{self.state}: not a state of this version of inkfill train ({error})") from None
+
+    def prepare(self, fresh: bool, step: int, pairs: Path | None) -> None:
+        """Make the folder ready: remove an older run if ``fresh``, unfinished files, and metrics after ``step``.
+
+        ``pairs`` is the folder of this run's teacher samples, which stays.
+        """
+        if fresh:
+            for old in (self.state, self.best):
+                old.unlink(missing_ok=True)
+            shutil.rmtree(self.rounds, ignore_errors=True)
+            for other in self.pairs.glob("*") if pairs else ():
+                if other != pairs:
+                    shutil.rmtree(other, ignore_errors=True)
+        beside = [self.path.glob(f"{UNFINISHED}{name}-*") for name in ("state", "model", "best", "metrics")]
+        within = [(self.path / name).rglob(f"{UNFINISHED}*") for name in ("completions", "rounds", "pairs")]
+        for unfinished in [path for paths in (*beside, *within) for path in paths]:  # left by a kill
+            unfinished.unlink()
+        self._cut_metrics(step)
+
+    def log(self, step: int, row: dict[str, Any]) -> None:
+        """Append a line to the metrics."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps({"step": step, **row}) + "\n")
+
+    def validations(self) -> list[tuple[float, int]]:
+        """The logged validation losses, each with its step."""
+        rows = [json.loads(line) for line in self.metrics.open()] if self.metrics.exists() else []
+        return [(row["validation"], row["step"]) for row in rows if "validation" in row]
+
+    def least_loss(self) -> float:
+        """The lowest validation loss so far."""
+        return min((loss for loss, _ in self.validations()), default=math.inf)
+
+    def _cut_metrics(self, step: int) -> None:
+        """Drop the lines that a killed run logged after its last save, and a half-written last line."""
+        if not self.metrics.exists():
+            return
+        kept = []
+        for line in self.metrics.read_text(errors="replace").splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+        with written_whole(self.metrics) as temporary:
+            temporary.write_text("".join(kept))

@@ -1,0 +1,63 @@
+"""The initial network of a training: new, or from a checkpoint, for the channels of the images."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from inkfill import data
+from inkfill.core.objectives import OBJECTIVES, SAMPLE
+from inkfill.core.unet import UNet, UNetConfig
+from inkfill.data.images import channels_of
+from inkfill.models.checkpoint import find_checkpoint, load_network
+from inkfill.models.model import Recipe
+from inkfill.training.config import TrainConfig
+
+FOLDED = 4  # pixels folded into channels by the stem
+
+
+def first_network(config: TrainConfig, groups: tuple[data.Images, ...], fresh: bool) -> tuple[TrainConfig, UNet]:
+    """The initial network for images of these sizes, and the settings with its architecture.
+
+    A checkpoint to start from sets the architecture and the noise schedule too. Raises InputError without it.
+    """
+    channels, latent = channels_of(groups[0]), OBJECTIVES[config.objective].gives == SAMPLE
+    if not (config.start and fresh):
+        shape = config.unet or UNetConfig.for_size(max(side for images in groups for side in images.shape[1:3]))
+        shape = replace(shape, channels=channels, latent=latent)
+        return replace(config, unet=shape), UNet(shape, config.seed)
+    net, found = load_network(find_checkpoint(config.start))
+    recipe = Recipe.read(found)
+    shape = replace(net.config, channels=channels, latent=latent)
+    config = replace(config, unet=shape, schedule=recipe.schedule, T=recipe.T)
+    started = UNet(shape, config.seed)  # parameters that the checkpoint lacks stay as initialised
+    weights = started.state_dict()
+    weights |= {name: value for name, value in with_channels(net, started).items() if name in weights}
+    started.load_state_dict(weights)
+    return config, started
+
+
+def with_channels(net: UNet, new: UNet) -> dict[str, Tensor]:
+    """The weights of a network adapted to the channels of a new one.
+
+    An image with equal channels is treated as its grey version: input weights are shared among channels, output weights
+    are repeated. Differences between channels are read by the new network's random weights: equal channels would
+    otherwise keep equal gradients for ever.
+    """
+    weights, own, had, channels = net.state_dict(), new.state_dict(), net.config.channels, new.config.channels
+    if had == channels:
+        return dict(weights)
+    found = dict(weights)
+    for name in ("stem_noisy.weight", "stem_latent.weight", "stem_known.weight"):
+        if name in weights and name in own:
+            (old, known_map), (random, _) = (
+                x.tensor_split([FOLDED * c], 1) for x, c in ((weights[name], had), (own[name], channels))
+            )
+            random = random.unflatten(1, (channels, FOLDED))
+            one = old.unflatten(1, (had, FOLDED)).sum(1, keepdim=True) / channels
+            pixels = (one + random - random.mean(1, keepdim=True)).flatten(1, 2)
+            found[name] = torch.cat([pixels, known_map], 1)
+    for name in ("head.weight", "head.bias"):
+        one = weights[name].unflatten(0, (had, FOLDED)).mean(0)
+        found[name] = one.repeat(channels, *[1] * (one.ndim - 1))
+    return found

@@ -1,0 +1,60 @@
+"""The recipe that a run stores beside its weights."""
+
+import math
+from dataclasses import asdict, fields
+
+import numpy as np
+
+from inkfill import defaults
+from inkfill.core.objectives import OBJECTIVES, SAMPLE
+from inkfill.data.dataset import Dataset
+from inkfill.data.images import ValueRange, black_floor, channels_of, range_of
+from inkfill.errors import InputError
+from inkfill.models.model import Recipe
+from inkfill.training.config import TrainConfig
+
+FEW_STEPS = 2  # default NFE of few-step models
+
+
+def data_range(config: TrainConfig, dataset: Dataset) -> ValueRange:
+    """The data range: as given, or by dtype or training images. Raises InputError."""
+    groups = dataset.groups
+    images = groups[0] if len(groups) == 1 else np.concatenate([each.ravel() for each in groups])
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        raise InputError("the training images have NaN or infinite values: give --data-mask nan, or complete images")
+    low, high = range_of(images) if config.low is None or config.high is None else (config.low, config.high)
+    if images.min() < low or images.max() > high:
+        raise InputError(f"--range {low:g} {high:g}: the values go from {images.min():g} to {images.max():g}")
+    return ValueRange(low, high, black_floor(images))
+
+
+def recipe_of(config: TrainConfig, dataset: Dataset, values: ValueRange, step: int) -> Recipe:
+    """The recipe of the weights after ``step`` steps."""
+    sizes = [(images.shape[1], images.shape[2]) for images in dataset.groups]
+    named = {f.name for f in fields(Recipe)}
+    few = OBJECTIVES[config.objective].gives == SAMPLE
+    return Recipe(
+        schedule=config.schedule,
+        T=config.T,
+        channels=channels_of(dataset.train),
+        image_size=max(sizes, key=math.prod),
+        least_size=(min(h for h, _ in sizes), min(w for _, w in sizes)) if len(sizes) > 1 else (0, 0),
+        value_range=(values.low, values.high),
+        number_type=dataset.train.dtype.name,
+        floor=values.floor,
+        black=_share_of_black(dataset, values.low),
+        objective=config.objective,
+        sampling_steps=FEW_STEPS if few else defaults.STEPS,
+        trained_on=dataset.name,
+        data_hash=dataset.fingerprint,
+        step=step,
+        batch_size=config.batch_size,
+        training={name: value for name, value in asdict(config).items() if name not in named},
+    )
+
+
+def _share_of_black(dataset: Dataset, low: float) -> float:
+    """The fraction of observed pixels at the lowest value."""
+    if dataset.holes:
+        return float((dataset.train[~dataset.holes["train"]] == low).mean())
+    return sum(int((images == low).sum()) for images in dataset.groups) / sum(g.size for g in dataset.groups)
