@@ -21,7 +21,7 @@ from inkfill.errors import InputError
 from inkfill.evaluation.analytic import GaussianMixture, AnalyticPrior
 from inkfill.evaluation.scores import Cell, evaluate
 from inkfill.filling.inpaint import inpaint, sample
-from inkfill.methods import MEAN_METHODS as METHODS
+from inkfill.methods import mean_methods
 from inkfill.models.model import Model, Recipe, load
 from inkfill.core.rng import stream
 from inkfill.core.schedule import Schedule
@@ -200,7 +200,7 @@ def test_a_range_that_nothing_tells():
 
 def test_numbers_that_a_type_cannot_hold():
     """Whole numbers end where their type does, and large ones are told apart."""
-    model, hole = model_of(1), masks.parse("half:left").draw(1, 28, 28, stream(0))
+    model, hole = model_of(1), specs.parse("half:left").draw(1, 28, 28, stream(0))
     small = RNG.integers(0, 64, (1, 28, 28)).astype(np.int8)
     with pytest.raises(InputError, match="int8 cannot hold values from 0 to 255"):
         inpaint(model, small, hole, 1, steps=1)
@@ -270,7 +270,7 @@ def test_values_to_x0_and_back():
 
 @pytest.mark.parametrize("spec", ["box:10", "strokes", "pixels:0.02", "all", "box:100:random", "half:left"])
 def test_windows_cover_every_hole_and_agree(spec):
-    mask = masks.parse(spec).draw(1, 150, 131, stream(0))[0]
+    mask = specs.parse(spec).draw(1, 150, 131, stream(0))[0]
     waves = windows.plan(mask, (28, 32))
     left = mask.copy()
     numbers = []
@@ -365,7 +365,7 @@ def test_a_spec_wins_over_a_folder_of_its_name(tmp_path, monkeypatch):
     (tmp_path / "strokes").mkdir()
     images = images_of("uint8", (2, 20, 20))
     np.testing.assert_array_equal(
-        masks.fit("strokes", images), masks.parse("strokes").draw(2, 20, 20, stream(0, "mask"))
+        masks.fit("strokes", images), specs.parse("strokes").draw(2, 20, 20, stream(0, "mask"))
     )
 
 
@@ -558,7 +558,7 @@ def test_a_long_array_is_filled_part_by_part(tmp_path, monkeypatch, colour_check
     path, model = tmp_path / "grey.safetensors", model_of(1, (12, 12))
     save_network(path, model.net, model.net.state_dict(), model.recipe.to_json())
     images = images_of("float32", (25, 12, 12))
-    hole = masks.parse("pixels:0.3").draw(25, 12, 12, stream(3))
+    hole = specs.parse("pixels:0.3").draw(25, 12, 12, stream(3))
     np.save(tmp_path / "whole.npy", images)
     np.save(tmp_path / "broken.npy", np.where(hole, np.nan, images).astype(np.float32))
     np.save(tmp_path / "holes.npy", hole)
@@ -668,7 +668,7 @@ def test_metadata_tells_the_type_and_the_range(tmp_path):
 
 def test_what_one_window_filled_is_known_to_the_next():
     """Every missing pixel is missing in one window alone, however many it lies in."""
-    mask = masks.parse("box:60").draw(1, 120, 110, stream(0))[0]
+    mask = specs.parse("box:60").draw(1, 120, 110, stream(0))[0]
     missing = []
 
     def counting(task):
@@ -681,7 +681,7 @@ def test_what_one_window_filled_is_known_to_the_next():
 
 def test_masks_of_masked_arrays_in_a_list():
     model, images = model_of(1), images_of("uint8", (2, 12, 12))
-    hole = masks.parse("box:5").draw(2, 12, 12, stream(1))
+    hole = specs.parse("box:5").draw(2, 12, 12, stream(1))
     both = np.ma.masked_array(images, hole)
     wanted = inpaint(model, both, samples=1, steps=1)
     np.testing.assert_array_equal(inpaint(model, [both[0], both[1]], samples=1, steps=1), wanted)

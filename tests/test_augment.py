@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from conftest import TINY
+from inkfill.core import masks as specs
 from inkfill.data import masks
 from inkfill.data.augment import augmented, parse
 from inkfill.errors import InputError
@@ -62,7 +63,7 @@ def test_words_that_mean_nothing_are_refused():
 
 
 def test_a_batch_without_it_is_what_it_was_and_holes_go_along(digits):
-    spec = masks.parse("half:left")
+    spec = specs.parse("half:left")
     plain = draw_batch(SMALL, SCHEDULE, digits, spec, stream(0))
     index = stream(0).integers(len(digits), size=16)
     assert (plain.x0[:, 0].numpy() == digits[index].astype(np.float32) / np.float32(127.5) - 1).all()

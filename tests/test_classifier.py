@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from inkfill import data
-from inkfill.data.masks import parse
+from inkfill.core.masks import parse
 from inkfill.errors import InputError
 from inkfill.evaluation.classifier import MASKED, WHOLE, judge, load_classifier, train_classifier, warped
 from inkfill.core.rng import stream

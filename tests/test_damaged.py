@@ -10,6 +10,7 @@ import torch
 from conftest import TINY
 from inkfill import data
 from inkfill.models.checkpoint import load_network, load_state
+from inkfill.core import masks as specs
 from inkfill.data import masks
 from inkfill.data.incomplete import blurred
 from inkfill.errors import InputError
@@ -99,7 +100,7 @@ def test_what_cannot_be_learnt_from_is_refused(tmp_path, digits):
 def test_what_was_never_seen_is_not_scored(digits, model):
     """A batch knows holes: before a network filled them they are missing, after it they are known; scored never."""
     hole = np.random.default_rng(0).random(digits.shape) < 0.5
-    spec = masks.parse("half:left")
+    spec = specs.parse("half:left")
     for filled in (False, True):
         batch = draw_batch(SMALL, SCHEDULE, digits, spec, stream(0), holes=hole, filled=filled)
         index = stream(0).integers(len(digits), size=8)

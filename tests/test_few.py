@@ -11,6 +11,7 @@ import torch
 
 import inkfill
 from inkfill.models.checkpoint import load_network, save_network
+from inkfill.core import masks as specs
 from inkfill.data import masks
 from inkfill.data.images import ValueRange
 from inkfill.errors import InputError
@@ -27,7 +28,7 @@ from inkfill.core.unet import UNet, UNetConfig
 from laws import GREY, LAWS, RANGE, beside_posterior, of_one_level
 
 STEPS = 3000  # of the closed-form test
-SMALL = UNetConfig(widths=(16, 32), blocks=(1, 1), head_width=16, time_width=32, fresh=True)
+SMALL = UNetConfig(widths=(16, 32), blocks=(1, 1), head_width=16, time_width=32, latent=True)
 
 
 def drawing(config=SMALL, seed=0):
@@ -57,15 +58,15 @@ def test_a_batch_has_two_draws_of_every_image(digits):
     config, schedule, spec = (
         TrainConfig(objective="few", batch_size=8),
         Schedule.named("cosine"),
-        masks.parse("half:left"),
+        specs.parse("half:left"),
     )
     batch = few.draw_few(config, schedule, digits, spec, stream(0, "a"))
     top = batch.t == schedule.T
     assert top.sum() == 4
-    assert (batch.fresh[top] == 0).all()
+    assert (batch.latent[top] == 0).all()
     assert (batch.eps[top, 0] != batch.eps[top, 1]).all()
     assert (batch.eps[~top, 0] == batch.eps[~top, 1]).all()
-    assert (batch.fresh[~top, 0] != batch.fresh[~top, 1]).all()
+    assert (batch.latent[~top, 0] != batch.latent[~top, 1]).all()
     assert batch.t.min() >= few.LOWEST * schedule.T
     halves = [few.draw_few(config, schedule, digits, spec, stream(0, "a"), slice(i, i + 4)) for i in (0, 4)]
     assert sum(int((half.t == schedule.T).sum()) for half in halves) == 4
@@ -78,7 +79,7 @@ def small_model(images, spec, values):
     schedule, net = Schedule.named("cosine"), UNet(SMALL, 0)
 
     def draw(step):
-        return few.draw_few(config, schedule, images, masks.parse(spec), stream(0, "train", step), values=values)
+        return few.draw_few(config, schedule, images, specs.parse(spec), stream(0, "train", step), values=values)
 
     trainer = Trainer(net, optimisers(config, net), draw, few.few_errors, ema=config.ema)
     for step in range(STEPS):
@@ -169,7 +170,7 @@ def test_the_pairs_are_the_teachers_completions(tmp_path, digits, monkeypatch):
     monkeypatch.setattr(few, "PART", 6)
     net, spec = (
         UNet(UNetConfig(widths=(16, 32), blocks=(1, 1), head_width=16, time_width=32), 3),
-        masks.parse("half:left"),
+        specs.parse("half:left"),
     )
     torch.nn.init.normal_(net.head.weight, std=0.1)
     teacher = Model(net, dtype=torch.float32)
@@ -219,7 +220,7 @@ def test_a_run_with_a_teacher_resumes_to_the_same_bits(tmp_path, digits, monkeyp
     train(config, tmp_path / "b", quiet=True, resume=True)
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
     model = inkfill.load(tmp_path / "b" / "model.safetensors")
-    assert (model.method, model.steps, model.net.config.fresh) == ("few", 2, True)
+    assert (model.method, model.steps, model.net.config.latent) == ("few", 2, True)
 
 
 def test_the_pairs_of_another_run_are_not_taken(tmp_path, digits, monkeypatch):
@@ -266,7 +267,7 @@ def test_the_mean_of_two_trainings(tmp_path, model):
 def test_level_T_is_of_the_first_half_alone(digits):
     """Of ten levels, some of the others would be there too, and be drawn towards a completion that they have not."""
     config = TrainConfig(objective="few", batch_size=64, T=10)
-    schedule, spec = Schedule.named("cosine", 10), masks.parse("half:left")
+    schedule, spec = Schedule.named("cosine", 10), specs.parse("half:left")
     for step in range(20):
         batch = few.draw_few(config, schedule, digits, spec, stream(0, step))
         assert (batch.t == 10).sum() == 32
@@ -276,12 +277,12 @@ def test_a_teacher_of_smaller_images(tmp_path, model):
     """It would fill through windows, whose noise is not that of the pair."""
     images = np.zeros((4, 80, 80), np.uint8)
     with pytest.raises(InputError, match="28x28: too small"):
-        few.find_pairs(tmp_path, lambda: model, images, masks.parse("half:left"), 1, 0, quiet=True)
+        few.find_pairs(tmp_path, lambda: model, images, specs.parse("half:left"), 1, 0, quiet=True)
 
 
 def test_half_a_file_of_pairs_is_made_again(tmp_path, digits, monkeypatch):
     monkeypatch.setattr(few, "PART", 4)
-    teacher, spec = inkfill.load("mnist", dtype="float32"), masks.parse("half:left")
+    teacher, spec = inkfill.load("mnist", dtype="float32"), specs.parse("half:left")
     pairs = few.find_pairs(tmp_path, lambda: teacher, digits, spec, 4, 0, quiet=True)
     file = tmp_path / "00000.npz"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
@@ -293,7 +294,7 @@ def test_the_first_process_tells_the_others_that_it_works(tmp_path, digits, monk
     """They wait 300 seconds for it, and a teacher takes longer: it meets them after every batch of completions."""
     monkeypatch.setattr(few, "PART", 4)
     teacher, met = inkfill.load("mnist", dtype="float32"), []
-    few.find_pairs(tmp_path, lambda: teacher, digits, masks.parse("half:left"), 8, 0, True, lambda: met.append(1))
+    few.find_pairs(tmp_path, lambda: teacher, digits, specs.parse("half:left"), 8, 0, True, lambda: met.append(1))
     assert len(met) >= 2
     said = iter([0.0, 0.0, 1.0, 0.0])
     monkeypatch.setattr(Processes, "total", lambda *_: next(said))

@@ -8,13 +8,13 @@ from PIL import Image
 import inkfill
 from conftest import tiny_model
 from inkfill.data import black_floor, to_x0
-from inkfill.data.masks import parse
+from inkfill.core.masks import parse
 from inkfill.defaults import SAMPLERS
 from inkfill.core.denoiser import ConditionalPrior, Observation, Prior, likelihood_gradient
 from inkfill.errors import InputError
 from inkfill.evaluation.analytic import EmpiricalPrior, AnalyticPrior
 from inkfill.filling.inpaint import inpaint, sample, unlike
-from inkfill.methods import MEAN_METHODS as METHODS
+from inkfill.methods import mean_methods
 from inkfill.methods import Task
 from inkfill.models.model import Model, Recipe
 from inkfill.core.rng import SampleNoise, stream

@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from inkfill.core import masks as specs
 from inkfill.data import masks
 from inkfill.errors import InputError
 from inkfill.core.rng import stream
@@ -18,7 +19,7 @@ SPECS = [
 
 
 def draw(spec, n=4, h=28, w=28, seed=0, images=None):
-    return masks.parse(spec).draw(n, h, w, stream(seed), images)
+    return specs.parse(spec).draw(n, h, w, stream(seed), images)
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -28,7 +29,7 @@ def test_shape_type_and_batch_independence(spec, h, w):
     assert together.shape == (7, h, w)
     assert together.dtype == np.bool_
     rng = stream(0)
-    one_by_one = np.concatenate([masks.parse(spec).draw(1, h, w, rng) for _ in range(7)])
+    one_by_one = np.concatenate([specs.parse(spec).draw(1, h, w, rng) for _ in range(7)])
     np.testing.assert_array_equal(together, one_by_one)
 
 
@@ -99,7 +100,7 @@ def test_mixture_weights():
 )  # fmt: skip
 def test_a_wrong_spec_is_refused_with_the_right_ones(spec):
     with pytest.raises(InputError) as caught:
-        masks.parse(spec)
+        specs.parse(spec)
     message = str(caught.value)
     assert "\n" not in message
     assert "half:left|right" in message or "weight" in message or "from 1 to" in message
@@ -114,13 +115,13 @@ def test_a_mask_larger_than_the_image_is_refused():
 
 def test_many_masks_are_drawn_part_by_part():
     """The same as in two calls; and in 13 times the memory of the masks, where all at once would take 59 times."""
-    spec, n = masks.parse("half:random@1,bbox:4+pixels:0.3@1"), 5 * masks.PART + 1
+    spec, n = specs.parse("half:random@1,bbox:4+pixels:0.3@1"), 5 * specs.PART + 1
     images = np.random.default_rng(0).integers(0, 256, (n, 8, 8), dtype=np.uint8)
     tracemalloc.start()
     whole = spec.draw(n, 8, 8, np.random.default_rng(1), images)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    rng, cut = np.random.default_rng(1), masks.PART // 3
+    rng, cut = np.random.default_rng(1), specs.PART // 3
     parts = [spec.draw(len(part), 8, 8, rng, part) for part in (images[:cut], images[cut:])]
     assert (whole == np.concatenate(parts)).all()
     assert most < 20 * whole.nbytes
@@ -128,7 +129,7 @@ def test_many_masks_are_drawn_part_by_part():
 
 def test_weights_of_any_size_are_shares():
     """A sum of weights that overflows once made every mask the last."""
-    drawn = masks.parse("all@1e308,none@1e308").draw(400, 4, 4, stream(0))
+    drawn = specs.parse("all@1e308,none@1e308").draw(400, 4, 4, stream(0))
     assert 140 < drawn.all((1, 2)).sum() < 260
 
 
@@ -143,7 +144,7 @@ def test_a_spec_for_each_image():
 
 def test_the_random_box_reaches_every_edge():
     """Of 2,000 boxes of 26 in 28, all nine places come up, near and far edges alike."""
-    drawn = masks.parse("box:26:random").draw(2000, 28, 28, stream(0))
+    drawn = specs.parse("box:26:random").draw(2000, 28, 28, stream(0))
     tops, lefts = drawn.any(2).argmax(1), drawn.any(1).argmax(1)
     counts = np.bincount(3 * tops + lefts, minlength=9)
     assert counts.sum() == 2000

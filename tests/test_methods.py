@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from inkfill.data.masks import parse
+from inkfill.core.masks import parse
 from inkfill.core.denoiser import Observation
 from inkfill.errors import InputError
 from inkfill.evaluation.analytic import GaussianMixture, AnalyticPrior
 from inkfill.filling.inpaint import inpaint
-from inkfill.methods import MEAN_METHODS as METHODS
+from inkfill.methods import mean_methods
 from inkfill.methods import Task, mcgdiff, repaint, repaint_path, run_filter, tds
 from inkfill.methods.guided import conjugate_gradients, mmps
 from inkfill.methods.particles import Mcgdiff, Tds

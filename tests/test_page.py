@@ -96,14 +96,14 @@ CONFIGS = {  # name: shape, size
     "colour": (UNetConfig(channels=3, widths=(16, 64), blocks=(2, 1), head_width=32, time_width=64), (25, 38)),
     "deep": (UNetConfig(widths=(16, 20, 12, 32), blocks=(1, 2, 1, 1), head_width=16, time_width=32), (26, 37)),
     "folded": (UNetConfig(widths=(16, 20, 12, 32), blocks=(1, 1, 1, 1), head_width=16, time_width=32), (8, 9)),
-    "draws": (UNetConfig(widths=(32, 32), blocks=(1, 2), head_width=32, time_width=32, fresh=True), (8, 11)),
+    "draws": (UNetConfig(widths=(32, 32), blocks=(1, 2), head_width=32, time_width=32, latent=True), (8, 11)),
 }
 
 
 def random_model(name):
     config, size = CONFIGS[name]
     recipe = Recipe(channels=config.channels, image_size=size, T=200, schedule="linear", sampling_steps=3)
-    if config.fresh:
+    if config.latent:
         recipe = replace(recipe, objective="few", sampling_steps=2)
     return Model(random_net(config), recipe, dtype=torch.float32)
 
@@ -244,7 +244,7 @@ LAYERS = """([wasm, config, size, weights, x, time, known, pixels, level, rows])
   made.attention = run(put("middle"), counts.middle, (at) => net.attention("attention.0", at, lowest));
   const embedded = net.embed(f32(pixels), f32(known));
   made.embed = out(embedded);
-  made.v = out(net.forward(f32(x.x_t), f32(known), level, embedded, x.fresh ? f32(x.fresh) : null));
+  made.v = out(net.forward(f32(x.x_t), f32(known), level, embedded, x.latent ? f32(x.latent) : null));
   return made;
 }"""
 
@@ -278,10 +278,10 @@ def test_layers_are_torchs(engine, kernels, name):
         "middle": last(net.middle[0](middle, time)),
         "attention": last(net.attention[0](middle)),
         "embed": last(net.embed(seen.pixels, known)),
-        "v": net(x_t, *each, torch.tensor([level]), None, fresh if config.fresh else None).numpy(),
+        "v": net(x_t, *each, torch.tensor([level]), None, fresh if config.latent else None).numpy(),
     }
     given = {"down": text_of(last(down)), "middle": text_of(last(middle)), "x_t": text_of(x_t.numpy())}
-    given["fresh"] = text_of(fresh.numpy()) if config.fresh else None
+    given["fresh"] = text_of(fresh.numpy()) if config.latent else None
     shape = {
         "channels": config.channels,
         "widths": config.widths,

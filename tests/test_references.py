@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from inkfill.data.masks import parse
+from inkfill.core.masks import parse
 from inkfill.errors import InputError
 from inkfill.evaluation.cells import Cell, complete
 from inkfill.evaluation.baselines import BASELINES, empirical, mean_image, nearest, regress

@@ -21,6 +21,7 @@ from conftest import TINY
 from inkfill import data, defaults
 from inkfill.models.checkpoint import load_network, load_state
 from inkfill.files import locked
+from inkfill.core import masks as specs
 from inkfill.data import masks
 from inkfill.errors import InputError
 from inkfill.core.rng import stream
@@ -47,7 +48,7 @@ def images_file(tmp_path_factory, digits) -> Path:
 
 
 def test_a_batch_is_drawn_from_its_step_and_sliced_by_rank(digits):
-    spec = masks.parse("training")
+    spec = specs.parse("training")
 
     def batch(part):
         return draw_batch(SMALL, SCHEDULE, digits, spec, stream(0, "train", 5), part)
@@ -62,7 +63,7 @@ def test_a_batch_is_drawn_from_its_step_and_sliced_by_rank(digits):
 def test_t_is_uniform_and_never_clean(digits):
     """One draw in each stratum of T / B levels, so counts by tenth are exact, and 0 never comes up."""
     config = replace(SMALL, batch_size=500)
-    t = torch.cat([draw_batch(config, SCHEDULE, digits, masks.parse("all"), stream(0, i)).t for i in range(4)])
+    t = torch.cat([draw_batch(config, SCHEDULE, digits, specs.parse("all"), stream(0, i)).t for i in range(4)])
     assert t.min() >= 1
     assert t.max() <= 1000
     assert torch.histc(t.double(), 10, 0.5, 1000.5).tolist() == [200] * 10
@@ -71,7 +72,7 @@ def test_t_is_uniform_and_never_clean(digits):
 
 def test_the_loss_is_the_noise_error_on_missing_pixels(digits):
     """A network that answers v = 0 predicts eps_hat = sqrt(1 - alpha_bar) x_t."""
-    batch = draw_batch(SMALL, SCHEDULE, digits, masks.parse("half:left"), stream(0))
+    batch = draw_batch(SMALL, SCHEDULE, digits, specs.parse("half:left"), stream(0))
     a = SCHEDULE.alpha_bar[batch.t].float().view(-1, 1, 1, 1)
     net = UNet(TINY)  # the weights of its head start at zero
     torch.nn.init.zeros_(net.head.bias)
@@ -262,7 +263,7 @@ def test_the_gradient_is_clipped(digits):
     before = torch.cat([p.detach().flatten().clone() for p in net.parameters()])
 
     def draw(step):
-        return draw_batch(SMALL, SCHEDULE, digits, masks.parse("all"), stream(0, step))
+        return draw_batch(SMALL, SCHEDULE, digits, specs.parse("all"), stream(0, step))
 
     def loud(net, batch):
         return 1e4 * v_errors(net, batch)
@@ -278,7 +279,7 @@ def test_the_running_mean_follows_the_weights(digits):
     net = UNet(TINY)
 
     def draw(step):
-        return draw_batch(SMALL, SCHEDULE, digits, masks.parse("all"), stream(0, step))
+        return draw_batch(SMALL, SCHEDULE, digits, specs.parse("all"), stream(0, step))
 
     trainer = Trainer(net, [torch.optim.SGD(net.parameters(), 1.0)], draw, v_errors, ema=0.15)
     expected = [p.detach().clone() for p in net.parameters()]
@@ -294,7 +295,7 @@ def test_a_trainer_goes_on_from_its_state(digits):
 
     def trainer():
         net = UNet(TINY)
-        draws = [draw_batch(SMALL, SCHEDULE, digits, masks.parse("training"), stream(0, i)) for i in range(2)]
+        draws = [draw_batch(SMALL, SCHEDULE, digits, specs.parse("training"), stream(0, i)) for i in range(2)]
         return Trainer(net, optimisers(replace(SMALL, dtype="float32"), net), draws.__getitem__, v_errors)
 
     whole, first, second = trainer(), trainer(), trainer()

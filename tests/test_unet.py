@@ -35,7 +35,7 @@ def test_a_deeper_network_takes_any_size_and_learns_at_each_level(h, w):
     net(x_t, pixels, known, torch.rand(2)).square().mean().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in net.parameters())
     assert net.down[0].conv1.weight.shape[0] == 8
-    assert [len(level.down) for level in net.levels] == [1, 0, 2]
+    assert [len(level.down) for level in net.timesteps] == [1, 0, 2]
 
 
 def test_large_pictures_get_more_levels():

@@ -26,7 +26,7 @@ CASES = list(itertools.product(SIZES, DTYPES, HOLES, (1, 2, 3, 4), SAMPLERS, ("f
 
 
 def network(channels: int, draws: bool, dtype: str) -> Model:
-    config = UNetConfig(channels=channels, widths=(8, 16), blocks=(1, 1), head_width=8, time_width=16, fresh=draws)
+    config = UNetConfig(channels=channels, widths=(8, 16), blocks=(1, 1), head_width=8, time_width=16, latent=draws)
     net, generator = UNet(config), torch.Generator().manual_seed(0)
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.3, generator=generator)
