@@ -1,8 +1,8 @@
-"""Every command of the recipes, run as it stands on small data made here: trainings make two steps."""
+"""Every command and Python block of docs/own-images.md, run in order on small data: trainings take two steps."""
 
+import importlib.util
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,12 @@ from inkfill.core.rng import stream
 from test_cli import run
 from test_docs import ROOT, commands
 
-PAGES = [ROOT / "docs" / "recipes.md", *sorted((ROOT / "docs" / "recipes").glob("*.md"))]
+PAGE = ROOT / "docs" / "own-images.md"
+BLOCK = re.compile(r"^```(\w*)\n.*?^```", re.MULTILINE | re.DOTALL)
 
 
 def made(folder: Path, digits: np.ndarray) -> None:
-    """What the recipes speak of."""
+    """Write the files that the page names."""
     rng = stream(0, "recipes")
     for name in ("scans", "torn", "holes", "icons", "sprites", "photos", "letters"):
         (folder / name).mkdir()
@@ -40,29 +41,37 @@ def made(folder: Path, digits: np.ndarray) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_recipes_run_as_they_stand(page, tmp_path, monkeypatch, capsys, digits):
-    """In their order, since some need what others made; every one ends well and writes what it says."""
+def test_the_page_runs_as_it_stands(tmp_path, monkeypatch, capsys, digits):
+    """Blocks run in order, since some need the files of others; each command succeeds and writes its output."""
     made(tmp_path, digits)
     monkeypatch.chdir(tmp_path)
-    lines = list(commands(page.read_text()))
-    for line in lines:
-        words = re.sub(r"--minutes \d+", "--steps 2 --batch-size 2", line)
-        if "ddpm-icons" in words:  # needs a folder of diffusers: tests/test_adapters.py
-            continue
-        out = Path(re.search(r"--(?:out|report) (\S+)", words + " --out -")[1])
-        shutil.rmtree(out, ignore_errors=True)
-        out.unlink(missing_ok=True)
-        if "runs/imputer" in words:
-            python(page)
-        assert run(*shlex.split(words)[1:]) == 0, f"{line}\n{capsys.readouterr().err}"
-        assert out.exists() or str(out) == "-", line
-    if page.stem == "gaps":
-        python(page)
-    assert lines
+    blocks = list(BLOCK.finditer(PAGE.read_text(encoding="utf-8")))
+    assert any(block[1] == "python" for block in blocks)
+    for block in blocks:
+        if block[1] == "python":
+            python(block[0])
+        for line in commands(block[0]):
+            command(line, capsys)
 
 
-def python(page: Path) -> None:
-    """Run what a page has of Python."""
-    for code in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
-        exec(code.replace("minutes=10", "steps=2"), {})
+def command(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run one command, with two training steps in place of minutes."""
+    if "ddpm-icons" in line:  # needs a folder of diffusers: tests/test_adapters.py
+        return
+    words = re.sub(r"--minutes \d+", "--steps 2 --batch-size 2", line)
+    places = [Path(place) for place in re.findall(r"--(?:out|report|sheet) (\S+)", words)]
+    for place in places:
+        assert not place.exists(), f"{line}: an earlier command wrote {place}"
+    assert run(*shlex.split(words)[1:]) == 0, f"{line}\n{capsys.readouterr().err}"
+    for place in places:
+        assert place.exists(), line
+
+
+def python(block: str) -> None:
+    """Run one Python block; one that needs a package that is not installed is left out."""
+    code = re.sub(r"^```.*$", "", block, flags=re.MULTILINE)
+    if "scans.zarr" in code:
+        if not all(importlib.util.find_spec(package) for package in ("dask", "zarr")):
+            return
+        importlib.import_module("zarr").save("scans.zarr", np.load("heights.npy"))
+    exec(code.replace("minutes=10", "steps=2"), {})
