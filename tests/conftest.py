@@ -1,4 +1,4 @@
-"""Shared by the tests: a small trained-looking model that is quick to build, and digits to work on."""
+"""Fixtures of all tests: a tiny model, its checkpoint, and digits."""
 
 import os
 from pathlib import Path
@@ -7,23 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import tiny_model
 from inkfill import data
 from inkfill.models.checkpoint import save_network
 from inkfill.models.model import Model, Recipe
-from inkfill.core.unet import UNet, UNetConfig
 
 torch.set_num_threads(1)  # the suite runs on as many processes as there are cores
-TINY = UNetConfig(widths=(16, 32), blocks=(1, 1), head_width=16, time_width=32)
-
-
-def tiny_model(dtype: torch.dtype = torch.float32) -> Model:
-    """Random weights everywhere, so that the output depends on every input."""
-    net = UNet(TINY)
-    generator = torch.Generator().manual_seed(0)
-    for parameter in net.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.7 / parameter[0].numel() ** 0.5, generator=generator)
-    return Model(net, Recipe(), dtype=dtype)
 
 
 @pytest.fixture

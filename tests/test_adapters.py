@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 
 import inkfill
-from inkfill.models import adapters
-from inkfill.errors import InputError
-from inkfill.evaluation.analytic import GaussianMixture, AnalyticPrior
-from inkfill.filling.inpaint import inpaint, sample
-from inkfill.methods import METHODS
+from helpers import refused, run
 from inkfill.core.samplers import ancestral, ddim
 from inkfill.core.schedule import Schedule
-from test_cli import refused, run
+from inkfill.errors import InputError
+from inkfill.evaluation.analytic import AnalyticPrior, GaussianMixture
+from inkfill.filling.inpaint import inpaint, sample
+from inkfill.methods import METHODS
+from inkfill.models import adapters
 
 SCHEDULE = Schedule.named("cosine")
 

@@ -9,26 +9,25 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import TINY, tiny_model
+from helpers import TINY, refused, run, tiny_model
 from inkfill import data
-from inkfill.filling import windows
-from inkfill.models.checkpoint import save_network
+from inkfill.core import masks as specs
+from inkfill.core.denoiser import Observation
+from inkfill.core.rng import stream
+from inkfill.core.schedule import Schedule
+from inkfill.core.unet import UNet
 from inkfill.data import masks, readers
 from inkfill.data.datasets import by_size, uniform
 from inkfill.data.images import ValueRange, as_images
-from inkfill.core.denoiser import Observation
 from inkfill.errors import InputError
-from inkfill.evaluation.analytic import GaussianMixture, AnalyticPrior
+from inkfill.evaluation.analytic import AnalyticPrior, GaussianMixture
 from inkfill.evaluation.scores import Cell, evaluate
+from inkfill.filling import windows
 from inkfill.filling.inpaint import inpaint, sample
-from inkfill.methods import mean_methods
+from inkfill.models.checkpoint import save_network
 from inkfill.models.model import Model, Recipe, load
-from inkfill.core.rng import stream
-from inkfill.core.schedule import Schedule
 from inkfill.training.config import TrainConfig
 from inkfill.training.run import train
-from inkfill.core.unet import UNet
-from test_cli import refused, run
 
 RNG = np.random.default_rng(0)
 TYPES = ["uint8", "uint16", "float16", "float32", "float64", "bool"]
@@ -118,9 +117,9 @@ def test_a_closed_form_in_three_channels_is_drawn_from():
     x0 = torch.tensor([0.5, 0.0, -0.3, 0.0, 0.8, 0.0], dtype=torch.float32).view(1, 3, 1, 2).expand(1500, -1, -1, -1)
     seen = Observation.of(x0, torch.tensor([[[[False, True]]]]))
     posterior = prior.posterior(Observation(seen.pixels[:1], seen.known[:1]))
-    from inkfill.methods import Task
     from inkfill.core.rng import SampleNoise
     from inkfill.core.samplers import spaced_timesteps
+    from inkfill.methods import Task
 
     noise = SampleNoise(0, np.arange(1500), np.zeros(1500, int), (3, 1, 2))
     task = Task(oracle, seen, noise, spaced_timesteps(1000, 100), "ancestral")

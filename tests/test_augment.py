@@ -5,15 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from conftest import TINY
+from helpers import TINY
 from inkfill.core import masks as specs
-from inkfill.data import masks
-from inkfill.data.augment import augmented, parse
-from inkfill.errors import InputError
+from inkfill.core.objectives import draw_batch
 from inkfill.core.rng import stream
 from inkfill.core.schedule import Schedule
+from inkfill.data.augment import augmented, parse
+from inkfill.errors import InputError
 from inkfill.training.config import TrainConfig
-from inkfill.core.objectives import draw_batch
 
 SMALL = TrainConfig(data="rendered", batch_size=16, unet=TINY)
 SCHEDULE = Schedule.named("cosine")

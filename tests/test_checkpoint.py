@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from conftest import TINY, tiny_model
-from inkfill.files import folder_written_whole, read_json, write_json, written_whole
-from inkfill.models.checkpoint import load_network, load_state, save_network, save_state
+from helpers import TINY, tiny_model
+from inkfill.core.unet import UNet, UNetConfig
 from inkfill.errors import InputError
 from inkfill.evaluation.classifier import Classifier
+from inkfill.files import folder_written_whole, read_json, write_json, written_whole
+from inkfill.models.checkpoint import load_network, load_state, save_network, save_state
 from inkfill.models.model import Model, Recipe, fast_dtype, load
-from inkfill.core.unet import UNet, UNetConfig
 
 
 @pytest.fixture

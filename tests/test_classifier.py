@@ -8,9 +8,9 @@ import torch
 
 from inkfill import data
 from inkfill.core.masks import parse
+from inkfill.core.rng import stream
 from inkfill.errors import InputError
 from inkfill.evaluation.classifier import MASKED, WHOLE, judge, load_classifier, train_classifier, warped
-from inkfill.core.rng import stream
 
 
 def test_a_short_training_learns_and_is_repeatable(tmp_path):

@@ -17,12 +17,12 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import tiny_model
-from inkfill.app import cli, report
+from helpers import refused, run, tiny_model
+from inkfill.app import report
 from inkfill.app.demo import is_demo
 from inkfill.app.report import label_words
-from inkfill.models.checkpoint import load_state, save_network
 from inkfill.data import datasets
+from inkfill.models.checkpoint import load_state, save_network
 from inkfill.models.model import Recipe
 
 
@@ -31,31 +31,6 @@ def images(tmp_path, digits):
     path = tmp_path / "digits.npy"
     np.save(path, digits[:3])
     return path
-
-
-def run(*arguments) -> int:
-    """The exit status of ``inkfill ARGUMENTS``, in this process."""
-    before = sys.argv
-    sys.argv = ["inkfill", *map(str, arguments)]
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        sys.argv = before
-    return 0
-
-
-def refused(capsys, *arguments, says=()):
-    """One line on stderr, nothing on stdout, a non-zero status."""
-    assert run(*arguments) in (1, 2)
-    captured = capsys.readouterr()
-    lines = [line for line in captured.err.splitlines() if line.strip()]
-    assert len(lines) == 1, captured.err
-    assert lines[0].startswith("inkfill: ")
-    for word in says:
-        assert word in lines[0]
-    assert captured.out == ""
 
 
 # ---- what works ------------------------------------------------------------------------------------------------------

@@ -7,22 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import TINY
+from helpers import GREY, LAWS, RANGE, TINY, beside_posterior, of_one_level
 from inkfill import data
-from inkfill.models.checkpoint import load_network, load_state
 from inkfill.core import masks as specs
+from inkfill.core.objectives import draw_batch, v_errors
+from inkfill.core.rng import stream
+from inkfill.core.schedule import Schedule
 from inkfill.data import masks
 from inkfill.data.incomplete import blurred
 from inkfill.errors import InputError
 from inkfill.filling.inpaint import inpaint
+from inkfill.models.checkpoint import load_network, load_state
 from inkfill.models.model import load
-from inkfill.core.rng import stream
-from inkfill.core.schedule import Schedule
 from inkfill.training.config import TrainConfig
-from inkfill.core.objectives import draw_batch, v_errors
 from inkfill.training.rounds import Rounds
 from inkfill.training.run import train
-from laws import GREY, LAWS, RANGE, beside_posterior, of_one_level
 
 SMALL = TrainConfig(steps=12, batch_size=8, warmup=2, rounds=3, data_mask="nan", unet=TINY, dtype="float32")
 SCHEDULE = Schedule.named("cosine")
@@ -182,7 +181,7 @@ def test_completions_of_a_round_keep_what_was_seen(tmp_path, digits):
 # ---- images whose law is known ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize("name", LAWS)
 def test_learnt_from_halves_the_posterior_is_that_of_whole_images(name, tmp_path, record_property):
     """4,096 images with half of their pixels never seen; then 64 new ones with nothing or half known, 64 draws each.

@@ -6,28 +6,18 @@ import shlex
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import click
 import numpy as np
 import pytest
 
+from helpers import ROOT, commands
 from inkfill.app.cli import cli
 from inkfill.data.rendered import rendered
 
-ROOT = Path(__file__).parent.parent
 NOT_YET = ("template", "extending")  # filled in by a script; commands of what is added there, which are run below
 MADE = [page for page in sorted((ROOT / "docs").rglob("*.md")) if not any(word in page.name for word in NOT_YET)]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *MADE]
-
-
-def commands(text):
-    """Lines of code blocks that call inkfill, continued ones joined."""
-    for block in re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        for line in re.sub(r"\\\n\s*", " ", block).splitlines():
-            line = re.sub(r"^(\.venv/bin/|torchrun \S+ \S+ -m )", "", line.strip())
-            if line.startswith("inkfill "):
-                yield re.split(r"\s+#\s", line)[0]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

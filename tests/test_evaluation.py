@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import tiny_model
+from helpers import tiny_model
 from inkfill import data
+from inkfill.core.rng import stream
+from inkfill.errors import InputError
+from inkfill.evaluation import cells, protocol, scores
+from inkfill.evaluation.cells import Cell, Completed, complete, identity, imported, kept, source_files
 from inkfill.files import locked
 from inkfill.models.checkpoint import save_network
-from inkfill.errors import InputError
-from inkfill.evaluation import cells, protocol, baselines, scores
-from inkfill.evaluation.cells import Cell, Completed, complete, identity, imported, kept, source_files
-from inkfill.tables import markdown, table
 from inkfill.models.model import Recipe
-from inkfill.core.rng import stream
+from inkfill.tables import markdown, table
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_the_code_that_completions_depend_on_is_found_in_its_imports():
     assert not {name for name in files if name.startswith(("app", "training", "evaluation"))}
     network = {path.name for path in source_files(cells.ROOT / "model.py")}
     assert {"unet.py", "checkpoint.py"} <= network
-    reference = {path.name for path in source_files(cells.ROOT / "evaluation" / "references.py")}
+    reference = {path.name for path in source_files(cells.ROOT / "evaluation" / "baselines.py")}
     assert "oracle.py" in reference
     assert cells.code_hash("dps") == cells.code_hash("dps") != cells.code_hash("nearest")
     assert "inkfill.unet.UNet" in imported(cells.ROOT / "model.py")
@@ -175,7 +175,7 @@ def test_advice_says_where_completions_copy_training_images(networks, dataset):
     found = protocol.run(networks, dataset, "test", 6, plan)
     assert found.advice == []
     truth, done = dataset.test[:6], found.results[0].done
-    nearest = references.nearest(dataset.train, truth, done.mask, 1, stream(0))
+    nearest = baselines.nearest(dataset.train, truth, done.mask, 1, stream(0))
     learnt_by_heart = replace(done, filled=nearest)
     assert protocol.copied(truth, learnt_by_heart, dataset.train) < 0.05
     assert protocol.copied(truth, replace(done, filled=truth[:, None]), dataset.train) == pytest.approx(1)

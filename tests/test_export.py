@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from inkfill.app.cli import main
-from inkfill.models.export import coefficients, write_diffusers, write_onnx
-from inkfill.errors import InputError
-from inkfill.filling.inpaint import inpaint
-from inkfill.models.model import Model, Recipe, load
 from inkfill.core.rng import SampleNoise
 from inkfill.core.samplers import SAMPLERS
 from inkfill.core.unet import UNet, UNetConfig
+from inkfill.errors import InputError
+from inkfill.filling.inpaint import inpaint
+from inkfill.models.export import coefficients, write_diffusers, write_onnx
+from inkfill.models.model import Model, Recipe, load
 
 
 def run_onnx(folder, images, mask, seed, samples):

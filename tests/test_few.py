@@ -10,22 +10,22 @@ import pytest
 import torch
 
 import inkfill
-from inkfill.models.checkpoint import load_network, save_network
+from helpers import GREY, LAWS, RANGE, beside_posterior, of_one_level
 from inkfill.core import masks as specs
+from inkfill.core.rng import SampleNoise, stream
+from inkfill.core.schedule import Schedule
+from inkfill.core.trainer import Trainer, optimisers
+from inkfill.core.unet import UNet, UNetConfig
 from inkfill.data import masks
 from inkfill.data.images import ValueRange
 from inkfill.errors import InputError
 from inkfill.filling.inpaint import inpaint, sample
+from inkfill.models.checkpoint import load_network, save_network
 from inkfill.models.model import Model, Recipe
-from inkfill.core.rng import SampleNoise, stream
-from inkfill.core.schedule import Schedule
+from inkfill.processes import Processes
 from inkfill.training import few
 from inkfill.training.config import TrainConfig
-from inkfill.processes import Processes
 from inkfill.training.run import train
-from inkfill.core.trainer import Trainer, optimisers
-from inkfill.core.unet import UNet, UNetConfig
-from laws import GREY, LAWS, RANGE, beside_posterior, of_one_level
 
 STEPS = 3000  # of the closed-form test
 SMALL = UNetConfig(widths=(16, 32), blocks=(1, 1), head_width=16, time_width=32, latent=True)
@@ -108,7 +108,7 @@ def test_the_objective_ends_at_the_exact_posterior():
         assert np.abs(filled.mean((2, 3)) - levels[:64, None]).mean() < 0.06
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize("name", LAWS)
 def test_one_evaluation_draws_from_the_exact_posterior(name, record_property):
     """Of a Gaussian and a mixture of levels under pixel noise, with nothing and with half known: 64 images, 64 draws.

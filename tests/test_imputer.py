@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.utils import estimator_checks
 
-from inkfill.integrations import sklearn as imputer_module
 from inkfill.errors import InputError
+from inkfill.integrations import sklearn as imputer_module
 from inkfill.integrations.sklearn import InkfillImputer
 
 

@@ -6,21 +6,19 @@ import torch
 from PIL import Image
 
 import inkfill
-from conftest import tiny_model
-from inkfill.data import black_floor, to_x0
-from inkfill.core.masks import parse
-from inkfill.defaults import SAMPLERS
+from helpers import mixture, tiny_model
 from inkfill.core.denoiser import ConditionalPrior, Observation, Prior, likelihood_gradient
-from inkfill.errors import InputError
-from inkfill.evaluation.analytic import EmpiricalPrior, AnalyticPrior
-from inkfill.filling.inpaint import inpaint, sample, unlike
-from inkfill.methods import mean_methods
-from inkfill.methods import Task
-from inkfill.models.model import Model, Recipe
+from inkfill.core.masks import parse
 from inkfill.core.rng import SampleNoise, stream
 from inkfill.core.samplers import spaced_timesteps
 from inkfill.core.schedule import Schedule
-from test_oracle import mixture
+from inkfill.data import black_floor, to_x0
+from inkfill.defaults import SAMPLERS
+from inkfill.errors import InputError
+from inkfill.evaluation.analytic import AnalyticPrior, EmpiricalPrior
+from inkfill.filling.inpaint import inpaint, sample, unlike
+from inkfill.methods import Task
+from inkfill.models.model import Model, Recipe
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

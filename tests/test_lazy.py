@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import inkfill
-from conftest import TINY
-from inkfill.integrations import dask as lazy
-from inkfill.models.checkpoint import save_network
+from helpers import TINY
+from inkfill.core.unet import UNet
 from inkfill.data import masks
 from inkfill.errors import InputError
+from inkfill.integrations import dask as lazy
+from inkfill.models.checkpoint import save_network
 from inkfill.models.model import Recipe
-from inkfill.core.unet import UNet
 
 da = pytest.importorskip("dask.array")
 
@@ -55,7 +55,7 @@ def test_from_a_store_into_a_store(checkpoint, digits, tmp_path):
     np.testing.assert_array_equal(filled[:, 0][:, ~mask], digits[:6][:, ~mask])
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_worker_that_is_killed_changes_nothing(checkpoint, digits, tmp_path):
     """Three processes; one dies in the middle of its work, and its blocks are done again by others."""
     distributed = pytest.importorskip("distributed")

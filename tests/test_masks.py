@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from inkfill.core import masks as specs
+from inkfill.core.rng import stream
 from inkfill.data import masks
 from inkfill.errors import InputError
-from inkfill.core.rng import stream
 
 SPECS = [
     "half:left", "half:right", "half:top", "half:bottom", "half:random", "box:10", "box:14:random",

@@ -7,19 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from inkfill.core.masks import parse
+from helpers import mixture
 from inkfill.core.denoiser import Observation
-from inkfill.errors import InputError
-from inkfill.evaluation.analytic import GaussianMixture, AnalyticPrior
-from inkfill.filling.inpaint import inpaint
-from inkfill.methods import mean_methods
-from inkfill.methods import Task, mcgdiff, repaint, repaint_path, run_filter, tds
-from inkfill.methods.guided import conjugate_gradients, mmps
-from inkfill.methods.particles import Mcgdiff, Tds
+from inkfill.core.masks import parse
 from inkfill.core.rng import SampleNoise, stream
 from inkfill.core.samplers import spaced_timesteps
 from inkfill.core.schedule import Schedule
-from test_oracle import mixture
+from inkfill.errors import InputError
+from inkfill.evaluation.analytic import AnalyticPrior, GaussianMixture
+from inkfill.filling.inpaint import inpaint
+from inkfill.methods import Task, mcgdiff, repaint, repaint_path, run_filter, tds
+from inkfill.methods.guided import conjugate_gradients, mmps
+from inkfill.methods.particles import Mcgdiff, Tds
 
 ALL = tuple(METHODS)
 BIASED = ("replacement", "repaint", "ddnm", "daps", "dps", "copaint", "mgps", "pigdm", "tmpd")

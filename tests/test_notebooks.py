@@ -8,7 +8,7 @@ import pytest
 FOLDER = Path(__file__).parent.parent / "notebooks"
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda p: p.stem)
 def test_notebook(path, tmp_path, monkeypatch):
     nbformat = pytest.importorskip("nbformat")

@@ -6,23 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import mixture
 from inkfill.core.denoiser import Observation
-from inkfill.errors import InputError
-from inkfill.evaluation.analytic import EmpiricalPrior, GaussianMixture, AnalyticPrior
 from inkfill.core.rng import stream
 from inkfill.core.schedule import Schedule
+from inkfill.errors import InputError
+from inkfill.evaluation.analytic import AnalyticPrior, EmpiricalPrior, GaussianMixture
 
 SCHEDULE = Schedule.named("cosine")
-
-
-def mixture() -> GaussianMixture:
-    """Three unlike components in two dimensions."""
-    covariances = torch.tensor(
-        [[[0.05, 0.0], [0.0, 0.05]], [[0.10, 0.05], [0.05, 0.08]], [[0.04, -0.01], [-0.01, 0.02]]]
-    )
-    return GaussianMixture(
-        torch.tensor([5.0, 3.0, 2.0]), torch.tensor([[-1.0, -1], [1, 0.8], [-0.6, 1.2]]), covariances
-    )
 
 
 def grid(n=601, reach=3.0):
@@ -157,7 +148,7 @@ def test_exact_posterior_draws():
     assert ((x.mean(0) - posterior.mean()).abs() < 5 * error + 1e-6).all()
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_55000_images_take_well_under_a_second():
     import time
 

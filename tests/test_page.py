@@ -12,15 +12,15 @@ import torch
 from PIL import Image, ImageDraw
 
 from inkfill.app.cli import main
-from inkfill.web.page import ENGINE, WEB, page, write_page
-from inkfill.models.checkpoint import save_network
 from inkfill.core.denoiser import Observation
+from inkfill.core.rng import stream
+from inkfill.core.unet import UNet, UNetConfig
 from inkfill.errors import InputError
 from inkfill.evaluation.classifier import WHOLE, judge, load_classifier
 from inkfill.filling.inpaint import inpaint
+from inkfill.models.checkpoint import save_network
 from inkfill.models.model import Model, Recipe, load
-from inkfill.core.rng import stream
-from inkfill.core.unet import UNet, UNetConfig
+from inkfill.web.page import ENGINE, WEB, page, write_page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PLAYWRIGHT = importlib.util.find_spec("playwright") is not None

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers import ROOT, commands, run
 from inkfill.core.rng import stream
-from test_cli import run
-from test_docs import ROOT, commands
 
 PAGE = ROOT / "docs" / "own-images.md"
 BLOCK = re.compile(r"^```(\w*)\n.*?^```", re.MULTILINE | re.DOTALL)
@@ -40,7 +39,7 @@ def made(folder: Path, digits: np.ndarray) -> None:
     Image.fromarray(photo).save(folder / "scratched.png")
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_the_page_runs_as_it_stands(tmp_path, monkeypatch, capsys, digits):
     """Blocks run in order, since some need the files of others; each command succeeds and writes its output."""
     made(tmp_path, digits)

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from inkfill.core.masks import parse
+from inkfill.core.rng import stream
 from inkfill.errors import InputError
-from inkfill.evaluation.cells import Cell, complete
 from inkfill.evaluation.baselines import BASELINES, empirical, mean_image, nearest, regress
+from inkfill.evaluation.cells import Cell, complete
 from inkfill.filling.inpaint import inpaint
 from inkfill.models.model import Model
-from inkfill.core.rng import stream
 from inkfill.training.config import TrainConfig
 from inkfill.training.run import train
 
@@ -89,7 +89,7 @@ def test_references_take_what_inkfill_takes(dtype, channels):
 
 
 def test_regression_trains_and_answers_once(tmp_path, model, digits):
-    from conftest import TINY
+    from helpers import TINY
     from inkfill.models.model import load
 
     config = TrainConfig(data="rendered", objective="regression", steps=40, batch_size=16, unet=TINY, dtype="float32")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from inkfill.errors import InputError
 from inkfill.core.rng import SampleNoise, _words, seeded, stream
+from inkfill.errors import InputError
 
 
 def test_streams_repeat_and_differ():

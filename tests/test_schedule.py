@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from inkfill.errors import InputError
 from inkfill.core.schedule import Schedule
+from inkfill.errors import InputError
 
 NAMES = ("linear", "cosine")
 

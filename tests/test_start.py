@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-
-from conftest import tiny_model
-from inkfill.training.config import TrainConfig
 from inkfill.training.start import first_network, with_channels
+
+from helpers import tiny_model
 from inkfill.core.unet import UNet, UNetConfig
+from inkfill.training.config import TrainConfig
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

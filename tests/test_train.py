@@ -17,21 +17,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import TINY
+from helpers import TINY
 from inkfill import data, defaults
-from inkfill.models.checkpoint import load_network, load_state
-from inkfill.files import locked
 from inkfill.core import masks as specs
-from inkfill.data import masks
-from inkfill.errors import InputError
+from inkfill.core.objectives import OBJECTIVES, draw_batch, eps_errors, v_errors
 from inkfill.core.rng import stream
 from inkfill.core.schedule import SCHEDULES, Schedule
-from inkfill.training import run as run_module
-from inkfill.training.config import TrainConfig
-from inkfill.core.objectives import OBJECTIVES, draw_batch, eps_errors, v_errors
-from inkfill.training.run import train, validation_losses
 from inkfill.core.trainer import Trainer, optimisers
 from inkfill.core.unet import UNet, UNetConfig
+from inkfill.errors import InputError
+from inkfill.files import locked
+from inkfill.models.checkpoint import load_network, load_state
+from inkfill.training import run as run_module
+from inkfill.training.config import TrainConfig
+from inkfill.training.run import train, validation_losses
 
 SCHEDULE = Schedule.named("cosine")
 SMALL = TrainConfig(data="rendered", steps=8, batch_size=8, warmup=2, unet=TINY)
@@ -468,7 +467,7 @@ def saved(out: Path) -> float:
     return (out / "state.pt").stat().st_mtime_ns if (out / "state.pt").exists() else 0
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_sigkill_at_any_moment_and_resume_is_bitwise_exact(tmp_path, images_file):
     """Killed right in the middle of a write, then at random moments (every step saves), until it is finished."""
     subprocess.run(command(tmp_path / "whole", *fresh(images_file)), check=True, capture_output=True)
@@ -506,7 +505,7 @@ def test_sigkill_at_any_moment_and_resume_is_bitwise_exact(tmp_path, images_file
     assert not list(out.glob(".*"))
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_ctrl_c_saves_and_exits_cleanly(tmp_path, images_file):
     out = tmp_path / "run"
     process = subprocess.Popen(
@@ -525,7 +524,7 @@ def test_ctrl_c_saves_and_exits_cleanly(tmp_path, images_file):
     assert load_state(out / "state.pt")["step"] >= 1
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_can_be_stopped_while_its_data_load(tmp_path, number):
     """A reader that takes a minute: a named pipe that nobody writes to."""
@@ -545,7 +544,7 @@ def test_a_run_can_be_stopped_while_its_data_load(tmp_path, number):
     assert "Traceback" not in stderr
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_run_can_be_stopped_while_another_process_hangs(tmp_path, images_file):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29672"]
     settings = ["--data", str(images_file), "--steps", "100000", "--batch-size", "4", "--save-seconds", "0"]
@@ -568,7 +567,7 @@ def test_a_run_can_be_stopped_while_another_process_hangs(tmp_path, images_file)
     load_state(tmp_path / "run" / "state.pt")  # what is there is whole
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_a_process_whose_fellow_does_not_come_says_so(rank, tmp_path, images_file):
     code = "import inkfill.training.processes as p; p.MEETING = 2.0; from inkfill.app.cli import main; main()"
@@ -580,7 +579,7 @@ def test_a_process_whose_fellow_does_not_come_says_so(rank, tmp_path, images_fil
     assert "Traceback" not in found.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_two_processes_reach_the_weights_of_one(tmp_path, images_file):
     """gloo, float32: the same global batches, so the difference is rounding, far under what ten steps changed."""
     settings = ["--data", str(images_file), "--steps", "10", "--batch-size", "8", "--dtype", "float32"]

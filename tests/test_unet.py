@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from conftest import TINY, tiny_model
+from helpers import TINY, tiny_model
 from inkfill.core.unet import TimeEmbedding, UNet, UNetConfig
 
 

@@ -14,16 +14,16 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import TINY
-from inkfill.models.adapters import from_diffusers
-from inkfill.models.checkpoint import load_network, load_state, save_network, save_state
-from inkfill.files import read_json
+from helpers import TINY
+from inkfill.core.rng import stream
+from inkfill.core.unet import UNet
 from inkfill.data import masks
 from inkfill.data.readers import read_array, read_idx, read_images
 from inkfill.errors import InputError
+from inkfill.files import read_json
+from inkfill.models.adapters import from_diffusers
+from inkfill.models.checkpoint import load_network, load_state, save_network, save_state
 from inkfill.models.model import Recipe
-from inkfill.core.rng import stream
-from inkfill.core.unet import UNet
 
 INPUTS = int(os.environ.get("INKFILL_HARD", "10000"))
 MOST = 2**28  # bytes that reading a file of some kilobytes may take at most

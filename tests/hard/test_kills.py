@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import tiny_model
+from helpers import tiny_model
+from inkfill.core.rng import stream
 from inkfill.models.checkpoint import load_network, load_state, save_network
 from inkfill.models.model import Recipe
-from inkfill.core.rng import stream
 
 KILLS = max(1, int(os.environ.get("INKFILL_HARD", "10000")) // 10_000)
 STARTED = 1.0  # seconds before which a command is still importing: most kills come later
@@ -77,7 +77,7 @@ def found(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize("name", COMMANDS)
 def test_killed_and_done_again(name, bench, tmp_path, record_property):
     words, rng = COMMANDS[name], stream(0, "kills", name)
@@ -119,7 +119,7 @@ def trained(folder: Path, how: str) -> None:
     assert process.returncode == 0, stderr.decode()
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_killed_training_goes_on_to_the_same_bits(name, bench, tmp_path, record_property):
     """Killed again and again at random moments, ahead of the first save too; started anew when it has finished."""
@@ -151,7 +151,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(name, bench, tmp_path, recor
     )
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize("victim", [0, 1])
 def test_one_process_of_two_is_killed(victim, bench, tmp_path, record_property):
     """The other ends within a minute and says why in one line; the run goes on to the bits that it would have had."""

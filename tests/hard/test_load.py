@@ -48,7 +48,7 @@ def megabytes(count: float) -> str:
     return f"{count / 2**20:,.0f} MiB"
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_many_digits(checkpoint, tmp_path, digits, record_property):
     peaks = {}
     for count in (2000, max(4000, DIGITS)):
@@ -71,7 +71,7 @@ def test_many_digits(checkpoint, tmp_path, digits, record_property):
     assert many < few + MORE
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_large_picture_with_many_holes(checkpoint, tmp_path, record_property):
     """It takes what the picture takes, and not more for more holes."""
     rng = stream(0, "load")
@@ -95,7 +95,7 @@ def test_a_large_picture_with_many_holes(checkpoint, tmp_path, record_property):
     assert many < few + MORE
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_training_holds_its_memory(checkpoint, tmp_path, digits, record_property):
     np.save(tmp_path / "many.npy", digits)
     words = f"train --data {tmp_path / 'many.npy'} --start {checkpoint} --batch-size 8 --minutes {SECONDS / 60}"

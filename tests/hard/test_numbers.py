@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from inkfill.core.rng import stream
+from inkfill.core.samplers import SAMPLERS
+from inkfill.core.unet import UNet, UNetConfig
 from inkfill.data import masks
 from inkfill.filling.inpaint import inpaint
 from inkfill.methods import METHODS
 from inkfill.models.model import Model, Recipe
-from inkfill.core.rng import stream
-from inkfill.core.samplers import SAMPLERS
-from inkfill.core.unet import UNet, UNetConfig
 
 ALL = int(os.environ.get("INKFILL_HARD", "10000")) > 10_000
 SIZES = ((8, 8), (9, 31), (28, 28))
