@@ -43,7 +43,7 @@ lint: .venv/installed-dev
 	.venv/bin/mypy --config-file benchmarks/mypy.ini
 
 shape: .venv/installed-dev
-	.venv/bin/python tests/test_house.py
+	.venv/bin/python tests/test_layout.py
 
 notebook: .venv/installed-dev
 	$(PIP) install --quiet jupyterlab
