@@ -40,7 +40,6 @@ for command in (
     inpaint.inpaint,
     inpaint.sample,
     evaluate.evaluate,
-    train.train_classifier,
     about.masks,
     show.page,
     show.export,

@@ -1,4 +1,4 @@
-"""``inkfill train`` and ``inkfill train-classifier``."""
+"""``inkfill train``."""
 
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,9 @@ from inkfill.app.options import (
     SEED,
     data_option,
     dtype_option,
-    echo,
     option,
     overwrite_option,
     range_option,
-    seed_option,
 )
 from inkfill.errors import InputError
 
@@ -90,26 +88,3 @@ def train(
         raise InputError("--resume takes all settings from the run: give --out alone")
     pictures = training_pictures(out / "completions")
     run(TrainConfig(**given), out, resume, overwrite, save_seconds, validate_every, on_validation=pictures)
-
-
-@click.command("train-classifier")
-@option("--out", type=PATH, required=True, help="FILE.safetensors to write.")
-@option("--data", default="mnist", show_default=True, help="Data set of 28x28 images with labels.")
-@option("--masks", default="none", show_default=True, help="none: whole digits; training: masked digits.")
-@option("--steps", type=click.IntRange(1), default=2500, show_default=True, help="Steps of 128 images.")
-@seed_option
-@overwrite_option
-def train_classifier(out: Path, data: str, masks: str, steps: int, seed: int, overwrite: bool) -> None:
-    """Train a classifier that scores samples, or, with --masks training, the reference for label posteriors.
-
-    \b
-    inkfill train-classifier --out classifier.safetensors
-    inkfill train-classifier --out masked-classifier.safetensors --masks training
-    """
-    from inkfill.app.files import check_file
-    from inkfill.data import load
-    from inkfill.evaluation.classifier import train_classifier as run
-
-    check_file(out, overwrite, (".safetensors",))
-    accuracy = run(load(data), masks, out, steps, seed=seed)
-    echo(f"wrote {out}: accuracy {accuracy:.2%} on validation images")
