@@ -56,9 +56,7 @@ def test_methods_by_name():
     assert isinstance(find_method(own), Method)
     with pytest.raises(InputError, match=r"unknown method 'magic': choose one of conditional, ddnm"):
         find_method("magic")
-    with pytest.raises(
-        InputError, match=r"method conditional: needs a conditional denoiser.*choose one of ddnm"
-    ):
+    with pytest.raises(InputError, match=r"method conditional: needs a conditional denoiser.*choose one of ddnm"):
         find_method("conditional", Prior())
     with pytest.raises(InputError, match="method ddnm: needs posterior means, which this prior lacks: choose few"):
         find_method("ddnm", Few())
