@@ -1,1 +1,1 @@
-"""Measuring: completions of held-out images, scores, references, and posteriors in closed form."""
+"""Evaluation: samples of held-out images, their scores, baselines, and analytic posteriors."""

@@ -1,12 +1,11 @@
-"""Priors whose denoiser and whose inpainting posterior are known in closed form, usable wherever a network is.
+"""Analytic priors: distributions whose denoiser and inpainting posterior are known exactly.
 
-They test a method without learning error: ``AnalyticPrior(prior, schedule)`` is a model like the trained one, and
-``prior.posterior(...)`` is what its completions should be drawn from.
+They test a method without learning error. ``AnalyticPrior(prior, schedule)`` takes the place of a trained model, and
+``prior.posterior(...)`` or ``prior.sample_posterior(...)`` gives the distribution that its samples should have.
 """
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,38 +17,38 @@ from inkfill.errors import InputError
 
 
 class GaussianMixture:
-    """A mixture of M Gaussians in D dimensions, float64. States of any shape ``[B, ...]`` with D numbers a row.
+    """A mixture of M Gaussians in D dimensions, float64. States may have any shape ``[B, ...]`` with D values a row.
 
-    ``weights`` [M] (they are normalised), ``means`` [M, D], ``covariances`` [M, D, D], or [1, D, D] for one that is
-    shared; semi-definite is enough. Raises InputError for shapes that do not fit or a covariance that is no covariance.
+    ``weights`` [M] are normalised; ``means`` are [M, D]; ``covariances`` are [M, D, D], or [1, D, D] if shared, and
+    positive semi-definite. Raises InputError for anything else.
     """
 
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor):
         m, d = means.shape
         if weights.shape != (m,) or covariances.shape[1:] != (d, d) or covariances.shape[0] not in (1, m):
-            raise InputError(f"weights [{m}] and covariances [{m} or 1, {d}, {d}] are needed for means [{m}, {d}]")
+            raise InputError(f"weights [{m}] and covariances [{m} or 1, {d}, {d}] are required for means [{m}, {d}]")
         self.log_weights = weights.double().log().log_softmax(0)
         self.means = means.double()
         self.covariances = covariances.double()
-        self.axes: Tensor | None  # [1 or M, D, D], in columns; None where all covariances are diagonal
+        self.axes: Tensor | None  # eigenvectors [1 or M, D, D] in columns; None if all covariances are diagonal
         self.variances, self.axes = torch.linalg.eigh(self.covariances)  # variances [1 or M, D]
         if self.variances.min() < -1e-6 * self.variances.max().clamp(min=1):
-            raise InputError("a covariance has a negative eigenvalue")
+            raise InputError("covariances: a negative eigenvalue: they must be positive semi-definite")
         self.variances = self.variances.clamp(min=0)
         diagonal = self.covariances.diagonal(dim1=1, dim2=2)
-        if torch.equal(self.covariances, torch.diag_embed(diagonal)):  # no turning in and out of the axes, then
+        if torch.equal(self.covariances, torch.diag_embed(diagonal)):  # no rotation needed
             self.variances, self.axes = diagonal.clamp(min=0), None
-        # Components by covariance: all of them share the one, or each has its own. Means are kept along the axes too.
-        of = [slice(0, m)] if len(self.covariances) == 1 else [slice(i, i + 1) for i in range(m)]
-        self._groups = [(c, i, self.variances[i], self._along(self.means[c], i)) for i, c in enumerate(of)]
+        # Components grouped by covariance, with their means along its axes: one group if it is shared, else M.
+        groups = [slice(0, m)] if len(self.covariances) == 1 else [slice(i, i + 1) for i in range(m)]
+        self._groups = [(c, i, self.variances[i], self._rotated(self.means[c], i)) for i, c in enumerate(groups)]
 
-    def _along(self, x: Tensor, i: int) -> Tensor:
+    def _rotated(self, x: Tensor, i: int) -> Tensor:
         """Coordinates of the rows of x along the axes of covariance i."""
         return x if self.axes is None else x @ self.axes[i]
 
-    def _back(self, along: Tensor, i: int) -> Tensor:
-        """And back."""
-        return along if self.axes is None else along @ self.axes[i].T
+    def _unrotated(self, rotated: Tensor, i: int) -> Tensor:
+        """The inverse of :meth:`_rotated`."""
+        return rotated if self.axes is None else rotated @ self.axes[i].T
 
     @property
     def weights(self) -> Tensor:
@@ -62,62 +61,57 @@ class GaussianMixture:
 
     def covariance(self) -> Tensor:
         """Covariance of the mixture, [D, D]."""
-        apart = self.means - self.mean()
+        centred = self.means - self.mean()
         within = (self.weights[:, None, None] * self.covariances).sum(0)
-        return within + apart.T @ (self.weights[:, None] * apart)
+        return within + centred.T @ (self.weights[:, None] * centred)
 
     def sample(self, n: int, rng: np.random.Generator) -> Tensor:
-        """n exact draws, [n, D]."""
+        """n samples, [n, D]."""
         component = torch.from_numpy(rng.choice(len(self.weights), size=n, p=self.weights.numpy()))
         z = torch.from_numpy(rng.standard_normal((n, self.means.shape[1])))
-        shared = torch.zeros_like(component) if len(self.covariances) == 1 else component
+        covariance = torch.zeros_like(component) if len(self.covariances) == 1 else component
         out = torch.empty_like(z)
         for i in range(len(self.covariances)):
-            rows = shared == i
-            out[rows] = self._back(z[rows] * self.variances[i].sqrt(), i)
+            rows = covariance == i
+            out[rows] = self._unrotated(z[rows] * self.variances[i].sqrt(), i)
         return self.means[component] + out
 
     def _log_components(self, x: Tensor, a: Tensor) -> Tensor:
-        """log(weight_m N_m(x)) at signal a, [B, M]. The square is multiplied out, so that it is matrix products."""
+        """log(weight_m N_m(x)) at alpha_bar ``a``, [B, M]. Squares are expanded into matrix products."""
         logs = []
         for components, i, variance, means in self._groups:
-            along, v = self._along(x, i), a * variance + 1 - a
-            square = (along.square() / v).sum(-1, keepdim=True) + a * (means.square() / v).sum(-1)
-            square = square - 2 * a.sqrt() * (along / v) @ means.T
+            rotated, v = self._rotated(x, i), a * variance + 1 - a
+            square = (rotated.square() / v).sum(-1, keepdim=True) + a * (means.square() / v).sum(-1)
+            square = square - 2 * a.sqrt() * (rotated / v) @ means.T
             logs.append(self.log_weights[components] - 0.5 * (square + (2 * math.pi * v).log().sum()))
         return torch.cat(logs, 1)
 
     def log_density(self, x: Tensor, schedule: Schedule | None = None, t: int = 0) -> Tensor:
-        """log p(x) at level t of a schedule (without one: of the clean prior), [B]."""
+        """log p(x_t) at timestep t of a schedule, or of the clean distribution without one, [B]."""
         a = schedule.alpha_bar[t] if schedule else torch.ones((), dtype=torch.float64)
         return self._log_components(x.double().flatten(1), a).logsumexp(1)
 
     def denoiser(self, schedule: Schedule) -> Denoiser:
-        """E[x0 given x_t], exact: each component's mean (linear in x_t), weighted by its responsibility."""
+        """E[x0 given x_t], exact: each component's mean, linear in x_t, weighted by its responsibility."""
 
         def denoise(x_t: Tensor, t: int) -> Tensor:
             a, x = schedule.alpha_bar[t], x_t.double().flatten(1)
             responsibility = self._log_components(x, a).softmax(1)
             mean = torch.zeros_like(x)
             for components, i, variance, means in self._groups:
-                shrink = a.sqrt() * variance / (a * variance + 1 - a)
+                gain = a.sqrt() * variance / (a * variance + 1 - a)
                 r = responsibility[:, components]
-                along = r.sum(1, keepdim=True) * shrink * self._along(x, i) + (r @ means) * (1 - a.sqrt() * shrink)
-                mean = mean + self._back(along, i)
+                rotated = r.sum(1, keepdim=True) * gain * self._rotated(x, i) + (r @ means) * (1 - a.sqrt() * gain)
+                mean = mean + self._unrotated(rotated, i)
             return mean.view(x_t.shape).to(x_t.dtype)
 
         return denoise
 
-    def score(self, x_t: Tensor, schedule: Schedule, t: int) -> Tensor:
-        """The gradient of log p_t(x_t), by Tweedie's formula from the denoiser."""
-        a = schedule.alpha_bar[t]
-        return (a.sqrt() * self.denoiser(schedule)(x_t, t) - x_t) / (1 - a)
-
     def observe(self, matrix: Tensor, y: Tensor, noise: float = 0.0) -> tuple["GaussianMixture", Tensor]:
-        """The posterior given y = matrix x + noise * normal, again a mixture, and the evidence log p(y).
+        """The posterior given y = matrix x + noise N(0, I), a mixture again, and the log evidence log p(y).
 
-        ``matrix`` [K, D] with independent rows, ``y`` [K]. Standard conditioning of each component; components are then
-        weighed by how well they explain y.
+        ``matrix`` [K, D] has independent rows, ``y`` is [K]. Each component is conditioned, then weighted by its
+        evidence.
         """
         matrix, y = matrix.double(), y.double()
         of_y = matrix @ self.covariances @ matrix.T + noise**2 * torch.eye(len(y), dtype=torch.float64)
@@ -132,15 +126,14 @@ class GaussianMixture:
         return GaussianMixture(evidence.softmax(0), means, covariances), evidence.logsumexp(0)
 
     def posterior(self, observation: Observation, row: int = 0) -> "GaussianMixture":
-        """The posterior given the known pixels of one row of an observation, with their noise: rows of the identity as
-        the matrix."""
+        """The posterior given the observed pixels of one row of an observation, and their noise."""
         known = observation.known[row].flatten()
         matrix = torch.eye(len(known), dtype=torch.float64)[known]
         y = observation.pixels[row].flatten()[known]
         return self.observe(matrix, y, observation.noise)[0] if known.any() else self
 
     def conditional(self, schedule: Schedule, observation: Observation) -> Denoiser:
-        """The exact conditional denoiser for a batch that shares one observation."""
+        """E[x0 given x_t and the observed pixels], exact; all rows must share one observation. Raises InputError."""
         first = Observation(observation.pixels[:1], observation.known[:1], observation.noise)
         same = (observation.pixels == first.pixels).all() and (observation.known == first.known).all()
         if not same:
@@ -150,10 +143,10 @@ class GaussianMixture:
 
 @dataclass
 class EmpiricalPrior:
-    """A Gaussian of standard deviation ``bandwidth`` on each of N images: float32 ``[N, 1, H, W]``, equal weights.
+    """A Gaussian of standard deviation ``bandwidth`` on each of N images, with equal weights.
 
-    The denoiser is a softmax over all images of how well each explains x_t. The posterior given known pixels is the
-    same images, weighed by how well they match, with the known pixels put in.
+    ``images`` are float32 ``[N, C, H, W]``. The denoiser is a softmax over all images. The posterior given exact
+    observed pixels is the same images with other weights, and with the observed pixels put in.
     """
 
     images: Tensor
@@ -167,29 +160,28 @@ class EmpiricalPrior:
         self._squared = self._flat.square()
 
     def log_weights(self, observation: Observation) -> Tensor:
-        """log of the posterior weight of every image, normalised, ``[B, N]``: how well it matches the known pixels.
+        """Log posterior weight of every image given the observed pixels, ``[B, N]``, normalised.
 
-        Raises InputError for known pixels with noise, with which the known and the missing would not be apart.
+        Raises InputError for noisy observed pixels: the posterior is then no reweighting of the images.
         """
         if observation.noise:
-            raise InputError("an empirical prior takes what is known as exact")
+            raise InputError("an empirical prior needs exact observed pixels: set the observation noise to 0")
         known = observation.known.flatten(1).float()
         cross = (known * observation.pixels.flatten(1).float()) @ self._flat.T
         return ((cross - 0.5 * known @ self._squared.T) / self.bandwidth**2).log_softmax(1)
 
     def denoiser(self, schedule: Schedule) -> Denoiser:
-        """E[x0 given x_t], exact for this prior."""
-        nothing = torch.zeros_like(self.images[:1], dtype=torch.bool)
-        return self._denoiser(schedule, Observation(torch.zeros_like(self.images[:1]), nothing), shared=True)
+        """E[x0 given x_t], exact."""
+        return self._denoiser(schedule, Observation.nothing(self.images[:1]), shared=True)
 
     def conditional(self, schedule: Schedule, observation: Observation) -> Denoiser:
-        """E[x0 given x_t and the known pixels], exact for this prior; a row an observation."""
+        """E[x0 given x_t and the observed pixels], exact, for the rows of an observation."""
         return self._denoiser(schedule, observation, shared=False)
 
     def _denoiser(self, schedule: Schedule, observation: Observation, shared: bool) -> Denoiser:
         missing = observation.mask.flatten(1).float()
         prior = torch.zeros(1, 1) if shared else self.log_weights(observation)
-        size = missing @ self._squared.T  # of every image over missing pixels: the same at every level
+        size = missing @ self._squared.T  # squared norm of every image over missing pixels
         h2 = self.bandwidth**2
 
         def denoise(x_t: Tensor, t: int) -> Tensor:
@@ -210,7 +202,7 @@ class EmpiricalPrior:
         return denoise
 
     def sample_posterior(self, observation: Observation, rng: np.random.Generator) -> Tensor:
-        """One exact posterior draw a row: an image by weight, plus the Gaussian, with the known pixels put in."""
+        """One posterior sample a row: an image by weight plus Gaussian noise, with the observed pixels put in."""
         drawn = []
         for row in range(0, len(observation.pixels), self.chunk):
             rows = slice(row, row + self.chunk)
@@ -223,30 +215,24 @@ class EmpiricalPrior:
         return torch.where(observation.known, observation.pixels, images + self.bandwidth * z)
 
 
-class Analytic(Protocol):
-    """What ``AnalyticPrior`` needs of a distribution."""
-
-    def denoiser(self, schedule: Schedule) -> Denoiser: ...
-
-    def conditional(self, schedule: Schedule, observation: Observation) -> Denoiser: ...
-
-
 class AnalyticPrior(ConditionalPrior):
-    """A distribution in closed form with a schedule: a prior for every method, with an exact conditional denoiser.
+    """An analytic distribution with a schedule: a prior for every method, with an exact conditional denoiser.
 
-    ``bounded`` says that its images lie in [-1, 1] (or nearly), so that methods clip what they predict.
+    ``bounded`` states that its images lie in [-1, 1], so that methods clip predictions.
     """
 
-    def __init__(self, prior: Analytic, schedule: Schedule, channels: int = 1, bounded: bool = False):
+    def __init__(
+        self, prior: GaussianMixture | EmpiricalPrior, schedule: Schedule, channels: int = 1, bounded: bool = False
+    ):
         self.prior = prior
         self.schedule = schedule
         self.channels = channels
         self.bounded = bounded
 
     def conditional(self, observation: Observation) -> Denoiser:
-        """The exact conditional denoiser."""
+        """E[x0 given x_t and the observed pixels], exact."""
         return self.prior.conditional(self.schedule, observation)
 
     def unconditional(self, like: Tensor) -> Denoiser:
-        """The exact denoiser of the prior."""
+        """E[x0 given x_t], exact."""
         return self.prior.denoiser(self.schedule)

@@ -1,7 +1,7 @@
-"""Completions of held-out images, one cell at a time, kept in files.
+"""The samples of one cell of an evaluation, stored in files.
 
-Generation is separated from scoring by files: completions of a cell (one mask, one method, one number of steps) are
-kept beside what they cost, so that an evaluation that was stopped goes on, and a new measure needs no new completions.
+A cell is one mask, one method and one number of steps. Its samples are stored with their cost, so an interrupted
+evaluation continues and a new metric needs no new samples.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from inkfill.core.masks import parse
 from inkfill.core.rng import stream
 from inkfill.data import Images, masks
 from inkfill.errors import InputError, shown
-from inkfill.evaluation.baselines import BASELINES, regress
+from inkfill.evaluation.baselines import BASELINES, REGRESSION, regress
 from inkfill.files import NOT_WHOLE, written_whole
 from inkfill.filling.inpaint import ignore, inpaint
 from inkfill.methods import METHODS, find_method
@@ -33,7 +33,7 @@ from inkfill.progress import Progress
 
 @dataclass(frozen=True)
 class Cell:
-    """One mask, one method, and how it is run."""
+    """A mask spec, a method or baseline, and how it is run."""
 
     mask: str
     method: str = defaults.METHOD
@@ -44,23 +44,23 @@ class Cell:
     settings: Mapping[str, float] = field(default_factory=dict, hash=False)  # of the method
 
     def check(self) -> None:
-        """Raise InputError for a mask, a method or a setting that there is not."""
+        """Raise InputError for an unknown mask, method or setting."""
         parse(self.mask)
+        names = (*METHODS, *BASELINES, REGRESSION)
         if self.method in METHODS:
             find_method(self.method).settings(self.settings)
-        elif self.method not in (*BASELINES, "regression"):
-            allowed = (*METHODS, *BASELINES, "regression")
-            raise InputError(f"unknown method {shown(self.method)!r}: choose from {', '.join(allowed)}")
+        elif self.method not in names:
+            raise InputError(f"--method: unknown method {shown(self.method)!r}: choose from {', '.join(names)}")
 
 
 @dataclass(frozen=True)
 class Completed:
-    """Completions of a cell, uint8 ``[N, K, H, W]``, their mask, what they cost, and on which machine."""
+    """The samples of a cell, ``[N, K, H, W]`` or ``[N, K, H, W, C]``, their mask ``[N, H, W]``, and their cost."""
 
     filled: Images
     mask: NDArray[np.bool_]
-    evaluations: float  # of the network, per completion
-    seconds: float  # core-seconds per completion
+    evaluations: float  # NFE
+    seconds: float  # core-seconds per sample
     machine: str = ""
 
 
@@ -73,21 +73,21 @@ def complete(
     group: Processes = ALONE,
     progress: Progress = ignore,
 ) -> Completed:
-    """Run a cell. Diffusion methods are shared by the processes, each a run of images; how many there are changes the
-    result by rounding alone. References need ``train``, ``regression`` a network trained for it. Raises InputError.
+    """Draw the samples of a cell. Baselines need ``train``, the baseline ``regression`` its own network.
+
+    The processes of ``group`` share the images of a diffusion method; their number changes samples by rounding only.
+    Raises InputError.
     """
     cell.check()
     mask, began = masks.fit(cell.mask, images, cell.seed), time.perf_counter()
     evaluations, cores = 0.0, torch.get_num_threads()
     if cell.method in BASELINES:
         if train is None:
-            raise InputError(f"{cell.method} needs training images")
+            raise InputError(f"{cell.method}: training images are required")
         filled = BASELINES[cell.method](train, images, mask, cell.samples, stream(cell.seed, cell.method))
-    elif cell.method == "regression":
+    elif cell.method == REGRESSION:
         if regression is None:
-            raise InputError(
-                "regression needs a network of its own: train one with inkfill train --objective regression"
-            )
+            raise InputError("regression: a network trained with --objective regression is required")
         filled, evaluations = regress(regression, images, mask), 1.0
     else:
         filled, evaluations = _shared(model, images, mask, cell, group, progress)
@@ -99,16 +99,11 @@ def complete(
 
 
 def _shared(
-    model: Model,
-    images: Images,
-    mask: NDArray[np.bool_],
-    cell: Cell,
-    group: Processes,
-    progress: Progress,
+    model: Model, images: Images, mask: NDArray[np.bool_], cell: Cell, group: Processes, progress: Progress
 ) -> tuple[Images, float]:
-    """Completions by a diffusion method, each process's share of the images put together; evaluations a completion."""
+    """Samples of a diffusion method, gathered from all processes, and their NFE."""
     if len(images) < group.world:
-        raise InputError(f"{len(images)} images cannot be shared by {group.world} processes")
+        raise InputError(f"--count: {len(images)} images for {group.world} processes: give at least one each")
     part = group.slice(len(images))
     spent: list[int] = []
     filled = inpaint(
@@ -119,11 +114,11 @@ def _shared(
     return np.concatenate(group.gather(filled)), evaluations
 
 
-# ---- kept in files ---------------------------------------------------------------------------------------------------
+# ---- files -----------------------------------------------------------------------------------------------------------
 
 
 def identity(cell: Cell, about: Mapping[str, str]) -> str:
-    """A key for the samples of a cell: the cell, the version, and ``about``: hashes of data and weights, precision."""
+    """A key for the samples of a cell: hash of the cell, inkfill's version and ``about`` (data, weights, precision)."""
     what = [{**asdict(cell), "settings": dict(cell.settings)}, dict(about), defaults.VERSION]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -131,10 +126,10 @@ def identity(cell: Cell, about: Mapping[str, str]) -> str:
 def kept(
     folder: Path, cell: Cell, about: Mapping[str, str], run: Callable[[], Completed], group: Processes = ALONE
 ) -> Completed:
-    """The completions of a cell from its file in ``folder``, or from ``run``, and then kept there.
+    """The samples of a cell from its file in ``folder``, or from ``run()``, which are then written there.
 
-    Its :func:`identity` is part of the file's name: what other weights made, or an earlier form of a method, is never
-    found. A file that is damaged is made again.
+    The file's name holds the :func:`identity`, so samples of other weights or versions are not found. A damaged file
+    is replaced.
     """
     name = "".join(c if c.isalnum() or c in ".-" else "-" for c in f"{cell.mask}_{cell.method}_{cell.steps}")
     path = folder / "cells" / f"{name[:80]}-{identity(cell, about)}.npz"
@@ -150,7 +145,7 @@ def kept(
 
 
 def _read_cell(path: Path) -> Completed | None:
-    """A kept cell; None where there is none that is whole."""
+    """The samples in a file; None if it is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
             evaluations, seconds = file["cost"]
@@ -163,7 +158,7 @@ def _read_cell(path: Path) -> Completed | None:
 
 
 def machine(model: Model) -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The software and hardware that samples are drawn with."""
     return {
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""An evaluation from start to end: which cells, their completions, their scores, and what they were measured on."""
+"""An evaluation: cells, their samples, their scores, and their provenance."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from inkfill.data import Dataset, Images, ValueRange
 from inkfill.data.images import array_hash
 from inkfill.errors import InputError
 from inkfill.evaluation import metrics
-from inkfill.evaluation.baselines import BASELINES, SMOOTH
+from inkfill.evaluation.baselines import BASELINES, REGRESSION, SMOOTH
 from inkfill.evaluation.cells import Cell, Completed, complete, kept, machine
 from inkfill.evaluation.scores import Judges, score
 from inkfill.files import file_hash, locked, write_json
@@ -24,12 +24,12 @@ from inkfill.models.model import Model, load
 from inkfill.processes import ALONE, Processes
 from inkfill.progress import Bar, Progress, no_bar
 
-COPIED = 0.5  # how near to training images completions can be, of how near true images are, before it is said
+MEMORISED = 0.5  # ratio of :func:`memorisation` below which overfitting is reported
 
 
 @dataclass(frozen=True)
 class Result:
-    """A cell with its completions and its row of scores."""
+    """A cell with its samples and its row of scores."""
 
     cell: Cell
     done: Completed
@@ -38,54 +38,47 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All results, and what they were measured on."""
+    """All results with their provenance."""
 
     images: Images
     results: list[Result]
-    about: dict[str, Any]  # provenance, as results.json has it
-    summary: str  # the same in a line
-    values: ValueRange  # what black and white are
+    about: dict[str, Any]  # provenance, as in results.json
+    summary: str  # one line for people
+    values: ValueRange  # data range of the images
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The table."""
+        """The rows of the table."""
         return [result.row for result in self.results]
 
     @property
     def labelled(self) -> bool:
-        """Whether the rows have scores of labels."""
+        """Whether the rows have label scores."""
         return bool(self.rows) and "vote" in self.rows[0]
 
     @property
     def generated(self) -> list[dict[str, Any]]:
-        """The rows of images from nothing that have labels: those of the mask ``all``."""
+        """The rows of unconditional samples (mask ``all``) that have label scores."""
         return [row for row in self.rows if "imbalance" in row]
 
     @property
     def advice(self) -> list[str]:
-        """What the rows mean, in words: where completions copy training images, and, for every mask that a smooth fill
-        was measured on as well, whether diffusion is worth it.
+        """Conclusions in words: overfitting, and diffusion against smooth fills for every mask that has both.
 
-        It is where its CRPS is lower by more than two standard errors of either.
+        Diffusion is better where its CRPS is lower by more than two standard errors of either.
         """
         found = [
-            f"{row['mask']}: {row['method']} copies training images (it is {row['copied']:.0%} as far from the nearest "
-            "one as the truth is): train on more images, or for less long, or with --augment"
+            f"{row['mask']}: {row['method']} overfits: distance to the nearest training image {row['copied']:.0%} of "
+            "that of held-out images: use more images, less training, or --augment"
             for row in self.rows
-            if row.get("copied", 1) < COPIED
+            if row.get("copied", 1) < MEMORISED
         ]
         for mask in dict.fromkeys(row["mask"] for row in self.rows):
             rows = [row for row in self.rows if row["mask"] == mask and row["crps"] == row["crps"]]
-            plain = [row for row in rows if row["method"] in SMOOTH]
-            ours = [row for row in rows if row["method"] in METHODS]
-            if not plain or not ours:
-                continue
-            best, base = (min(each, key=lambda row: float(row["crps"])) for each in (ours, plain))
-            figures = f"CRPS {best['method']} {best['crps']:.4f}, {base['method']} {base['crps']:.4f}"
-            if best["crps"] + 2 * max(best["crps_se"], base["crps_se"]) < base["crps"]:
-                found.append(f"{mask}: diffusion is better by {1 - best['crps'] / base['crps']:.0%} ({figures})")
-            else:
-                found.append(f"{mask}: {base['method']} is as good here, and needs no training: use it ({figures})")
+            smooth = [row for row in rows if row["method"] in SMOOTH]
+            diffusion = [row for row in rows if row["method"] in METHODS]
+            if smooth and diffusion:
+                found.append(_compared(mask, *(min(each, key=lambda row: row["crps"]) for each in (diffusion, smooth))))
         return found
 
     def write(self, path: Path) -> None:
@@ -93,9 +86,17 @@ class Evaluation:
         write_json(path, {**self.about, "rows": self.rows})
 
 
+def _compared(mask: str, best: dict[str, Any], base: dict[str, Any]) -> str:
+    """The better of a diffusion method and a smooth fill, by their rows."""
+    figures = f"CRPS {best['method']} {best['crps']:.4f}, {base['method']} {base['crps']:.4f}"
+    if best["crps"] + 2 * max(best["crps_se"], base["crps_se"]) < base["crps"]:
+        return f"{mask}: diffusion is better by {1 - best['crps'] / base['crps']:.0%} ({figures})"
+    return f"{mask}: {base['method']} is as good and needs no training: use it ({figures})"
+
+
 @dataclass(frozen=True)
 class Networks:
-    """What completes, with the files that it came from, for provenance."""
+    """The network to evaluate, perhaps a regression network, and their files."""
 
     model: Model
     checkpoint: Path
@@ -115,10 +116,10 @@ class Networks:
         return cls(load(checkpoint, device, dtype), find_checkpoint(checkpoint), other, regression)
 
     def about(self, cell: Cell, dataset: Dataset) -> dict[str, str]:
-        """What the completions of a cell are made from, besides the images."""
+        """Hashes of everything that the samples of a cell depend on, except the images."""
         if cell.method in BASELINES:
             return {"train": dataset.fingerprint}
-        path = self.regression_checkpoint if cell.method == "regression" else self.checkpoint
+        path = self.regression_checkpoint if cell.method == REGRESSION else self.checkpoint
         return {"weights": file_hash(path) if path else "", "dtype": str(self.model.dtype)}
 
 
@@ -131,17 +132,16 @@ def plan(
     sampler: str = defaults.SAMPLER,
     settings: Mapping[str, float] | None = None,
 ) -> list[Cell]:
-    """Every mask by every method by every number of steps, once each. References have no steps and no settings.
+    """The cells of every mask, method and number of steps, without repetitions; baselines have no steps or settings.
 
-    Raises InputError for a mask, a method or a setting that there is not.
+    Raises InputError for an unknown mask, method or setting.
     """
-    plain = (*BASELINES, "regression")
     cells = []
     for spec in dict.fromkeys(specs):
         for name in dict.fromkeys(methods):
-            for count in (1,) if name in plain else dict.fromkeys(steps):
-                of_method = {} if name in plain else dict(settings or {})
-                cells.append(Cell(spec, name, count, samples, seed, sampler, of_method))
+            baseline = name in (*BASELINES, REGRESSION)
+            for count in (1,) if baseline else dict.fromkeys(steps):
+                cells.append(Cell(spec, name, count, samples, seed, sampler, {} if baseline else dict(settings or {})))
                 cells[-1].check()
     return cells
 
@@ -157,12 +157,13 @@ def run(
     group: Processes = ALONE,
     bar: Bar = no_bar,
 ) -> Evaluation | None:
-    """Complete and score every cell on the first ``count`` images of a split; None but for the first process.
+    """Draw and score the samples of every cell on the first ``count`` images of a split.
 
-    With ``out``, completions are kept there, and found again; ``fresh`` forgets earlier ones. Raises InputError.
+    Samples are stored in the folder ``out`` and reused; ``fresh`` discards earlier ones. Only rank 0 of ``group``
+    returns an evaluation. Raises InputError.
     """
-    if networks.regression is None and any(cell.method == "regression" for cell in cells):
-        raise InputError("the method regression needs --regression FILE (inkfill train --objective regression)")
+    if networks.regression is None and any(cell.method == REGRESSION for cell in cells):
+        raise InputError("--method regression requires --regression FILE (inkfill train --objective regression)")
     images, labels = dataset.split(split)[:count], dataset.labels.get(split)
     labels = labels[:count] if labels is not None else None
     judges = Judges.of(dataset) if group.first and labels is not None else None
@@ -181,26 +182,29 @@ def run(
                 done = kept(out, cell, about, completed, group) if out else completed()
             if group.first:
                 row = score(images, done, cell, labels, judges, networks.model.value_range)
-                few = len(dataset.train) <= defaults.FEW_IMAGES and dataset.train.shape[1:] == images.shape[1:]
-                if few and cell.method in METHODS and done.mask.any():
-                    row["copied"] = copied(images, done, dataset.train)
+                small = len(dataset.train) <= defaults.FEW_IMAGES and dataset.train.shape[1:] == images.shape[1:]
+                if small and cell.method in METHODS and done.mask.any():
+                    row["copied"] = memorisation(images, done, dataset.train)
                 results.append(Result(cell, done, row))
     return _evaluation(networks, dataset, split, images, data_hash, results) if group.first else None
 
 
-def copied(truth: Images, done: Completed, train: Images) -> float:
-    """How far the missing pixels of completions are from those of the nearest training image, as a share of how far
-    the true ones are: near 1 for new images, near 0 for training images that were learnt by heart."""
+def memorisation(truth: Images, done: Completed, train: Images) -> float:
+    """Distance of samples to the nearest training image, over missing pixels, divided by that of the true images.
+
+    Near 1 for new images, near 0 for memorised training images.
+    """
     rows = np.flatnonzero(done.mask.any((1, 2)))[:100]
-    near, real = (
+    drawn, real = (
         float(metrics.nearest_distance(x[rows], train, done.mask[rows]).mean()) for x in (done.filled[:, 0], truth)
     )
-    return near / max(real, 1e-6)
+    return drawn / max(real, 1e-6)
 
 
 def _evaluation(
     networks: Networks, dataset: Dataset, split: str, images: Images, data_hash: str, results: list[Result]
 ) -> Evaluation:
+    """The results with their provenance."""
     cell = results[0].cell
     about = {
         "inkfill": defaults.VERSION,

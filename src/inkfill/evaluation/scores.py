@@ -1,4 +1,4 @@
-"""How good the completions of a cell are: one row of the table."""
+"""Scores of the samples of a cell: one row of the table."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -19,54 +19,54 @@ from inkfill.progress import Progress
 COLUMNS = {  # key in a row: heading, format
     "mask": ("mask", "{}"),
     "method": ("method", "{}"),
-    "evaluations": ("nfe", "{:g}"),
+    "evaluations": ("NFE", "{:g}"),
     "crps": ("CRPS", "{:.4f}"),
-    "crps_se": ("+-", "{:.4f}"),
+    "crps_se": ("SE", "{:.4f}"),
     "energy": ("energy", "{:.4f}"),
-    "coverage90": ("90 % covers", "{:.3f}"),
+    "coverage90": ("90 % coverage", "{:.3f}"),
     "psnr_mean": ("PSNR mean", "{:.2f}"),
     "psnr_sample": ("PSNR sample", "{:.2f}"),
-    "seconds": ("core-s each", "{:.4f}"),
+    "seconds": ("core-s/sample", "{:.4f}"),
+}
+REALISM_COLUMNS = {
+    "confident": ("confidence > 0.9", "{:.3f}"),
+    "real_confident": ("real", "{:.3f}"),
+    "frechet": ("Fréchet", "{:.2f}"),
+    "frechet_floor": ("real", "{:.2f}"),
 }
 LABEL_COLUMNS = {
     "mask": ("mask", "{}"),
     "method": ("method", "{}"),
-    "vote": ("vote right", "{:.3f}"),
-    "masked_vote": ("yardstick", "{:.3f}"),
+    "vote": ("majority label", "{:.3f}"),
+    "masked_vote": ("masked classifier", "{:.3f}"),
     "nll": ("NLL", "{:.3f}"),
-    "masked_nll": ("yardstick", "{:.3f}"),
+    "masked_nll": ("masked classifier", "{:.3f}"),
     "brier": ("Brier", "{:.3f}"),
-    "masked_brier": ("yardstick", "{:.3f}"),
-    "confident": ("confident", "{:.3f}"),
-    "real_confident": ("real", "{:.3f}"),
-    "frechet": ("Frechet", "{:.2f}"),
-    "frechet_floor": ("floor", "{:.2f}"),
+    "masked_brier": ("masked classifier", "{:.3f}"),
+    **REALISM_COLUMNS,
     "ssim": ("SSIM", "{:.3f}"),
     "diversity": ("diversity", "{:.3f}"),
 }
-NEW_COLUMNS = {  # of images from nothing
+NEW_COLUMNS = {  # of unconditional samples
     "method": ("method", "{}"),
-    "evaluations": ("nfe", "{:g}"),
-    "confident": ("confident", "{:.3f}"),
-    "real_confident": ("real", "{:.3f}"),
-    "frechet": ("Frechet", "{:.2f}"),
-    "frechet_floor": ("floor", "{:.2f}"),
-    "kernel": ("kernel", "{:.4f}"),
-    "kernel_floor": ("floor", "{:.4f}"),
+    "evaluations": ("NFE", "{:g}"),
+    **REALISM_COLUMNS,
+    "kernel": ("MMD", "{:.4f}"),
+    "kernel_floor": ("real", "{:.4f}"),
     "imbalance": ("imbalance", "{:.3f}"),
     "real_imbalance": ("real", "{:.3f}"),
     "nearest": ("nearest", "{:.3f}"),
     "real_nearest": ("real", "{:.3f}"),
 }
-CONFIDENT = 0.9  # probability from which on a classifier reads a digit without doubt
-REFERENCE_IMAGES = 10_000  # training digits that features of completions are compared with
-KERNEL_IMAGES = 2_000  # of them for the kernel distance, which takes a table of all pairs
-LEAST_IMAGES = 200  # a Frechet distance between fewer has no meaning: its floor is larger than what it measures
+CONFIDENT = 0.9  # classifier confidence that is counted
+REFERENCE_IMAGES = 10_000  # training digits whose features are compared with those of samples
+KERNEL_IMAGES = 2_000  # of these, for the kernel distance, which needs a table of all pairs
+LEAST_IMAGES = 200  # with fewer, the Fréchet distance of real images exceeds the differences to be measured
 
 
 @dataclass(frozen=True)
 class Judges:
-    """The classifiers, and the training digits, with the features that those of completions are compared with."""
+    """The two classifiers, the training digits, and the features of the first ``REFERENCE_IMAGES`` of them."""
 
     whole: Classifier
     masked: Classifier
@@ -75,7 +75,7 @@ class Judges:
 
     @classmethod
     def of(cls, dataset: Dataset) -> "Judges | None":
-        """The shipped classifiers, for the data that they were trained on; None for others."""
+        """The shipped classifiers if they were trained on this data set, else None."""
         if about_classifier(WHOLE).get("data_hash") != dataset.fingerprint:
             return None
         whole = load_classifier(WHOLE)
@@ -84,18 +84,18 @@ class Judges:
 
 @dataclass(frozen=True)
 class _Judged:
-    """What the classifier of whole digits says of completions and of the truth."""
+    """Output of the classifier of whole digits for samples and truth."""
 
-    found: NDArray[np.float32]  # label probabilities of the completions, [N, K, 10]
-    features: NDArray[np.float32]  # of one completion an image, as many as there are truths, [N, 128]
-    real: NDArray[np.float32]  # label probabilities of the truth, [N, 10]
+    odds: NDArray[np.float32]  # label probabilities of the samples, [N, K, 10]
+    features: NDArray[np.float32]  # of the first sample of each image, [N, 128]
+    real_odds: NDArray[np.float32]  # label probabilities of the truth, [N, 10]
     real_features: NDArray[np.float32]  # [N, 128]
 
     @classmethod
     def of(cls, truth: Images, filled: Images, judges: Judges) -> "_Judged":
-        found, features = judge(judges.whole, filled.reshape(-1, *filled.shape[2:]))
+        odds, features = judge(judges.whole, filled.reshape(-1, *filled.shape[2:]))
         n, k = filled.shape[:2]
-        return cls(found.reshape(n, k, -1), features.reshape(n, k, -1)[:, 0], *judge(judges.whole, truth))
+        return cls(odds.reshape(n, k, -1), features.reshape(n, k, -1)[:, 0], *judge(judges.whole, truth))
 
 
 def score(
@@ -106,9 +106,9 @@ def score(
     judges: Judges | None = None,
     values: ValueRange = BYTES,
 ) -> dict[str, Any]:
-    """One row of the table. NaN where a measure has no meaning: CRPS of one completion, PSNR of nothing missing.
+    """One row of the table, NaN where a metric is undefined (CRPS for K = 1).
 
-    Colour counts by values: every channel of a missing pixel. Other number types are rounded to bytes first.
+    Images of other dtypes are rounded to bytes first. Every channel of a missing pixel counts as one value.
     """
     truth, done = planes(truth, done, values)
     row: dict[str, Any] = {**asdict(cell), "samples": done.filled.shape[1], "images": len(truth)}
@@ -122,7 +122,7 @@ def score(
 
 
 def planes(truth: Images, done: Completed, values: ValueRange) -> tuple[Images, Completed]:
-    """Truth and completions as grey bytes; the channels of colour become planes one under another."""
+    """Truth and samples as grey bytes, the channels of a colour image one below another."""
     truth, filled, mask = as_bytes(truth, values), as_bytes(done.filled, values), done.mask
     if truth.ndim == 4:
         channels = truth.shape[3]
@@ -133,27 +133,27 @@ def planes(truth: Images, done: Completed, values: ValueRange) -> tuple[Images, 
 
 def _pixels(truth: Images, done: Completed) -> dict[str, float]:
     """Scores over missing pixels."""
-    filled, mask = done.filled, done.mask
-    nan, holes = float("nan"), bool(mask.any())
-    several = filled.shape[1] > 1 and holes
-    crps, energy = metrics.crps(truth, filled, mask), metrics.energy_score(truth, filled, mask)
+    given = truth, done.filled, done.mask
+    nan, holes = float("nan"), bool(done.mask.any())
+    several = done.filled.shape[1] > 1 and holes
+    crps, energy = metrics.crps(*given), metrics.energy_score(*given)
     return {
         "crps": float(np.nanmean(crps)) if several else nan,
         "crps_se": metrics.standard_error(crps),
         "energy": float(np.nanmean(energy)) if several else nan,
         "energy_se": metrics.standard_error(energy),
-        "psnr_mean": metrics.psnr(metrics.mse_of_mean(truth, filled, mask)) if holes else float("inf"),
-        "psnr_limit": metrics.psnr(metrics.mse_of_limit(truth, filled, mask)) if several else nan,
-        "psnr_sample": metrics.psnr(metrics.mse_of_sample(truth, filled, mask)) if holes else float("inf"),
-        "ssim": float(np.nanmean(metrics.ssim(truth, filled, mask))) if holes else 1.0,
-        "diversity": float(np.nanmean(metrics.diversity(filled, mask))) if several else nan,
+        "psnr_mean": metrics.psnr(metrics.mse_of_mean(*given)) if holes else float("inf"),
+        "psnr_limit": metrics.psnr(metrics.mse_of_limit(*given)) if several else nan,
+        "psnr_sample": metrics.psnr(metrics.mse_of_sample(*given)) if holes else float("inf"),
+        "ssim": float(np.nanmean(metrics.ssim(*given))) if holes else 1.0,
+        "diversity": float(np.nanmean(metrics.diversity(done.filled, done.mask))) if several else nan,
     }
 
 
 def _calibration(truth: Images, done: Completed, seed: int) -> dict[str, Any]:
-    """How often central intervals hold the truth, of all missing pixels and of those that are not even.
+    """Coverage of central intervals, over all missing pixels and over "uneven" ones.
 
-    Where the truth and all completions are equal, nearly always black, coverage is right whatever the network does.
+    A pixel is even where the truth and all samples are equal, usually black: its coverage is ideal by construction.
     """
     filled, mask = done.filled, done.mask
     several, rng = filled.shape[1] > 1 and bool(mask.any()), stream(seed, "bootstrap")
@@ -174,30 +174,29 @@ def _coverage_error(ranks: NDArray[np.int64], level: float, rng: np.random.Gener
     return metrics.bootstrap_error(lambda i: metrics.coverage(ranks[i].sum(0), level), len(ranks), rng)
 
 
-def _labels(judged: _Judged, labels: NDArray[np.integer], known: NDArray[np.float32]) -> dict[str, float]:
-    """What the completions say about the label, beside the classifier that was trained on masked digits, whose
-    probabilities are ``known``."""
-    found, known = judged.found, known.astype(np.float64)
-    posterior = metrics.vote(found)
-    nll, known_nll = (metrics.negative_log_likelihood(p, labels) for p in (posterior, known))
-    right = posterior.argmax(1) == labels
+def _labels(judged: _Judged, labels: NDArray[np.integer], masked: NDArray[np.float32]) -> dict[str, float]:
+    """Label posterior of the samples beside the probabilities ``masked`` of the masked classifier, ``[N, 10]``."""
+    odds, masked = judged.odds, masked.astype(np.float64)
+    posterior = metrics.vote(odds)
+    nll, masked_nll = (metrics.negative_log_likelihood(p, labels) for p in (posterior, masked))
+    correct = posterior.argmax(1) == labels
     return {
-        "confident": metrics.confident(found, CONFIDENT),
-        "real_confident": metrics.confident(judged.real, CONFIDENT),
-        "vote": float(right.mean()),
-        "vote_se": float(right.std() / len(labels) ** 0.5),
+        "confident": metrics.confident(odds, CONFIDENT),
+        "real_confident": metrics.confident(judged.real_odds, CONFIDENT),
+        "vote": float(correct.mean()),
+        "vote_se": float(correct.std() / len(labels) ** 0.5),
         "nll": float(nll.mean()),
         "nll_se": metrics.standard_error(nll),
-        "brier": float(metrics.brier(found, labels).mean()) if found.shape[1] > 1 else float("nan"),
+        "brier": float(metrics.brier(odds, labels).mean()) if odds.shape[1] > 1 else float("nan"),
         "calibration": metrics.calibration_error(posterior, labels),
-        "masked_vote": float((known.argmax(1) == labels).mean()),
-        "masked_nll": float(known_nll.mean()),
-        "masked_brier": float(((known - np.eye(known.shape[1])[labels]) ** 2).sum(1).mean()),
+        "masked_vote": float((masked.argmax(1) == labels).mean()),
+        "masked_nll": float(masked_nll.mean()),
+        "masked_brier": float(((masked - np.eye(masked.shape[1])[labels]) ** 2).sum(1).mean()),
     }
 
 
 def _realism(judged: _Judged, seed: int, judges: Judges) -> dict[str, float]:
-    """Distances between completions and training digits as sets; nothing for too few images."""
+    """Distances between samples and training digits as sets, with those of real digits; empty for few images."""
     features, real = judged.features, judged.real_features
     if len(real) < LEAST_IMAGES:
         return {}
@@ -216,15 +215,11 @@ def _realism(judged: _Judged, seed: int, judges: Judges) -> dict[str, float]:
 def _generation(
     truth: Images, done: Completed, judged: _Judged, labels: NDArray[np.integer], judges: Judges
 ) -> dict[str, float]:
-    """Of images from nothing, one for each of the real ones: how even their labels are, and how new they are.
-
-    The imbalance is how far their labels are from equally many of each. The distance to the nearest training image,
-    beside that of real images, shows what is learnt by heart.
-    """
-    drawn, found = done.filled[:, 0], judged.found[:, 0]
-    kinds = found.shape[1]
+    """Label balance and novelty of unconditional samples, the first of each image, beside those of real images."""
+    drawn, odds = done.filled[:, 0], judged.odds[:, 0]
+    kinds = odds.shape[1]
     return {
-        "imbalance": metrics.imbalance(found.argmax(1), kinds),
+        "imbalance": metrics.imbalance(odds.argmax(1), kinds),
         "real_imbalance": metrics.imbalance(labels, kinds),
         "nearest": float(metrics.nearest_distance(drawn, judges.train).mean()),
         "real_nearest": float(metrics.nearest_distance(truth, judges.train).mean()),
@@ -232,5 +227,5 @@ def _generation(
 
 
 def evaluate(model: Model, images: Images, cell: Cell, progress: Progress = ignore) -> dict[str, Any]:
-    """One row of the table, without labels: complete, then score. Raises InputError."""
+    """Draw the samples of a cell and score them, without labels. Raises InputError."""
     return score(images, complete(model, images, cell, progress=progress), cell, values=model.value_range)

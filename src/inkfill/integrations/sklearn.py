@@ -1,7 +1,7 @@
-"""The library as an imputer, in the manners of scikit-learn (which it does not need): holes in, none out.
+"""An imputer with the interface of scikit-learn, which it does not import: images with NaN in, complete images out.
 
 imputer = InkfillImputer(minutes=10).fit(images)      # float [N, H, W] or [N, H, W, C], NaN where missing
-whole = imputer.transform(images)
+filled = imputer.transform(images)
 """
 
 import inspect
@@ -22,11 +22,11 @@ from inkfill.training.run import train
 
 
 class InkfillImputer:
-    """Learns from images of which none need be whole, and fills their holes, and those of others like them.
+    """Train on images, complete or not, and fill the missing pixels of these and similar images.
 
-    ``minutes`` of training, or ``steps`` where they are given; ``samples`` completions an image, of which ``transform``
-    gives the mean, or, with ``sample_posterior``, one alone, drawn with ``seed``. ``folder`` keeps the run and its
-    weights; without one they live as long as the imputer. ``augment`` and ``start`` are those of ``inkfill train``.
+    Training lasts ``minutes``, or ``steps`` if given. ``transform`` returns the mean of ``samples`` samples, or a
+    single sample with ``sample_posterior``. ``folder`` stores the run and its weights; without it they are deleted with
+    the imputer. ``augment`` and ``start`` are those of ``inkfill train``.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class InkfillImputer:
         self.augment, self.start, self.folder, self.sample_posterior = augment, start, folder, sample_posterior
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The settings by name, as scikit-learn asks for them."""
+        """The settings by name."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def set_params(self, **settings: Any) -> "InkfillImputer":
-        """Change settings. Raises InputError for one that there is not."""
+        """Change settings. Raises InputError for an unknown name."""
         for name, value in settings.items():
             if name not in self.get_params():
                 raise InputError(f"unknown setting {name!r}: choose from {', '.join(self.get_params())}")
@@ -56,7 +56,7 @@ class InkfillImputer:
         return self
 
     def fit(self, images: Images, y: None = None) -> "InkfillImputer":
-        """Train. ``images`` are float, NaN where nothing was seen. Raises InputError."""
+        """Train on float images, NaN where missing. Raises InputError."""
         images = _floats(images)
         self._kept = None if self.folder else tempfile.TemporaryDirectory(prefix="inkfill-")
         folder = Path(self.folder or self._kept.name)  # type: ignore[union-attr]
@@ -77,24 +77,24 @@ class InkfillImputer:
         return self
 
     def transform(self, images: Images) -> NDArray[Any]:
-        """The images with what is said above where they are NaN; all else bit for bit."""
+        """The images with their NaN filled; all other values unchanged, bit for bit."""
         images = _floats(images)
         if not hasattr(self, "model_"):
-            raise InputError("this imputer has learnt nothing yet: call fit first")
+            raise InputError("this imputer is not fitted: call fit first")
         if not holes_of(images).any():
             return images
         samples = 1 if self.sample_posterior else self.samples
-        found: NDArray[Any] = inpaint(self.model_, images, "nan", samples, seed=self.seed)
-        return np.where(np.isnan(images), found.mean(1, dtype=np.float64).astype(images.dtype), images)
+        filled: NDArray[Any] = inpaint(self.model_, images, "nan", samples, seed=self.seed)
+        return np.where(np.isnan(images), filled.mean(1, dtype=np.float64).astype(images.dtype), images)
 
     def fit_transform(self, images: Images, y: None = None) -> NDArray[Any]:
-        """Both."""
+        """``fit``, then ``transform``."""
         return self.fit(images).transform(images)
 
 
 def _floats(images: Any) -> Images:
-    """Float images, masked values as NaN. Raises InputError for others."""
+    """Float images, masked values as NaN. Raises InputError for other dtypes."""
     array = np.ma.filled(np.ma.asarray(images), np.nan) if np.asarray(images).dtype.kind == "f" else None
     if array is None or array.ndim not in (3, 4):
-        raise InputError("an imputer takes images as float [N, H, W] or [N, H, W, C], NaN where missing")
+        raise InputError("images must be float [N, H, W] or [N, H, W, C], NaN where missing")
     return array
