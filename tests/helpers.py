@@ -8,8 +8,13 @@ import numpy as np
 import torch
 
 from inkfill.app import cli
+from inkfill.core.denoiser import Observation
+from inkfill.core.rng import SampleNoise
+from inkfill.core.samplers import spaced_timesteps
+from inkfill.core.schedule import Schedule
 from inkfill.core.unet import UNet, UNetConfig
-from inkfill.evaluation.analytic import GaussianMixture
+from inkfill.evaluation.analytic import AnalyticPrior, GaussianMixture
+from inkfill.methods import Task
 from inkfill.models.model import Model, Recipe
 
 ROOT = Path(__file__).parent.parent
@@ -106,7 +111,7 @@ def beside_posterior(law, images, hidden, filled):
     return off, spread, np.sqrt(variance.mean()), np.mean([each.std(1).mean() for each in drawn]), levels
 
 
-# ---- an analytic prior -----------------------------------------------------------------------------------------------
+# ---- analytic priors -------------------------------------------------------------------------------------------------
 
 
 def mixture() -> GaussianMixture:
@@ -117,3 +122,34 @@ def mixture() -> GaussianMixture:
     return GaussianMixture(
         torch.tensor([5.0, 3.0, 2.0]), torch.tensor([[-1.0, -1], [1, 0.8], [-0.6, 1.2]]), covariances
     )
+
+
+CORRELATED = GaussianMixture(
+    torch.ones(1), torch.tensor([[0.2, -0.1, 0.3]]), torch.tensor([[[1.0, 0.6, 0.2], [0.6, 0.8, 0.1], [0.2, 0.1, 0.5]]])
+)
+
+
+def independent(*variances: float, means: tuple[float, ...] | None = None) -> GaussianMixture:
+    """One Gaussian with independent pixels."""
+    centre = torch.zeros(1, len(variances)) if means is None else torch.tensor([means])
+    return GaussianMixture(torch.ones(1), centre, torch.diag(torch.tensor(variances))[None])
+
+
+def analytic_task(prior, known, y, n, steps, seed=0, sampler="ancestral", noise=0.0, watch=None) -> Task:
+    """``n`` rows of one image ``[1, 1, d]`` under an analytic prior, with the pixels ``y`` observed where ``known``."""
+    schedule = Schedule.named("cosine")
+    known = torch.tensor(known).view(1, 1, 1, -1).expand(n, -1, -1, -1)
+    pixels = torch.where(known, torch.tensor(y, dtype=torch.float32).view(1, 1, 1, -1), 0.0).expand(known.shape)
+    streams = SampleNoise(seed, np.arange(n), np.zeros(n, int), known.shape[1:])
+    observation = Observation(pixels, known, noise)
+    timesteps = spaced_timesteps(schedule.T, steps)
+    return Task(AnalyticPrior(prior, schedule), observation, streams, timesteps, sampler, watch)
+
+
+def draws(run, task) -> torch.Tensor:
+    """The samples of a method, float64 ``[n, d]``; exact observations put in."""
+    with torch.no_grad():
+        x0 = run(task)
+    if not task.observation.noise:
+        x0 = torch.where(task.observation.known, task.observation.pixels, x0)
+    return x0.flatten(1).double()
