@@ -1,15 +1,18 @@
 """Helpers of all tests: a tiny network, the command line in this process, and images with known posteriors."""
 
 import re
+import struct
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from inkfill.app import cli
 from inkfill.core.unet import UNet, UNetConfig
+from inkfill.errors import InputError
 from inkfill.evaluation.analytic import GaussianMixture
 from inkfill.models.checkpoint import save_network
 from inkfill.models.model import Model, Recipe
@@ -52,6 +55,23 @@ def observed_alike(filled: np.ndarray, images: np.ndarray, mask: np.ndarray) -> 
     observed = np.broadcast_to((~mask)[:, None] if images.ndim == 3 else (~mask)[:, None, ..., None], filled.shape)
     expected = np.broadcast_to(images[:, None], filled.shape)
     return filled.dtype == images.dtype and filled[observed].tobytes() == expected[observed].tobytes()
+
+
+def idx(shape=(3, 28, 28), kind=8, body=None, extra=b"") -> bytes:
+    """An IDX file; by default of three black digits."""
+    body = bytes(int(np.prod(shape))) if body is None else body
+    return bytes([0, 0, kind, len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + body + extra
+
+
+def must_refuse(call, *words) -> str:
+    """The message of the InputError that ``call`` raises: one line that has all the words."""
+    with pytest.raises(InputError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+    return message
 
 
 # ---- the command line ------------------------------------------------------------------------------------------------
