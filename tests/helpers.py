@@ -50,6 +50,12 @@ def images_of(dtype: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     return rng.integers(0, 2 if kind == "b" else np.iinfo(dtype).max + 1, shape).astype(dtype)
 
 
+def incomplete(images: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 images as floats with half of their pixels NaN, and the mask of these."""
+    mask = np.random.default_rng(seed).random(images.shape) < 0.5
+    return np.where(mask, np.nan, images / np.float32(255)).astype(np.float32), mask
+
+
 def observed_alike(filled: np.ndarray, images: np.ndarray, mask: np.ndarray) -> bool:
     """Whether the observed pixels of all samples ``[N, K, ...]`` are those of the images, bit for bit."""
     observed = np.broadcast_to((~mask)[:, None] if images.ndim == 3 else (~mask)[:, None, ..., None], filled.shape)
