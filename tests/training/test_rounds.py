@@ -39,7 +39,9 @@ def same(a, b):
 def test_values_of_missing_pixels_change_no_weight(tmp_path, small_digits):
     """Bit for bit over three rounds, with other values under the masks in a file."""
     hole = np.random.default_rng(0).random(small_digits.shape) < 0.5
-    garbage = np.where(hole, np.random.default_rng(1).integers(0, 256, small_digits.shape), small_digits).astype(np.uint8)
+    garbage = np.where(hole, np.random.default_rng(1).integers(0, 256, small_digits.shape), small_digits).astype(
+        np.uint8
+    )
     np.save(tmp_path / "mask.npy", hole)
     found = []
     for name, images in (("a", small_digits), ("b", garbage)):
