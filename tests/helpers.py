@@ -1,10 +1,13 @@
 """Helpers of all tests: a tiny network, the command line in this process, and images with known posteriors."""
 
 import re
+import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from inkfill.app import cli
@@ -13,8 +16,10 @@ from inkfill.core.rng import SampleNoise
 from inkfill.core.samplers import spaced_timesteps
 from inkfill.core.schedule import Schedule
 from inkfill.core.unet import UNet, UNetConfig
+from inkfill.errors import InputError
 from inkfill.evaluation.analytic import AnalyticPrior, GaussianMixture
 from inkfill.methods import Task
+from inkfill.models.checkpoint import save_network
 from inkfill.models.model import Model, Recipe
 
 ROOT = Path(__file__).parent.parent
@@ -23,12 +28,61 @@ TINY = UNetConfig(widths=(16, 32), blocks=(1, 1), head_width=16, time_width=32)
 
 def tiny_model(dtype: torch.dtype = torch.float32) -> Model:
     """Random weights everywhere, so that the output depends on every input."""
-    net = UNet(TINY)
-    generator = torch.Generator().manual_seed(0)
+    model = model_of(1)
+    return Model(model.net, Recipe(), dtype=dtype)
+
+
+def model_of(channels: int, size: tuple[int, int] = (28, 28), **recipe) -> Model:
+    """A tiny model with random weights for images of ``channels`` channels."""
+    net, generator = UNet(replace(TINY, channels=channels)), torch.Generator().manual_seed(0)
     for parameter in net.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.7 / parameter[0].numel() ** 0.5, generator=generator)
-    return Model(net, Recipe(), dtype=dtype)
+    return Model(net, Recipe(channels=channels, image_size=size, **recipe), dtype=torch.float32)
+
+
+def saved(model: Model, path: Path) -> Path:
+    """The weights of a model, written to ``path``."""
+    save_network(path, model.net, model.net.state_dict(), model.recipe.to_json())
+    return path
+
+
+def images_of(dtype: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    """Random images over all values of a dtype; floats from 0 to 1."""
+    rng, kind = np.random.default_rng(seed), np.dtype(dtype).kind
+    if kind == "f":
+        return rng.random(shape).astype(dtype)
+    return rng.integers(0, 2 if kind == "b" else np.iinfo(dtype).max + 1, shape).astype(dtype)
+
+
+def incomplete(images: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 images as floats with half of their pixels NaN, and the mask of these."""
+    mask = np.random.default_rng(seed).random(images.shape) < 0.5
+    return np.where(mask, np.nan, images / np.float32(255)).astype(np.float32), mask
+
+
+def observed_alike(filled: np.ndarray, images: np.ndarray, mask: np.ndarray) -> bool:
+    """Whether the observed pixels of all samples ``[N, K, ...]`` are those of the images, bit for bit."""
+    observed = np.broadcast_to((~mask)[:, None] if images.ndim == 3 else (~mask)[:, None, ..., None], filled.shape)
+    expected = np.broadcast_to(images[:, None], filled.shape)
+    return filled.dtype == images.dtype and filled[observed].tobytes() == expected[observed].tobytes()
+
+
+def idx(shape=(3, 28, 28), kind=8, body=None, extra=b"") -> bytes:
+    """An IDX file; by default of three black digits."""
+    body = bytes(int(np.prod(shape))) if body is None else body
+    return bytes([0, 0, kind, len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + body + extra
+
+
+def must_refuse(call, *words) -> str:
+    """The message of the InputError that ``call`` raises: one line that has all the words."""
+    with pytest.raises(InputError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+    return message
 
 
 # ---- the command line ------------------------------------------------------------------------------------------------

@@ -325,7 +325,9 @@ def check_size(height: int, width: int, name: str) -> None:
     if min(height, width) < MIN_SIDE:
         raise InputError(f"{name}: {height}x{width} pixels: both sides must be at least {MIN_SIDE}: enlarge or pad it")
     if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
-        raise InputError(f"{name}: {height}x{width} pixels: more than the limit of {MAX_PIXELS:,}: cut it into parts")
+        raise InputError(
+            f"{name}: {height}x{width} pixels, more than inkfill reads ({MAX_PIXELS:,}): cut it into parts"
+        )
 
 
 def pixels_of(picture: Any, name: str) -> Images:
