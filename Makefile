@@ -1,12 +1,13 @@
-# make demo    the main job: see masked digits completed       make test    the test suite
-# make page    inkfill.html: paint holes in the browser         make lint    ruff and mypy
-# make docs    the site, in build/site                          make dist    wheel and sdist, tried in a clean environment
-# make hard    a million broken files, every method on everything
+# make demo    fill masked test digits                          make test    the tests (five minutes on two cores)
+# make page    inkfill.html: paint holes in the browser         make quick   the core's tests (under 40 seconds)
+# make docs    the site, in build/site                          make check   the slower tests
+# make lint    ruff and mypy                                    make hard    a million broken files, all combinations
+# make dist    wheel and sdist, tried in a clean environment    make names   names of registered methods for the help
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --no-build-isolation --no-deps --editable .
 
-.PHONY: demo page docs dist kernels test hard lint shape notebook clean
+.PHONY: demo page docs dist kernels names test quick check hard lint notebook clean
 
 demo: .venv/installed
 	.venv/bin/inkfill demo --out inkfill-demo
@@ -30,8 +31,18 @@ dist: .venv/installed-dev
 kernels: .venv/installed-dev
 	.venv/bin/python -m inkfill.web.build
 
+names: .venv/installed
+	.venv/bin/python -m inkfill.app.choices
+
 test: .venv/installed-dev
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto -m "not check" --ignore tests/hard
+
+quick: .venv/installed-dev
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto -m "not check" tests/core tests/methods
+
+check: .venv/installed-dev
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto -m check --ignore tests/hard
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto tests/hard
 
 hard: .venv/installed-dev
 	INKFILL_HARD=1000000 OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto tests/hard
@@ -41,9 +52,6 @@ lint: .venv/installed-dev
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/mypy --config-file benchmarks/mypy.ini
-
-shape: .venv/installed-dev
-	.venv/bin/python tests/test_house.py
 
 notebook: .venv/installed-dev
 	$(PIP) install --quiet jupyterlab

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from inkfill.errors import InputError
 
-# What numpy raises for a .npz that was cut short or changed, or that holds something else.
+# Errors of numpy for a truncated or altered .npz.
 NOT_WHOLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError)
 UNFINISHED = ".unfinished-"  # prefix of temporary names; readers of folders skip such names
 
@@ -61,7 +61,7 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         temporary.chmod(0o777 & ~_umask())
         if path.exists():
             aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=_unfinished(path.name)))
-            old = aside / path.name  # a name that is free: Windows renames onto no folder
+            old = aside / path.name  # Windows renames onto no existing folder
             try:
                 path.replace(old)
                 temporary.replace(path)

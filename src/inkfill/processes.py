@@ -1,4 +1,4 @@
-"""The processes of one job, as torchrun starts them, and their messages."""
+"""The processes of a job started by torchrun, and their messages."""
 
 import os
 import time
@@ -15,9 +15,9 @@ from torch.distributed.rendezvous import rendezvous
 
 from inkfill.errors import InputError
 
-PATIENCE = 300.0  # seconds that a process waits for another
-MEETING = 60.0  # seconds that processes wait for each other at the start
-GRACE = 10.0  # seconds that a process waits once it was asked to stop
+PATIENCE = 300.0  # seconds to wait for another process
+MEETING = 60.0  # seconds to wait at the start
+GRACE = 10.0  # seconds to wait after a request to stop
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ class Processes:
 
 @contextmanager
 def _one_line(what: str = "has ended") -> Iterator[None]:
+    """Turn an error of torch.distributed into an InputError."""
     try:
         yield
     except RuntimeError as error:  # torch raises it where a connection breaks

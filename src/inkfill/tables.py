@@ -1,11 +1,11 @@
-"""Tables as aligned text that is also Markdown."""
+"""Tables as aligned Markdown."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-Columns = Mapping[str, tuple[str, str]]  # key in a row: heading, format; "{}" is a word and goes to the left
+Columns = Mapping[str, tuple[str, str]]  # key in a row: heading, format; "{}" is left-aligned text
 
 
 def markdown(headings: Sequence[str], lines: Sequence[Sequence[object]], left: int = 1) -> str:
@@ -22,9 +22,9 @@ def markdown(headings: Sequence[str], lines: Sequence[Sequence[object]], left: i
 
 
 def cells(rows: Sequence[Mapping[str, Any]], columns: Columns) -> tuple[list[str], list[list[str]], int]:
-    """Headings, lines of cells, and how many columns are words, of rows of values by their columns.
+    """Format rows of values: headings, lines of cells, and the number of text columns.
 
-    What was not measured is left out of its cell, and a column without any too.
+    Missing values (None, NaN) give empty cells; a column without values is left out.
     """
 
     def measured(value: Any) -> bool:
@@ -38,5 +38,5 @@ def cells(rows: Sequence[Mapping[str, Any]], columns: Columns) -> tuple[list[str
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Columns) -> str:
-    """The same as text."""
+    """Rows of values as a Markdown table."""
     return markdown(*cells(rows, columns))

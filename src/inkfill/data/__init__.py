@@ -1,4 +1,4 @@
-"""Images to train on and to fill, and masks: read from files, checked, and turned into the library's numbers."""
+"""Images and masks of users: read from files, checked, and converted to x0 and back."""
 
 from inkfill.data.dataset import Dataset
 from inkfill.data.datasets import load, mnist

@@ -1,4 +1,4 @@
-"""Augmentation: changes that a user says leave their pictures what they are. For small sets of images."""
+"""Augmentation: random changes that leave an image a plausible one. For small data sets, on request."""
 
 from typing import Any
 
@@ -8,22 +8,22 @@ from numpy.typing import NDArray
 from inkfill.errors import InputError
 
 Array = NDArray[Any]
-SHIFT = 0.1  # of a side, at most
+SHIFT = 0.1  # largest shift, as a fraction of the side
 
 
 def parse(words: str) -> tuple[str, ...]:
-    """``flip,shift,rotate90`` as names; empty for none. Raises InputError for a name that there is not."""
+    """The names in ``flip,shift,rotate90``; empty for none. Raises InputError for an unknown name."""
     names = tuple(word.strip() for word in words.split(",") if word.strip())
     for name in names:
         if name not in CHANGES:
-            raise InputError(f"unknown augmentation {name!r}: choose from {', '.join(CHANGES)}")
+            raise InputError(f"--augment {words}: unknown augmentation {name!r}: choose from {', '.join(CHANGES)}")
     return names
 
 
 def augmented(words: str, rng: np.random.Generator, *arrays: Array) -> tuple[Array, ...]:
-    """Every image changed at random, the same way in each of the arrays ``[N, H, W]`` or ``[N, H, W, C]``.
+    """Every image changed at random, in the same way in all arrays ``[N, H, W]`` or ``[N, H, W, C]``.
 
-    Raises InputError for turns of pictures that are not square.
+    Raises InputError for rotations of images that are not square.
     """
     for name in parse(words):
         arrays = CHANGES[name](rng, *arrays)
@@ -31,13 +31,13 @@ def augmented(words: str, rng: np.random.Generator, *arrays: Array) -> tuple[Arr
 
 
 def flip(rng: np.random.Generator, *arrays: Array) -> tuple[Array, ...]:
-    """Left and right exchanged, in half of the images."""
-    turned = rng.random(len(arrays[0])) < 0.5
-    return tuple(np.where(_like(turned, x), x[:, :, ::-1], x) for x in arrays)
+    """Mirror half of the images, left to right."""
+    mirrored = rng.random(len(arrays[0])) < 0.5
+    return tuple(np.where(_like(mirrored, x), x[:, :, ::-1], x) for x in arrays)
 
 
 def shift(rng: np.random.Generator, *arrays: Array) -> tuple[Array, ...]:
-    """Moved by up to a tenth of a side; what comes in repeats the edge."""
+    """Shift by up to a tenth of the side; pixels that enter repeat the edge."""
     height, width = arrays[0].shape[1:3]
     most = max(1, round(SHIFT * height)), max(1, round(SHIFT * width))
     down, right = (rng.integers(-m, m + 1, len(arrays[0])) for m in most)
@@ -48,10 +48,10 @@ def shift(rng: np.random.Generator, *arrays: Array) -> tuple[Array, ...]:
 
 
 def rotate90(rng: np.random.Generator, *arrays: Array) -> tuple[Array, ...]:
-    """Turned by none, one, two or three quarters."""
+    """Rotate by 0, 90, 180 or 270 degrees."""
     height, width = arrays[0].shape[1:3]
     if height != width:
-        raise InputError(f"rotate90 needs square pictures, these are {height}x{width}")
+        raise InputError(f"--augment rotate90: needs square images, these are {height}x{width}: leave it out")
     quarters = rng.integers(4, size=len(arrays[0]))
     return tuple(
         np.select([_like(quarters == k, x) for k in range(4)], [np.rot90(x, k, (1, 2)) for k in range(4)])
@@ -60,7 +60,7 @@ def rotate90(rng: np.random.Generator, *arrays: Array) -> tuple[Array, ...]:
 
 
 def _like(rows: Array, x: Array) -> Array:
-    """A value an image, shaped to choose images of x."""
+    """One value per image, shaped to broadcast over ``x``."""
     return rows.reshape(-1, *[1] * (x.ndim - 1))
 
 

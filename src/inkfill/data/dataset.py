@@ -1,4 +1,4 @@
-"""What a data set is."""
+"""A data set in memory: images in three splits."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,19 +12,19 @@ from inkfill.errors import InputError
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits of images, ``[N, H, W]`` or ``[N, H, W, C]``, and where they came from."""
+    """Three splits of images, ``[N, H, W]`` or ``[N, H, W, C]``, under a name."""
 
     name: str
     train: Images
     validation: Images
     test: Images
-    labels: dict[str, NDArray[np.uint8]]  # by split, ``[N]``; empty where there are none
-    other_sizes: tuple[Images, ...] = ()  # training images of other sizes, an array each
-    holes: dict[str, NDArray[np.bool_]] = field(default_factory=dict)  # by split, ``[N, H, W]``: what nobody has seen
+    labels: dict[str, NDArray[np.uint8]]  # by split, [N]; empty without labels
+    other_sizes: tuple[Images, ...] = ()  # more training images, an array per size
+    holes: dict[str, NDArray[np.bool_]] = field(default_factory=dict)  # by split, [N, H, W]: missing pixels
 
     @property
     def groups(self) -> tuple[Images, ...]:
-        """The training images, an array for each size."""
+        """The training images, an array per size."""
         return (self.train, *self.other_sizes)
 
     def split(self, name: str) -> Images:

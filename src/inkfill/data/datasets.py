@@ -1,4 +1,7 @@
-"""Data sets by name or path: MNIST as published and checked, the built-in default, anybody's files and folders."""
+"""Data sets by name or path: MNIST as published, the built-in digits, and images of users in files and folders.
+
+A new named data set is one function in ``DATASETS``.
+"""
 
 import hashlib
 import http.client
@@ -29,23 +32,23 @@ MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.go
 CONNECT_TIMEOUT = 4.0  # seconds without an answer
 DEADLINE = 300.0  # seconds for one file
 MAX_DOWNLOAD = 2**24  # bytes; the largest of the four files has 9.9 million
-FEW_OF_A_SIZE = 16  # pictures; a size that fewer have makes no batches of its own
-LEARNT_WHOLE = 128  # pixels a side; larger pictures are learnt, and filled, in parts
+MIN_OF_A_SIZE = 16  # images; sizes with fewer are cut into tiles
+MAX_WHOLE = 128  # pixels a side; larger images are cut into tiles for training, and filled in windows
 VALIDATION = 5000  # the last digits of MNIST's training file
 
 # ---- MNIST -----------------------------------------------------------------------------------------------------------
 
 
 def cache_dir() -> Path:
-    """Where downloads are kept: ``$XDG_CACHE_HOME/inkfill`` or ``~/.cache/inkfill``. Raises InputError without one."""
+    """The folder of downloads: ``$XDG_CACHE_HOME/inkfill`` or ``~/.cache/inkfill``. Raises InputError without one."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inkfill"
     except RuntimeError:
-        raise InputError("there is no home folder to keep MNIST in: set $XDG_CACHE_HOME or $INKFILL_DATA") from None
+        raise InputError("MNIST: no home folder for the cache: set $XDG_CACHE_HOME or $INKFILL_DATA") from None
 
 
 def _intact(path: Path, md5: str) -> bool:
-    """True for the published bytes; a file that is there with other bytes is named on stderr."""
+    """Whether a file has the published bytes; a file with other bytes is named in a notice."""
     try:
         if not path.is_file():
             return False
@@ -54,12 +57,12 @@ def _intact(path: Path, md5: str) -> bool:
     except OSError:
         return False
     if not good:
-        remark(f"{path} is truncated or altered (MD5 differs from the published one); not used")
+        remark(f"{path} is truncated or altered (its MD5 differs from the published one): not used")
     return good
 
 
 def download(name: str, folder: Path, mirrors: tuple[str, ...] = MIRRORS) -> Path:
-    """Fetch one MNIST file into ``folder``: into a temporary file, checked, then renamed. Raises InputError."""
+    """Fetch one MNIST file into ``folder``: to a temporary file, checked, then renamed. Raises InputError."""
     problems = []
     for mirror in mirrors:
         temporary = None
@@ -76,24 +79,24 @@ def download(name: str, folder: Path, mirrors: tuple[str, ...] = MIRRORS) -> Pat
         finally:
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
-    raise InputError(f"{name} could not be downloaded ({'; '.join(problems)}); put the MNIST files into $INKFILL_DATA")
+    raise InputError(f"{name}: could not be downloaded ({'; '.join(problems)}): put the MNIST files into $INKFILL_DATA")
 
 
 def _fetch(address: str, path: Path) -> None:
-    """Download into a file, never more than ``MAX_DOWNLOAD`` bytes or ``DEADLINE`` seconds of it."""
-    from inkfill.progress import bar as progress_bar
+    """Download into a file: at most ``MAX_DOWNLOAD`` bytes, for at most ``DEADLINE`` seconds."""
+    from inkfill import progress
 
     began = time.monotonic()
     with urllib.request.urlopen(address, timeout=CONNECT_TIMEOUT) as answer, path.open("wb") as file:
         total = int(answer.headers.get("Content-Length") or 0)
-        with progress_bar(total, unit="B", unit_scale=True, desc=path.name[:40], delay=1) as bar:
+        with progress.bar(total, unit="B", unit_scale=True, desc=path.name[:40], delay=1) as bar:
             while chunk := answer.read1(1 << 16):
                 file.write(chunk)
                 bar.update(len(chunk))
                 if file.tell() > MAX_DOWNLOAD:
                     raise ValueError(f"more than {MAX_DOWNLOAD:,} bytes")
                 if time.monotonic() - began > DEADLINE:
-                    raise ValueError(f"not there after {DEADLINE:.0f} seconds")
+                    raise ValueError(f"incomplete after {DEADLINE:.0f} seconds")
 
 
 def find_mnist(mirrors: tuple[str, ...] = MIRRORS) -> dict[str, Path]:
@@ -112,42 +115,14 @@ def find_mnist(mirrors: tuple[str, ...] = MIRRORS) -> dict[str, Path]:
 
 def mnist() -> Dataset:
     """MNIST: train 55,000, validation the last 5,000 of the training file, test 10,000. Raises InputError."""
-    files = [read_idx(path) for path in find_mnist().values()]
-    train, train_labels, test, test_labels = files
+    train, train_labels, test, test_labels = (read_idx(path) for path in find_mnist().values())
     cut = len(train) - VALIDATION
     labels = {"train": train_labels[:cut], "validation": train_labels[cut:], "test": test_labels}
     return Dataset("mnist", train[:cut], train[cut:], test, labels)
 
 
-# ---- anybody's images ------------------------------------------------------------------------------------------------
-
-
-def _idx_folder(folder: Path) -> Dataset | None:
-    """MNIST-shaped folders (Fashion-MNIST, KMNIST, EMNIST): ``*train*images*`` and ``*(t10k|test)*images*``."""
-
-    def one(*words: str) -> Path | None:
-        hits = [p for p in sorted(folder.iterdir()) if p.is_file() and all(w in p.name.lower() for w in words)]
-        return hits[0] if hits else None
-
-    train, test = one("train", "images"), one("t10k", "images") or one("test", "images")
-    if train is None or test is None:
-        return None
-    images, held_out = uniform(read_images(train)), uniform(read_images(test))
-    if images.shape[1:] != held_out.shape[1:]:
-        raise InputError(f"{folder}: training images are {size_words(images)}, test images {size_words(held_out)}")
-    labels = {}
-    cut = len(images) - min(VALIDATION, len(images) // 10)
-    paths = one("train", "labels"), one("t10k", "labels") or one("test", "labels")
-    if paths[0] and paths[1]:
-        first, second = read_idx(paths[0]), read_idx(paths[1])
-        if (first.shape, second.shape) != ((len(images),), (len(held_out),)):
-            raise InputError(f"{folder}: the label files do not have one label for each image")
-        labels = {"train": first[:cut], "validation": first[cut:], "test": second}
-    return Dataset(folder.name, images[:cut], images[cut:], held_out, labels)
-
-
 def auto() -> Dataset:
-    """MNIST, or else the rendered digits, with a notice."""
+    """MNIST; the rendered digits, with a notice, where MNIST cannot be had."""
     try:
         return mnist()
     except InputError as error:
@@ -158,9 +133,11 @@ def auto() -> Dataset:
 
 DATASETS: dict[str, Callable[[], Dataset]] = {"auto": auto, "mnist": mnist, "rendered": rendered}
 
+# ---- by name or path -------------------------------------------------------------------------------------------------
+
 
 def check_name(name: str) -> None:
-    """Raise InputError for unknown data, without reading any."""
+    """Raise InputError for an unknown data set, without reading any."""
     if name not in DATASETS and not Path(name).exists():
         raise InputError(f"--data {name}: no such data: give {', '.join(DATASETS)}, or the path of a file or folder")
 
@@ -169,11 +146,11 @@ def load(name: str = "auto", data_mask: str = "", seed: int = 0) -> Dataset:
     """A data set by name: ``auto`` (MNIST, else ``rendered`` with a notice), ``mnist``, ``rendered``, or a path.
 
     A path is a folder with an IDX pair, a folder of images, an IDX file, ``.npy`` or ``.npz``. Without a test split of
-    its own, the last tenth of a random order is the test split and the tenth before it is validation.
+    its own, the images are shuffled: the last tenth is the test split, the tenth before it validation.
 
     ``data_mask`` marks missing pixels, as ``masks.fit`` takes it; a spec is drawn with ``seed``. Missing pixels are
-    discarded before anything else: holes are filled with local means (:func:`inkfill.data.incomplete.blurred`), and
-    ``Dataset.holes`` marks them. Raises InputError.
+    replaced by local means (:func:`inkfill.data.incomplete.blurred`) before anything reads them, and marked in
+    ``Dataset.holes``. Raises InputError.
     """
     if data_mask:
         return incomplete.load(load, name, data_mask, seed)
@@ -184,11 +161,37 @@ def load(name: str = "auto", data_mask: str = "", seed: int = 0) -> Dataset:
     return (_idx_folder(path) if path.is_dir() else None) or _split(path)
 
 
+def _idx_folder(folder: Path) -> Dataset | None:
+    """A folder like MNIST's (Fashion-MNIST, KMNIST, EMNIST): ``*train*images*`` and ``*(t10k|test)*images*``."""
+
+    def one(*words: str) -> Path | None:
+        hits = [p for p in sorted(folder.iterdir()) if p.is_file() and all(w in p.name.lower() for w in words)]
+        return hits[0] if hits else None
+
+    train, test = one("train", "images"), one("t10k", "images") or one("test", "images")
+    if train is None or test is None:
+        return None
+    images, held_out = uniform(read_images(train)), uniform(read_images(test))
+    if images.shape[1:] != held_out.shape[1:]:
+        raise InputError(
+            f"{folder}: training images are {size_words(images)}, test images {size_words(held_out)}: use one size"
+        )
+    labels = {}
+    cut = len(images) - min(VALIDATION, len(images) // 10)
+    paths = one("train", "labels"), one("t10k", "labels") or one("test", "labels")
+    if paths[0] and paths[1]:
+        first, second = read_idx(paths[0]), read_idx(paths[1])
+        if (first.shape, second.shape) != ((len(images),), (len(held_out),)):
+            raise InputError(f"{folder}: label files need one label for each image")
+        labels = {"train": first[:cut], "validation": first[cut:], "test": second}
+    return Dataset(folder.name, images[:cut], images[cut:], held_out, labels)
+
+
 def _split(path: Path) -> Dataset:
     """The images of one file or folder, split at random. Raises InputError."""
     images = read_images(path)
     if len(images) < 10:
-        raise InputError(f"{path}: {len(images)} images; at least 10 are needed to hold some out")
+        raise InputError(f"{path}: {len(images)} images: give at least 10, so that some can be held out")
     tenth = len(images) // 10
     order = incomplete.order_of(len(images))
     if not isinstance(images, list):
@@ -199,44 +202,46 @@ def _split(path: Path) -> Dataset:
     groups = by_size(shuffled[: -2 * tenth])
     held_out = shuffled[-2 * tenth : -tenth], shuffled[-tenth:]
     size = groups[0].shape[1:]  # held-out images have the most frequent size
-    same = [[picture for picture in part if picture.shape == size] or part for part in held_out]
+    same = [[image for image in part if image.shape == size] or part for part in held_out]
     validation, test = (uniform(stacked(part)) for part in same)
     return Dataset(path.stem, groups[0], validation, test, {}, tuple(groups[1:]))
 
 
-def by_size(pictures: list[Images]) -> list[Images]:
-    """Pictures of one kind as arrays, one for each size, the largest set first.
+# ---- images of several sizes -----------------------------------------------------------------------------------------
 
-    Pictures of a size that few have, or that is too large to be learnt whole, are cut into tiles (:func:`uniform`).
-    Batches of one size each were better by a third than tiles of the least size for all (docs/pictures.md).
+
+def by_size(images: list[Images]) -> list[Images]:
+    """Images ``[H, W]`` or ``[H, W, C]`` of one kind as arrays, one per size, the largest array first.
+
+    Images of a rare size (``MIN_OF_A_SIZE``) or a large one (``MAX_WHOLE``) are cut into tiles (:func:`uniform`).
     """
     sizes: dict[tuple[int, ...], list[Images]] = {}
-    for picture in pictures:
-        sizes.setdefault(picture.shape[:2], []).append(picture)
-    whole = {size: each for size, each in sizes.items() if len(each) >= FEW_OF_A_SIZE and max(size) <= LEARNT_WHOLE}
-    groups = [np.stack(each) for each in whole.values()]
-    rest = [picture for size, each in sizes.items() if size not in whole for picture in each]
+    for image in images:
+        sizes.setdefault(image.shape[:2], []).append(image)
+    groups, rest = {}, []
+    for size, each in sizes.items():
+        if len(each) >= MIN_OF_A_SIZE and max(size) <= MAX_WHOLE:
+            groups[size] = np.stack(each)
+        else:
+            rest += each
     if rest:
         tiles = uniform(rest)
-        same = [i for i, group in enumerate(groups) if group.shape[1:] == tiles.shape[1:]]
-        if same:
-            groups[same[0]] = np.concatenate([groups[same[0]], tiles])
-        else:
-            groups.append(tiles)
+        size = tiles.shape[1:3]
+        groups[size] = np.concatenate([groups[size], tiles]) if size in groups else tiles
     if len(groups) > 1:
-        remark(f"pictures of several sizes: {', '.join(f'{len(g):,} of {size_words(g)}' for g in groups)}")
-    return sorted(groups, key=len, reverse=True)
+        remark(f"images of several sizes: {', '.join(f'{len(g):,} of {size_words(g)}' for g in groups.values())}")
+    return sorted(groups.values(), key=len, reverse=True)
 
 
 def uniform(images: Images | list[Images]) -> Images:
-    """Pictures of any sizes and channels as one array ``[N, H, W]`` or ``[N, H, W, C]``.
+    """Images of any sizes and channels as one array ``[N, H, W]`` or ``[N, H, W, C]``.
 
-    Pictures of several sizes are cut into overlapping tiles of the least height and width of any, 128 at most; grey
-    ones among colour become colour, and those without alpha opaque.
+    Images of several sizes are cut into overlapping tiles of the least height and width, ``MAX_WHOLE`` at most. Grey
+    images among colour ones become colour, images without alpha opaque.
     """
     if not isinstance(images, list):
         return images
-    height, width = (min(LEARNT_WHOLE, *(picture.shape[axis] for picture in images)) for axis in (0, 1))
+    height, width = (min(MAX_WHOLE, *(image.shape[axis] for image in images)) for axis in (0, 1))
     tiles = []
     for full in of_one_kind(images):
         tops, lefts = (
@@ -245,14 +250,14 @@ def uniform(images: Images | list[Images]) -> Images:
         )
         tiles += [full[y : y + height, x : x + width] for y in tops for x in lefts]
     if len(tiles) > len(images):
-        remark(f"pictures of several sizes: {len(images)} are cut into {len(tiles)} tiles of {height}x{width}")
+        remark(f"images of several sizes: {len(images)} are cut into {len(tiles)} tiles of {height}x{width}")
     return np.stack(tiles)
 
 
-def of_one_kind(pictures: list[Images]) -> list[Images]:
-    """Pictures with the channels that any of them has. Raises InputError for several number types."""
-    if len({picture.dtype for picture in pictures}) > 1:
-        raise InputError("some of the pictures have 8 bits and some 16: use one number type")
-    channels = {channels_of(picture[None]) for picture in pictures}
+def of_one_kind(images: list[Images]) -> list[Images]:
+    """Images with the channels that any of them has. Raises InputError for several dtypes."""
+    if len({image.dtype for image in images}) > 1:
+        raise InputError("some images have 8 bits and some 16: use one dtype")
+    channels = {channels_of(image[None]) for image in images}
     colour, alpha = bool(channels & {3, 4}), bool(channels & {2, 4})
-    return [with_channels(picture, colour, alpha) for picture in pictures]
+    return [with_channels(image, colour, alpha) for image in images]

@@ -1,6 +1,6 @@
-"""Images as users hold them, and the one way into the library's own numbers and back.
+"""Images as users hold them, and their conversion to x0 and back.
 
-Users hold ``[N, H, W]`` (grey) or ``[N, H, W, C]``, C from 1 to 4, of any number type; the library works on x0, float32
+Users hold ``[N, H, W]`` (grey) or ``[N, H, W, C]``, C from 1 to 4, of any dtype. The library works on x0, float32
 ``[N, C, H, W]`` in [-1, 1].
 """
 
@@ -19,7 +19,7 @@ from inkfill.errors import InputError
 Images = NDArray[Any]
 MIN_SIDE = 8  # pixels
 MAX_SIDE = 16_384  # pixels
-MAX_PIXELS = 2**26  # of one picture
+MAX_PIXELS = 2**26  # per image
 CHANNELS = {1: "grey", 2: "grey with alpha", 3: "colour", 4: "colour with alpha"}
 
 # ---- values ----------------------------------------------------------------------------------------------------------
@@ -27,11 +27,10 @@ CHANNELS = {1: "grey", 2: "grey with alpha", 3: "colour", 4: "colour with alpha"
 
 @dataclass(frozen=True)
 class ValueRange:
-    """Which of the users' values is black and which is white: ``low`` becomes -1, ``high`` 1.
+    """The data range: ``low`` becomes -1, ``high`` becomes 1.
 
-    ``floor``: where the training images have a background of exactly ``low``, values up to it (as a distance from
-    ``low``) become ``low``. A network's mean can come near to such a value but not reach it, and completions that are 1
-    or 2 where the truth is 0 are nearly always above it: ranks show that at once.
+    Values within ``floor`` of ``low`` become ``low``, where the training images have a background of exactly ``low``: a
+    posterior mean approaches the end of the range but never reaches it, so samples would rank above the truth.
     """
 
     low: float = 0.0
@@ -39,7 +38,7 @@ class ValueRange:
     floor: float = 0.0
 
     def scaled(self, low: float, high: float) -> "ValueRange":
-        """The same for images whose black and white are other numbers."""
+        """The same for images of another data range."""
         if (low, high) == (self.low, self.high):
             return self
         return ValueRange(low, high, self.floor / (self.high - self.low) * (high - low))
@@ -52,9 +51,9 @@ class ValueRange:
         return torch.from_numpy(x0.astype(np.float32, copy=False))
 
     def to_images(self, x0: Tensor, like: Images | None = None) -> Images:
-        """x0 back to the number type and the layout of ``like`` (without it: uint8, grey without a channel axis).
+        """x0 ``[..., C, H, W]`` to the dtype and layout of ``like``; by default uint8, grey without a channel axis.
 
-        Clipped to the range, and to what the type can hold; whole numbers are rounded to nearest.
+        Values are clipped to the data range and to the dtype; integers are rounded to nearest.
         """
         dtype, low, high = np.dtype(np.uint8) if like is None else like.dtype, self.low, self.high
         if dtype.kind in "iu":
@@ -72,7 +71,7 @@ class ValueRange:
 
 
 def _exact(dtype: np.dtype) -> Any:
-    """What the numbers of a type are computed in: float32 cannot tell all whole numbers of over 24 bits apart."""
+    """The dtype to compute in: float32 has 24 bits, too few for larger integers and float64."""
     return np.float32 if dtype.itemsize <= 2 or dtype == np.float32 else np.float64
 
 
@@ -80,37 +79,37 @@ BYTES = ValueRange()
 
 
 def to_x0(images: Images) -> Tensor:
-    """uint8 ``[N, H, W]`` or ``[N, H, W, C]`` to the library's x0: float32 ``[N, C, H, W]`` in [-1, 1]."""
+    """uint8 ``[N, H, W]`` or ``[N, H, W, C]`` to x0, float32 ``[N, C, H, W]`` in [-1, 1]."""
     return BYTES.to_x0(images)
 
 
 def to_uint8(x0: Tensor) -> Images:
-    """x0 back to uint8 ``[..., H, W]`` (grey) or ``[..., H, W, C]``, clipped and rounded to nearest."""
+    """x0 to uint8 ``[..., H, W]`` (grey) or ``[..., H, W, C]``, clipped and rounded to nearest."""
     return BYTES.to_images(x0)
 
 
 def natural_range(dtype: np.dtype) -> tuple[float, float] | None:
-    """The range that a number type has by itself: that of bool, 8 and 16 bits; None for the others."""
+    """The data range that a dtype implies (bool, uint8, uint16); None for other dtypes."""
     return {"bool": (0.0, 1.0), "uint8": (0.0, 255.0), "uint16": (0.0, 65535.0)}.get(dtype.name)
 
 
 def range_of(images: Images) -> tuple[float, float]:
-    """The range of a set of images: of its number type, or else the least and the largest value that it has.
+    """The data range of training images: by their dtype, or else their least and largest value.
 
-    Raises InputError for images that are all of one value.
+    Raises InputError for images of one value.
     """
     found = natural_range(images.dtype)
     if found is None:
         found = float(np.nanmin(images)), float(np.nanmax(images))
         if not found[0] < found[1]:
-            raise InputError(f"all values are {found[0]:g}: say what black and white are, with --range LOW HIGH")
+            raise InputError(f"all values are {found[0]:g}: the data range is unknown: give --range LOW HIGH")
     return found
 
 
 def range_of_type(dtype: np.dtype, learnt: ValueRange, learnt_type: str) -> ValueRange | None:
-    """What black and white are in images of a type: as a model learnt from images of that type, or by the type itself.
+    """The data range of a dtype: ``learnt`` for the dtype of the training images, else the dtype's own.
 
-    None where that depends on the images.
+    None where it depends on the values.
     """
     if dtype.name == learnt_type or (dtype.kind == "f" and np.dtype(learnt_type).kind == "f"):
         return learnt
@@ -121,43 +120,35 @@ def range_of_type(dtype: np.dtype, learnt: ValueRange, learnt_type: str) -> Valu
 def range_for(
     images: Images, missing: Mask, learnt: ValueRange, learnt_type: str, given: tuple[float, float] | None = None
 ) -> ValueRange:
-    """What black and white are in images that a model is to fill, which learnt from images of another type perhaps.
+    """The data range of images to fill, for a model trained on images of range ``learnt`` and dtype ``learnt_type``.
 
-    ``given``, or what the type says, or for fractions from 0 to 1 just that, or the range that was learnt. Raises
-    InputError where none of them can be, and for known values that are no numbers.
+    In this order: ``given``; by the dtype; 0 to 1 for floats within it; ``learnt`` if it holds the observed values.
+    Raises InputError where none applies, and for observed values that are not finite.
     """
-    if images.dtype.kind == "f" and not np.isfinite(images[~missing]).all():
+    dtype, known = images.dtype, images[~missing]
+    if dtype.kind == "f" and not np.isfinite(known).all():
         raise InputError(
             "the images have NaN or infinite values outside the mask: give --mask nan, or a mask over them"
         )
     if given is not None:
         if not (np.isfinite(given).all() and given[0] < given[1]):
-            raise InputError(f"a range from {given[0]:g} to {given[1]:g}: LOW must be under HIGH")
+            raise InputError(f"--range {given[0]:g} {given[1]:g}: LOW must be below HIGH, both finite")
         return learnt.scaled(*given)
-    by_type = range_of_type(images.dtype, learnt, learnt_type)
+    by_type = range_of_type(dtype, learnt, learnt_type)
     if by_type:
         return by_type
-    known = images[~missing]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-    if low >= 0 and high <= 1 and images.dtype.kind == "f":
+    if low >= 0 and high <= 1 and dtype.kind == "f":
         return learnt.scaled(0.0, 1.0)
-    if low >= learnt.low and high <= learnt.high:
-        return _held(learnt, images.dtype)
-    raise InputError(f"{images.dtype} values from {low:g} to {high:g}: say what black and white are (--range LOW HIGH)")
-
-
-def _held(values: ValueRange, dtype: np.dtype) -> ValueRange:
-    """Black and white, which numbers of a type must be able to be. Raises InputError."""
-    if dtype.kind in "iu" and not np.iinfo(dtype).min <= values.low < values.high <= np.iinfo(dtype).max:
-        raise InputError(
-            f"{dtype} cannot hold values from {values.low:g} to {values.high:g}: say what black and white are (--range "
-            "LOW HIGH)"
-        )
-    return values
+    if low < learnt.low or high > learnt.high:
+        raise InputError(f"{dtype} values from {low:g} to {high:g}: the data range is unknown: give --range LOW HIGH")
+    if dtype.kind in "iu" and not np.iinfo(dtype).min <= learnt.low < learnt.high <= np.iinfo(dtype).max:
+        raise InputError(f"{dtype} cannot hold values from {learnt.low:g} to {learnt.high:g}: give --range LOW HIGH")
+    return learnt
 
 
 def as_bytes(images: Images, values: ValueRange = BYTES) -> NDArray[np.uint8]:
-    """Images of any type as uint8, black 0 and white 255, to be looked at or scored; uint8 stays as it is."""
+    """Images of any dtype as uint8, ``low`` at 0 and ``high`` at 255, for display and scores; uint8 is unchanged."""
     if images.dtype == np.uint8 and (values.low, values.high) == (0, 255):
         return images
     scaled = (images.astype(np.float32) - values.low) * (255 / (values.high - values.low))
@@ -170,15 +161,17 @@ def array_hash(array: NDArray[np.generic]) -> str:
 
 
 def black_floor(images: Images, levels: int = 4) -> int:
-    """``levels`` for images of bytes whose background is exactly 0, else 0: 0 is ten times as frequent as all of 1 to
-    ``levels``."""
+    """``levels`` for uint8 images with a background of exactly 0, else 0.
+
+    The background is exact if 0 is ten times as frequent as 1 to ``levels`` together.
+    """
     if images.dtype != np.uint8:
         return 0
     near = ((images > 0) & (images <= levels)).mean()
     return levels if (images == 0).mean() > 10 * near else 0
 
 
-# ---- forms -----------------------------------------------------------------------------------------------------------
+# ---- channels --------------------------------------------------------------------------------------------------------
 
 
 def channels_of(images: Images) -> int:
@@ -186,9 +179,9 @@ def channels_of(images: Images) -> int:
     return 1 if images.ndim == 3 else images.shape[3]
 
 
-def with_channels(picture: Images, colour: bool, alpha: bool) -> Images:
-    """A picture of bytes ``[H, W]`` or ``[H, W, C]`` with colour if it is to have it, and with alpha or without."""
-    planes = picture[..., None] if picture.ndim == 2 else picture
+def with_channels(image: Images, colour: bool, alpha: bool) -> Images:
+    """An image ``[H, W]`` or ``[H, W, C]`` of an integer dtype, in colour if asked for, with or without alpha."""
+    planes = image[..., None] if image.ndim == 2 else image
     has_alpha = planes.shape[2] in (2, 4)
     base = planes[..., :-1] if has_alpha else planes
     base = np.repeat(base, 3, -1) if colour and base.shape[2] == 1 else base
@@ -198,32 +191,28 @@ def with_channels(picture: Images, colour: bool, alpha: bool) -> Images:
     return base[..., 0] if base.shape[2] == 1 else base
 
 
-def as_known(picture: Images, knows: int) -> Images:
-    """A picture ``[H, W]`` or ``[H, W, C]`` with what weights know of and a file need not say: grey in colour, opaque.
+def as_known(image: Images, knows: int) -> Images:
+    """An image ``[H, W]`` or ``[H, W, C]`` from a file, with the colour and alpha channels that the weights expect.
 
-    Pictures are read as grey where all their colours are, and without alpha where all of it is opaque.
+    Readers drop colour where all pixels are grey, and alpha where all are opaque.
     """
-    have = channels_of(picture[None])
-    return with_channels(picture, have >= 3 or knows >= 3, have in (2, 4) or knows in (2, 4))
+    have = channels_of(image[None])
+    return with_channels(image, have >= 3 or knows >= 3, have in (2, 4) or knows in (2, 4))
 
 
 def can_be_filled(have: int, knows: int) -> bool:
-    """Whether images of so many channels are what weights know, or have nothing more than an alpha channel."""
+    """Whether weights for ``knows`` channels can fill images of ``have`` channels, perhaps beside an alpha channel."""
     return have == knows or (have in (2, 4) and have == knows + 1)
 
 
 def other_channels(have: int, knows: int) -> str:
-    """What to say and to do about images of other channels than weights know."""
-    do = (
-        "make them grey (--grey), or use weights trained on colour"
-        if knows == 1
-        else "use weights trained on such images"
-    )
-    return f"the images are {CHANNELS[have]}, and the weights know images that are {CHANNELS[knows]}: {do}"
+    """The error message for images of other channels than the weights expect."""
+    remedy = "convert them (--grey) or use weights for colour" if knows == 1 else "use weights for such images"
+    return f"the images are {CHANNELS[have]}, the weights expect {CHANNELS[knows]}: {remedy}"
 
 
 def without_alpha(images: Images, knows: int) -> Images:
-    """Images as weights of so many channels know them: without the alpha channel that these do not have."""
+    """The images without an alpha channel that weights for ``knows`` channels do not expect."""
     have = channels_of(images)
     if have == knows or not can_be_filled(have, knows):
         return images
@@ -231,29 +220,29 @@ def without_alpha(images: Images, knows: int) -> Images:
 
 
 def opaque_of(dtype: np.dtype) -> float:
-    """What opaque is in an alpha channel: of 8 and 16 bits the most that there is, 255 of other whole numbers, else 1.
-
-    A matter of the type alone, so that no part of a set of images can differ from another.
-    """
+    """The opaque value of an alpha channel, by dtype alone: the top of 8 and 16 bits, 255 of other integers, else 1."""
     natural = natural_range(dtype)
     return natural[1] if natural else 255.0 if dtype.kind in "iu" else 1.0
 
 
 def of_values(mask: Mask, images: Images) -> Mask:
-    """A mask ``[N, H, W]``, shaped to choose among the values of images ``[N, H, W]`` or ``[N, H, W, C]``."""
+    """A mask ``[N, H, W]``, shaped to broadcast over images ``[N, H, W]`` or ``[N, H, W, C]``."""
     return mask if images.ndim == 3 else mask[..., None]
 
 
 def size_words(images: Images) -> str:
-    """Height and width of images ``[N, H, W]`` or ``[N, H, W, C]``, in words."""
+    """The size of images ``[N, H, W]`` or ``[N, H, W, C]``, such as ``28x28``."""
     return f"{images.shape[1]}x{images.shape[2]}"
 
 
-def as_images(given: Any, name: str = "images") -> Images:
-    """Whatever holds images of one size, as ``[N, H, W]`` or ``[N, H, W, C]``, in its own number type.
+# ---- arrays, tensors, Pillow images ----------------------------------------------------------------------------------
 
-    An array, a torch tensor (``[N, C, H, W]`` too), a Pillow picture, or a list of such. One picture may come without
-    N. Values that are masked in a numpy masked array become holes: see ``masks.holes_of``. Raises InputError.
+
+def as_images(given: Any, name: str = "images") -> Images:
+    """Images of one size as ``[N, H, W]`` or ``[N, H, W, C]``, in their own dtype.
+
+    ``given`` is an array, a torch tensor (``[N, C, H, W]`` too), a Pillow image, or a list of them; a single image may
+    come without N. Masked values of a numpy masked array stay masked (``masks.holes_of``). Raises InputError.
     """
     if isinstance(given, (list, tuple)) and not given:
         raise InputError(f"{name}: an empty list")
@@ -263,11 +252,13 @@ def as_images(given: Any, name: str = "images") -> Images:
             if (part.shape[1:], part.dtype) != (parts[0].shape[1:], parts[0].dtype):
                 raise InputError(
                     f"{name}[{i}]: {part.dtype} {list(part.shape[1:])}, but {name}[0] is {parts[0].dtype} "
-                    f"{list(parts[0].shape[1:])}: use one size and number type"
+                    f"{list(parts[0].shape[1:])}: use one size and dtype"
                 )
-        joined = np.ma.concatenate if any(map(np.ma.isMaskedArray, parts)) else np.concatenate  # which drops masks
+        joined = (
+            np.ma.concatenate if any(map(np.ma.isMaskedArray, parts)) else np.concatenate
+        )  # concatenate drops masks
         return joined(parts)
-    if hasattr(given, "getbands"):  # a Pillow picture
+    if hasattr(given, "getbands"):  # a Pillow image
         given = pixels_of(given, name)
     if isinstance(given, Tensor):
         given = given.detach().cpu()
@@ -277,26 +268,26 @@ def as_images(given: Any, name: str = "images") -> Images:
     try:
         array = np.asanyarray(given)
     except ValueError:
-        raise InputError(f"{name}: {type(given).__name__} holds no array of images") from None
+        raise InputError(
+            f"{name}: {type(given).__name__} is not an array of images: give [N, H, W] or [N, H, W, C]"
+        ) from None
     return _checked(array, name)
 
 
 def _checked(array: NDArray[Any], name: str) -> Images:
-    """An array of images with its axes in order. Raises InputError."""
+    """An array of images with N first, checked. Raises InputError."""
     if array.dtype.kind not in "biuf":
-        raise InputError(f"{name}: {array.dtype} values; images are numbers or booleans")
+        raise InputError(f"{name}: {array.dtype} values: give numbers or booleans")
     if array.ndim == 2 or (array.ndim == 3 and array.shape[2] <= 4 < min(array.shape[:2])):
         array = array[None]
     if array.ndim == 4 and array.shape[1] == 1 and array.shape[3] > 4:
         array = array[:, 0]
     if array.ndim == 4 and array.shape[1] <= 4 < array.shape[3]:
-        raise InputError(
-            f"{name}: shape {array.shape} looks like [N,C,H,W]: turn it with numpy.moveaxis(images, 1, -1)"
-        )
+        raise InputError(f"{name}: shape {array.shape} looks like [N, C, H, W]: use numpy.moveaxis(images, 1, -1)")
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] > 4):
-        raise InputError(f"{name}: shape {array.shape}; images are [N, H, W] or [N, H, W, C] with at most 4 channels")
+        raise InputError(f"{name}: shape {array.shape}: give [N, H, W] or [N, H, W, C] with at most 4 channels")
     if 0 in array.shape:
-        raise InputError(f"{name}: empty, its shape is {array.shape}")
+        raise InputError(f"{name}: empty: its shape is {array.shape}")
     check_size(array.shape[1], array.shape[2], name)
     if array.dtype.kind == "f" and np.isinf(array[:1000]).any():
         raise InputError(f"{name}: holds infinite values")
@@ -304,23 +295,23 @@ def _checked(array: NDArray[Any], name: str) -> Images:
 
 
 def check_size(height: int, width: int, name: str) -> None:
-    """Raise InputError for a picture that is too small to mean anything, or too large."""
+    """Raise InputError for an image that is too small or too large."""
     if min(height, width) < MIN_SIDE:
-        raise InputError(f"{name}: {height}x{width} pixels; both sides must be at least {MIN_SIDE}: enlarge or pad it")
+        raise InputError(f"{name}: {height}x{width} pixels: both sides must be at least {MIN_SIDE}: enlarge or pad it")
     if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
-        raise InputError(f"{name}: {height}x{width} pixels, more than inkfill reads ({MAX_PIXELS:,})")
+        raise InputError(f"{name}: {height}x{width} pixels: more than the limit of {MAX_PIXELS:,}: cut it into parts")
 
 
 def pixels_of(picture: Any, name: str) -> Images:
-    """The pixels of a Pillow picture: uint8 ``[H, W]`` or ``[H, W, C]``, or uint16 ``[H, W]``. Raises InputError.
+    """The pixels of a Pillow image: uint8 ``[H, W]`` or ``[H, W, C]``, or uint16 ``[H, W]``.
 
-    Nothing is converted that could not be given back: pixels that are known must come back bit for bit.
+    Raises InputError for pixel formats that cannot be converted without loss.
     """
     mode = picture.mode
     if mode in ("I;16", "I;16B", "I;16L"):
         return np.asarray(picture).astype(np.uint16)
     if mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
-        raise InputError(f"{name}: its colours are {mode}: convert it to grey or RGB first")
+        raise InputError(f"{name}: pixel format {mode} is not supported: save it as .npy, or convert it to grey or RGB")
     clear = mode in ("LA", "PA", "RGBA") or "transparency" in picture.info
     if mode in ("1", "L", "LA") and not clear:
         return np.asarray(picture.convert("L"))
@@ -335,6 +326,6 @@ def pixels_of(picture: Any, name: str) -> Images:
 
 
 def is_grey(colour: Images, lossy: bool) -> bool:
-    """Whether pixels ``[..., 3]`` are grey: exactly, or within what lossy compression does to chroma."""
+    """Whether pixels ``[..., 3]`` are grey: exactly, or up to the chroma errors of lossy compression."""
     apart = colour.max(-1).astype(np.int16) - colour.min(-1)
     return bool(apart.max() == 0) or (lossy and bool(apart.max() <= 16 and apart.mean() <= 2))

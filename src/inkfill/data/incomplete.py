@@ -14,8 +14,8 @@ from inkfill.data.readers import read_images
 from inkfill.errors import InputError, remark
 
 SPLITS = ("train", "validation", "test")
-LEAST_OBSERVED = 0.02  # share of the pixels; with fewer there is nothing to learn from
-LARGEST = 2**10  # side of the largest neighbourhood that a hole is filled from
+MIN_OBSERVED = 0.02  # fraction of the training pixels
+MAX_SIDE = 2**10  # side of the largest neighbourhood of a local mean
 
 
 def load(read: Callable[[str], Dataset], name: str, mask: str, seed: int) -> Dataset:
@@ -26,8 +26,10 @@ def load(read: Callable[[str], Dataset], name: str, mask: str, seed: int) -> Dat
         raise InputError(f"{name}: incomplete images must have one size")
     holes = _of_splits(dataset, name, given, seed)
     observed = 1 - float(holes["train"].mean())
-    if observed < LEAST_OBSERVED:
-        raise InputError(f"{name}: only {observed:.1%} of the pixels are observed: too few to learn from")
+    if observed < MIN_OBSERVED:
+        raise InputError(
+            f"--data-mask {mask}: {observed:.1%} of the pixels are observed: give at least {MIN_OBSERVED:.0%}"
+        )
     if not any(hole.any() for hole in holes.values()):
         raise InputError(f"--data-mask {mask}: no pixel of {name} is missing: leave --data-mask out")
     share = float(holes["train"].any((1, 2)).mean())
@@ -75,7 +77,7 @@ def blurred(images: Images, holes: Mask) -> Images:
     planes = torch.where(known > 0, planes, 0.0)
     overall = planes.sum((0, 2, 3), keepdim=True) / known.sum().clamp(min=1)
     filled, left, side = planes.clone(), known == 0, 3
-    while bool(left.any()) and side <= min(LARGEST, 2 * max(images.shape[1:3]) + 1):
+    while bool(left.any()) and side <= min(MAX_SIDE, 2 * max(images.shape[1:3]) + 1):
         total = F.avg_pool2d(planes, side, 1, side // 2, divisor_override=1)
         weight = F.avg_pool2d(known, side, 1, side // 2, divisor_override=1)
         now = left & (weight > 0.5)

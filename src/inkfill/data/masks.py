@@ -66,15 +66,13 @@ class MaskInput:
 
     def check_count(self, count: int) -> None:
         """Raise InputError for an array of masks for another number of images."""
-        if self.array is not None and self.array.ndim == 3 and len(self.array) not in (1, count):
-            raise InputError(
-                f"the mask is for {len(self.array)} images, but there are {count}: give one each, or one for all"
-            )
+        if self.array is not None:
+            _check_count(self.array, count)
 
     def draw(self, images: Images, rng: np.random.Generator, first: int = 0) -> Mask:
-        """The mask bool ``[N, H, W]`` of images that are number ``first`` and later of a set. Raises InputError.
+        """The mask bool ``[N, H, W]`` of images number ``first`` and later of a set. Raises InputError.
 
-        A spec takes the next numbers of ``rng``, so the parts of a set must be asked for in order.
+        A spec takes the next numbers of ``rng``: the parts of a set must be drawn in order.
         """
         if self.spec:
             found = self.spec.draw(len(images), images.shape[1], images.shape[2], rng, np.ma.getdata(images))
@@ -153,11 +151,13 @@ def _fitted(given: NDArray[Any], images: Images) -> Mask:
         raise InputError(
             f"the mask has shape {list(given.shape)}, the images have {list(images.shape)}: sizes must agree"
         )
-    if given.ndim == 3 and len(given) != len(images):
-        raise InputError(
-            f"the mask is for {len(given)} images, but there are {len(images)}: give one each, or one for all"
-        )
+    _check_count(given, len(images))
     return np.broadcast_to(given, images.shape[:3])
+
+
+def _check_count(mask: NDArray[Any], count: int) -> None:
+    if mask.ndim == 3 and len(mask) not in (1, count):
+        raise InputError(f"the mask is for {len(mask)} images, but there are {count}: give one each, or one for all")
 
 
 # ---- missing values of the images ------------------------------------------------------------------------------------
@@ -192,6 +192,7 @@ def _stacked(path: Path, options: MaskOptions) -> Mask:
 
 
 def _marking(mask: Mask, path: Path) -> Mask:
+    """The mask itself. Raises InputError for one without a missing pixel."""
     if not mask.any():
         raise InputError(f"{path}: the mask marks nothing to fill: white or True = fill")
     return mask
@@ -206,12 +207,11 @@ def exists(path: Path) -> bool:
 
 
 def _mask_array(values: NDArray[Any], name: str) -> Mask:
+    """Values of a file as bool. Raises InputError."""
     if values.size == 0:
         raise InputError(f"{name}: the mask is empty: its shape is {list(values.shape)}")
-    if values.dtype.kind not in "biuf" or (values.dtype.kind == "f" and np.isnan(values).any()):
-        raise InputError(f"{name}: the mask is not binary: use 0 (keep) and 1 or 255 (fill)")
-    levels = np.unique(values)
-    if values.dtype != np.bool_ and (len(levels) > 2 or not set(levels.tolist()) <= {0, 1, 255}):
+    levels = set(np.unique(values).tolist()) if values.dtype.kind in "biuf" else set()
+    if not (levels <= {0, 1} or levels <= {0, 255}) or not levels:
         raise InputError(f"{name}: the mask is not binary: use 0 (keep) and 1 or 255 (fill)")
     return values != 0
 

@@ -1,4 +1,4 @@
-"""The built-in default: digits drawn from the fonts that matplotlib ships, where no MNIST can be had."""
+"""The built-in data set: digits drawn from matplotlib's fonts, where MNIST cannot be had."""
 
 from pathlib import Path
 
@@ -17,10 +17,7 @@ PART = 2000  # digits warped at once
 
 
 def rendered(train: int = 20000, validation: int = 2000, test: int = 2000, seed: int = 0) -> Dataset:
-    """Digits from fonts, warped at random and centred like MNIST; 28 x 28.
-
-    Deterministic from ``seed``. It keeps everything working where no MNIST can be had; it is not MNIST.
-    """
+    """Digits from fonts, warped at random and centred like MNIST: uint8, 28 x 28, deterministic from ``seed``."""
     templates = _templates()
     n = train + validation + test
     labels = np.empty(n, np.uint8)
@@ -32,12 +29,12 @@ def rendered(train: int = 20000, validation: int = 2000, test: int = 2000, seed:
         labels[start : start + count] = pick % 10
         images[start : start + count] = _warped(templates, pick, rng)
     a, b = train, train + validation
-    names = {"train": labels[:a], "validation": labels[a:b], "test": labels[b:]}
-    return Dataset("rendered", images[:a], images[a:b], images[b:], names)
+    by_split = {"train": labels[:a], "validation": labels[a:b], "test": labels[b:]}
+    return Dataset("rendered", images[:a], images[a:b], images[b:], by_split)
 
 
 def _templates(size: int = 64) -> Tensor:
-    """Every digit of every font, a little blurred: ``[fonts x 10, 1, size, size]`` in [0, 1]."""
+    """Every digit of every font, slightly blurred: ``[fonts x 10, 1, size, size]`` in [0, 1]."""
     from matplotlib import get_data_path
     from PIL import Image, ImageDraw, ImageFont
 
@@ -54,7 +51,7 @@ def _templates(size: int = 64) -> Tensor:
 
 
 def _warped(templates: Tensor, pick: NDArray[np.int64], rng: np.random.Generator) -> Images:
-    """The picked digits, each turned, slanted, stretched and bent its own way: uint8 ``[N, 28, 28]``."""
+    """The picked digits, each rotated, sheared, scaled and warped at random: uint8 ``[N, 28, 28]``."""
     count = len(pick)
 
     def normal(*shape: int) -> Tensor:
@@ -70,7 +67,7 @@ def _warped(templates: Tensor, pick: NDArray[np.int64], rng: np.random.Generator
     elastic = F.interpolate(0.07 * normal(count, 2, 5, 5), (SIDE, SIDE), mode="bicubic", align_corners=True)
     grid = F.affine_grid(affine, [count, 1, SIDE, SIDE], align_corners=False) + elastic.permute(0, 2, 3, 1)
     drawn = F.grid_sample(templates[torch.from_numpy(pick)], grid, align_corners=False)
-    # Centred like MNIST: the centre of mass goes to the centre, by one more resampling.
+    # Centred like MNIST: one more resampling moves the centre of mass to the centre.
     mass = drawn.sum((2, 3)).clamp(min=1e-3)
     axis = torch.linspace(-1 + 1 / SIDE, 1 - 1 / SIDE, SIDE)
     shift = torch.cat([(drawn.sum(2) * axis).sum(2) / mass, (drawn.sum(3) * axis).sum(2) / mass], 1)

@@ -17,7 +17,7 @@ from inkfill.data.images import Images, Mask, ValueRange
 
 @dataclass(frozen=True)
 class Batches:
-    """The settings of a batch. ``make`` has the signature of ``Batch.draw``."""
+    """How batches are drawn. ``make`` has the signature of ``Batch.draw``."""
 
     schedule: Schedule
     spec: MaskSpec
@@ -59,7 +59,7 @@ class Source:
         self.batches, self.groups = batches, dataset.groups
 
     def draw(self, rng: np.random.Generator, rows: slice) -> Any:
-        """The rows of a batch of images of one size, each size as often as it has images."""
+        """The rows of a batch of one size; a size is drawn with probability proportional to its number of images."""
         return self.batches.draw(self._of_one_size(rng), rng, rows)
 
     def _of_one_size(self, rng: np.random.Generator) -> Images:
@@ -73,7 +73,7 @@ class Source:
         return False
 
     def advance(self, model: Callable[[], Any], beat: Callable[[], object] = lambda: None) -> None:
-        """Change the images with the help of the model so far; ``beat`` is called on the way."""
+        """Change the images by the current model; ``beat`` is called now and then, as a heartbeat."""
 
     def resume(self, begun: int) -> None:
         """Continue after ``begun`` changes."""

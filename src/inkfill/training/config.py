@@ -1,4 +1,4 @@
-"""The settings of a training."""
+"""The settings of a training run, checked."""
 
 import math
 from dataclasses import dataclass, fields
@@ -26,7 +26,7 @@ class TrainConfig:
     augment: str = ""  # label-preserving augmentation: flip, shift, rotate90, separated by commas
     masks: str = "training"  # mask mixture, as a spec
     steps: int = 14_000  # optimiser steps
-    minutes: float = 0.0  # above 0 the clock ends the run, not the number of steps
+    minutes: float = 0.0  # if positive, the run ends by the clock and ``steps`` is ignored
     batch_size: int = 64  # images per step, over all processes
     muon_rate: float = 0.02  # peak rate of Muon (inner matrices and convolutions); 0 leaves all to AdamW
     learning_rate: float = 3e-3  # peak rate of AdamW (all other parameters)
@@ -64,7 +64,7 @@ class TrainConfig:
         ):
             value = getattr(self, name)
             if not low <= value <= high:
-                raise InputError(f"{name} must be from {low:g} to {high:g}, not {value:g}")
+                raise InputError(f"--{name.replace('_', '-')} {value:g}: give a number from {low:g} to {high:g}")
         ends = [end for end in (self.low, self.high) if end is not None]
         if ends and not (len(ends) == 2 and -math.inf < ends[0] < ends[1] < math.inf):
             raise InputError(f"--range {self.low} {self.high}: LOW must be below HIGH, both finite")
@@ -73,13 +73,13 @@ class TrainConfig:
             ("dtype", self.dtype, ("", *defaults.DTYPES)),
         ):
             if value not in known:
-                raise InputError(f"unknown {name} {value!r}: choose {' or '.join(filter(None, known))}")
+                raise InputError(f"--{name} {value}: unknown {name}: choose from {', '.join(filter(None, known))}")
         if self.data_mask and OBJECTIVES[self.objective].gives != MEAN:
-            raise InputError(f"objective {self.objective}: --data-mask needs the objective v or eps")
+            raise InputError(f"--objective {self.objective}: --data-mask requires v or eps")
         if self.teacher and self.objective != "few":
-            raise InputError(f"objective {self.objective}: --teacher needs the objective few")
+            raise InputError(f"--objective {self.objective}: --teacher requires few")
         if augment.parse(self.augment) and self.objective == "few":
-            raise InputError("objective few: leave --augment out")
+            raise InputError("--objective few: --augment is not supported: leave it out")
         check_seed(self.seed)
         masks.parse(self.masks)
         Schedule.named(self.schedule, self.T)
@@ -91,12 +91,12 @@ class TrainConfig:
 
     @classmethod
     def read(cls, settings: Any) -> "TrainConfig":
-        """From the JSON of ``asdict``. Raises InputError for anything else."""
+        """The settings from the JSON of ``asdict``. Raises InputError."""
         if not isinstance(settings, dict) or not {*settings} <= {f.name for f in fields(cls)}:
-            raise InputError("not the settings of this version of inkfill train")
+            raise InputError("settings of another version of inkfill train: start again without --resume")
         for f in fields(cls):
             kinds = {str: (str,), int: (int,), float: (int, float)}.get(type(f.default), (int, float, type(None)))
             if f.name in settings and f.name != "unet" and not isinstance(settings[f.name], kinds):
-                raise InputError(f"the setting {f.name} cannot be {settings[f.name]!r}")
+                raise InputError(f"setting {f.name}: wrong type: {settings[f.name]!r}")
         unet = settings.get("unet")
         return cls(**{**settings, "unet": None if unet is None else UNetConfig.read(unet)})

@@ -1,13 +1,14 @@
 """Few-step models: a network that draws samples of p(x0 given x_t and the observed pixels) in one evaluation.
 
 The loss is the energy score of its samples, a proper score: E|X - y| - E|X - X'| / 2 is least, over all distributions
-of X, for that of y (Gneiting and Raftery 2007, eq. 22; for diffusion De Bortoli et al. 2025, "Distributional diffusion
-models with scoring rules"). Two samples per image give an unbiased estimate. Distances are those of whole holes and of
-patches of several sizes, so that strokes fit each other locally as well as globally; a sum of such scores is proper.
+of X, for the distribution of y (Gneiting and Raftery 2007, eq. 22; for diffusion De Bortoli et al. 2025,
+"Distributional diffusion models with scoring rules"). Two samples per image give an unbiased estimate. Distances are
+taken over whole holes and over patches of several sizes, so that samples fit locally and globally; a sum of proper
+scores is proper.
 
-Half of a batch is at timestep T, where x_T is the randomness and each of the two samples has its own. The other half is
-at lower timesteps, where both samples share x_t and have latent noise of their own. With a teacher, its samples from
-the same x_T are known for some images (``Pairs``), and the loss adds the distance to them. The energy score does not
+Half of a batch is at timestep T, where the two samples differ in x_T. The other half is at lower timesteps, where they
+share x_t and differ in latent noise. With a teacher (distillation), its samples from the same x_T are known for some
+images (``Pairs``), and the loss adds the distance to them. The energy score does not
 fix which noise maps to which sample; the teacher does, which shortens training.
 """
 
@@ -36,10 +37,10 @@ from inkfill.filling.windows import is_large
 from inkfill.models.model import Model
 from inkfill.training.batches import Batches
 
-DRAWS = 2  # samples of an image
-PATCHES = (14, 7, 3, 1)  # sides; whole holes come on top
-LOWEST = 0.1  # fraction of T below which no timestep is trained
-PART = 2048  # pairs made together and stored in one file
+DRAWS = 2  # samples per image
+PATCHES = (14, 7, 3, 1)  # sides of patches, beside whole holes
+LOWEST = 0.1  # lowest trained timestep, as a fraction of T
+PART = 2048  # pairs per file
 TEACHER_STEPS, TEACHER_SAMPLER = 8, "dpmpp"  # deterministic: a sample is a function of x_T
 
 # ---- the teacher's samples -------------------------------------------------------------------------------------------
@@ -52,10 +53,10 @@ class Pairs:
     index: NDArray[np.int64]  # of the training image
     mask: Mask  # [N, H, W]
     samples: Images  # [N, 2, ...]
-    seed: int  # of x_T: the noise of image i, sample k, as inpaint draws it
+    seed: int  # of x_T: image i, sample k, as inpaint draws it
 
     def take(self, rows: NDArray[np.int64], images: Images, values: ValueRange) -> tuple[Tensor, Mask, Tensor, Tensor]:
-        """x0 ``[R, C, H, W]``, mask, x_T and samples ``[R, 2, C, H, W]`` of some of the pairs."""
+        """x0 ``[R, C, H, W]``, mask ``[R, H, W]``, x_T and samples ``[R, 2, C, H, W]`` of the pairs ``rows``."""
         x0 = values.to_x0(images[self.index[rows]])
         shape, each = x0.shape[1:], np.repeat(rows, DRAWS)
         x_T = SampleNoise(self.seed, each, np.tile(np.arange(DRAWS), len(rows)), tuple(shape))()
@@ -73,9 +74,9 @@ def find_pairs(
     quiet: bool = False,
     beat: Callable[[], object] = lambda: None,
 ) -> Pairs:
-    """``count`` pairs (rounded up to whole parts) from their files in ``folder``; missing files are made.
+    """At least ``count`` pairs (whole files) from ``folder``; missing files are made.
 
-    ``beat`` is called on the way. Raises InputError for an unsuitable teacher.
+    ``beat`` is called after every batch, as a heartbeat. Raises InputError for an unsuitable teacher.
     """
     paths = [folder / f"{n:05d}.npz" for n in range(-(-count // PART))]
     parts = [_read(path, images) for path in paths]
@@ -83,10 +84,10 @@ def find_pairs(
     if todo:
         model = teacher()
         if model.gives != MEAN or model.channels != channels_of(images):
-            raise InputError("--teacher: needs a network trained with v or eps on images of these channels")
-        if is_large(images.shape[1:3], model.image_size):  # filled in windows, each with its own noise
+            raise InputError("--teacher: give a network trained with v or eps on images of these channels")
+        if is_large(images.shape[1:3], model.image_size):  # windows have noise of their own
             raise InputError(
-                f"--teacher: it was trained on images of {model.image_size[0]}x{model.image_size[1]}: too small"
+                f"--teacher: trained on images of {model.image_size[0]}x{model.image_size[1]}, too small for these"
             )
         with progress.bar(len(todo) * PART * DRAWS, desc="teacher", disable=quiet) as bar:
             for n in todo:
@@ -104,7 +105,7 @@ def _make(
     seed: int,
     advance: Callable[[int], object],
 ) -> tuple[NDArray[np.int64], Mask, Images]:
-    """One file of pairs, written, and its contents."""
+    """Write one file of pairs; returns its contents."""
     rng = stream(seed, "pairs", number)
     index = rng.integers(len(images), size=PART)
     chosen = images[index]
@@ -119,7 +120,7 @@ def _make(
 
 
 def _read(path: Path, images: Images) -> tuple[NDArray[np.int64], Mask, Images] | None:
-    """One file of pairs; None where there is no whole one."""
+    """One file of pairs; None if it is missing or broken."""
     try:
         with np.load(path, allow_pickle=False) as file:
             index, mask, samples = file["index"], file["mask"], file["samples"]
@@ -141,7 +142,7 @@ class DrawBatch:
     t: Tensor  # [B]
     eps: Tensor  # noise of x_t: two draws for an image at T, one repeated below
     latent: Tensor  # latent noise; 0 at T
-    distilled: Tensor | None  # the teacher's samples from x_T; 0 below T
+    distilled: Tensor | None  # samples of the teacher from x_T; 0 below T
     schedule: Schedule
     count: float  # images of the global batch: the sum of the errors is divided by it
 
@@ -175,7 +176,7 @@ def draw_few(
     )
     eps[top:, 1:], latent[:top] = eps[top:, :1], 0
     distilled = None
-    mine = _dealt(size, rows)
+    mine = _interleaved(size, rows)
     if pairs is not None:
         distilled = torch.zeros_like(eps)
         x0[:top], mask[:top], eps[:top], distilled[:top] = pairs(rng.integers(pair_count, size=top))
@@ -202,8 +203,8 @@ def with_pairs(batches: Batches, pairs: Pairs, images: Images) -> Batches:
     return replace(batches, make=partial(draw_few, pairs=take, pair_count=len(pairs.index)))
 
 
-def _dealt(size: int, part: slice) -> NDArray[np.int64]:
-    """The rows of a batch for one process: equally many of both halves."""
+def _interleaved(size: int, part: slice) -> NDArray[np.int64]:
+    """The rows of a batch for one process, as many of either half."""
     return np.arange(size).reshape(2, -1).T.ravel()[part] if size % 2 == 0 else np.arange(size)[part]
 
 

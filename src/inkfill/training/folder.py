@@ -16,7 +16,7 @@ from inkfill.training.config import TrainConfig
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of a run, and its metrics."""
+    """The files of a run, and its metrics."""
 
     path: Path
 
@@ -32,7 +32,7 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The EMA weights of the lowest validation loss; removed at the end if the last is the lowest."""
+        """The EMA weights of the lowest validation loss; removed at the end of a run without overfitting."""
         return self.path / "best.safetensors"
 
     @property
@@ -47,20 +47,24 @@ class RunFolder:
 
     @property
     def pairs(self) -> Path:
-        """The samples of teachers."""
+        """The samples of teachers, a folder each."""
         return self.path / "pairs"
 
     def check(self, resume: bool, overwrite: bool) -> None:
         """Raise InputError for a folder that cannot be resumed, or that would be replaced without ``overwrite``."""
         if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"{self.path}: is a file: give a folder for the run")
+            raise InputError(f"--out {self.path}: is a file: give a folder")
         check_utf8(self.path)
         held = [each.name for each in (self.state, self.model) if each.exists()]
         if resume and self.state.name not in held:
-            raise InputError(f"{self.path}: nothing to resume, {self.state} does not exist: start without --resume")
+            raise InputError(
+                f"--out {self.path}: nothing to resume: {self.state} does not exist: start without --resume"
+            )
         if held and not resume and not overwrite:
             go_on = "--resume to continue, " if self.state.name in held else ""
-            raise InputError(f"{self.path} holds {held[0]}: give {go_on}--overwrite to start again, or another --out")
+            raise InputError(
+                f"--out {self.path}: holds {held[0]}: give {go_on}--overwrite to start again, or another folder"
+            )
 
     def resumed(self) -> tuple[TrainConfig, dict[str, Any]]:
         """Settings and state of the run. Raises InputError."""
@@ -68,7 +72,9 @@ class RunFolder:
         try:
             return TrainConfig.read(parse_json(state["config"], self.state)), state
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{self.state}: not a state of this version of inkfill train ({error})") from None
+            raise InputError(
+                f"{self.state}: not a state of this version of inkfill train ({error}): start again without --resume"
+            ) from None
 
     def prepare(self, fresh: bool, step: int, pairs: Path | None) -> None:
         """Make the folder ready: remove an older run if ``fresh``, unfinished files, and metrics after ``step``.

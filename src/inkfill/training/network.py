@@ -1,4 +1,4 @@
-"""The initial network of a training: new, or from a checkpoint, for the channels of the images."""
+"""The initial network of a run: new, or from a checkpoint, for the channels of the images."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ FOLDED = 4  # pixels folded into channels by the stem
 def first_network(config: TrainConfig, groups: tuple[data.Images, ...], fresh: bool) -> tuple[TrainConfig, UNet]:
     """The initial network for images of these sizes, and the settings with its architecture.
 
-    A checkpoint to start from sets the architecture and the noise schedule too. Raises InputError without it.
+    ``config.start``, read if ``fresh``, sets architecture and noise schedule too. Raises InputError if it is missing.
     """
     channels, latent = channels_of(groups[0]), OBJECTIVES[config.objective].gives == SAMPLE
     if not (config.start and fresh):
@@ -40,9 +40,9 @@ def first_network(config: TrainConfig, groups: tuple[data.Images, ...], fresh: b
 def with_channels(net: UNet, new: UNet) -> dict[str, Tensor]:
     """The weights of a network adapted to the channels of a new one.
 
-    An image with equal channels is treated as its grey version: input weights are shared among channels, output weights
-    are repeated. Differences between channels are read by the new network's random weights: equal channels would
-    otherwise keep equal gradients for ever.
+    On images of equal channels it equals the network on their grey version: input weights are divided among channels,
+    output weights repeated. The new network's random weights read differences between channels; without them all
+    channels would keep equal gradients.
     """
     weights, own, had, channels = net.state_dict(), new.state_dict(), net.config.channels, new.config.channels
     if had == channels:

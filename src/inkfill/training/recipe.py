@@ -17,14 +17,16 @@ FEW_STEPS = 2  # default NFE of few-step models
 
 
 def data_range(config: TrainConfig, dataset: Dataset) -> ValueRange:
-    """The data range: as given, or by dtype or training images. Raises InputError."""
+    """The data range: as given, else by the dtype, else the extremes of the training images. Raises InputError."""
     groups = dataset.groups
     images = groups[0] if len(groups) == 1 else np.concatenate([each.ravel() for each in groups])
     if images.dtype.kind == "f" and not np.isfinite(images).all():
-        raise InputError("the training images have NaN or infinite values: give --data-mask nan, or complete images")
+        raise InputError("the training images have NaN or infinite values: give --data-mask nan, or finite images")
     low, high = range_of(images) if config.low is None or config.high is None else (config.low, config.high)
     if images.min() < low or images.max() > high:
-        raise InputError(f"--range {low:g} {high:g}: the values go from {images.min():g} to {images.max():g}")
+        raise InputError(
+            f"--range {low:g} {high:g}: values from {images.min():g} to {images.max():g} leave it: widen it"
+        )
     return ValueRange(low, high, black_floor(images))
 
 

@@ -3,7 +3,7 @@
 Expectation-maximisation with a diffusion prior (Rozet et al. 2024, "Learning diffusion priors from observations by
 expectation maximization"; after Dempster et al. 1977). The M-step is ordinary training on imputed images. Imputed
 pixels are inputs only; the loss covers observed pixels. The E-step imputes every training image anew, by one sample
-each. The first round has no network: missing pixels count as masked, and local means stand under the noise.
+each. In the first round there is no network yet: missing pixels are masked, and x_t is made from local means.
 """
 
 from collections.abc import Callable
@@ -21,12 +21,12 @@ from inkfill.filling.inpaint import inpaint
 from inkfill.models.model import Model
 from inkfill.training.batches import Batches, Source
 
-PART = 2048  # images imputed together and stored in one file
+PART = 2048  # images per file
 STEPS = 4  # NFE per sample: in training, new samples every round matter more than accurate ones
 
 
 class Rounds(Source):
-    """The training images with their present imputations; ``begun`` counts the rounds that had a network."""
+    """The training images with their current imputations; ``begun`` counts the rounds after the first."""
 
     def __init__(self, batches: Batches, dataset: Dataset, folder: Path, count: int, seed: int, quiet: bool = False):
         super().__init__(batches, dataset)
@@ -44,7 +44,7 @@ class Rounds(Source):
         return self.begun + 1 < self.count and share >= (self.begun + 1) / self.count
 
     def advance(self, model: Callable[[], Model], beat: Callable[[], object] = lambda: None) -> None:
-        """Begin the next round: impute the images whose files do not exist yet. ``beat`` is called on the way."""
+        """Begin the next round: impute the images whose files do not exist. ``beat`` is called after every batch."""
         self.begun += 1
         folder, network = self.folder / f"{self.begun:02d}", None
         todo = [n for n in range(-(-len(self.blurred) // PART)) if self._read(folder, n) is None]
@@ -56,7 +56,7 @@ class Rounds(Source):
         self.images = self._of(folder)
 
     def resume(self, begun: int) -> None:
-        """Continue in a round. Raises FileNotFoundError where its files are gone."""
+        """Continue in a round. Raises FileNotFoundError if its files are missing."""
         self.begun = begun
         self.images = self._of(self.folder / f"{begun:02d}") if begun else self.blurred
 
@@ -70,7 +70,7 @@ class Rounds(Source):
         return slice(number * PART, min(len(self.blurred), (number + 1) * PART))
 
     def _read(self, folder: Path, number: int) -> Images | None:
-        """One file of imputed images; None where there is no whole one."""
+        """One file of imputed images; None if it is missing or broken."""
         like = self.blurred[self._rows(number)]
         try:
             found: Images = np.load(folder / f"{number:05d}.npy", allow_pickle=False)
@@ -79,7 +79,7 @@ class Rounds(Source):
         return found if (found.shape, found.dtype) == (like.shape, like.dtype) else None
 
     def _make(self, folder: Path, number: int, model: Model, progress: Callable[[int], object]) -> None:
-        """Impute a part. The noise of an image is its own in every round, whatever parts exist."""
+        """Impute a part. The noise of an image depends on the seed, the round and the image alone."""
         rows = self._rows(number)
         seed = int(stream(self.seed, "round", self.begun).integers(2**62))
         found = inpaint(

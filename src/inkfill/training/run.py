@@ -44,7 +44,7 @@ from inkfill.training.stop import StopRequest
 from inkfill.training.validation import validation_losses
 
 DIVERGED = "the loss or the weights are not finite at step {}: lower --learning-rate (the last save is kept)"
-FEW_STEPS = 500  # networks with fewer optimiser steps are of no use (reports/speed.md)
+MIN_STEPS = 500  # optimiser steps; with fewer a network is of no use
 LOG_EVERY = 50  # steps
 VALIDATE_EVERY, VALIDATE_FEW_EVERY = 1000, 250  # steps; the second with few training images
 RISEN = 1.05  # ratio of validation loss to its minimum that counts as overfitting
@@ -63,7 +63,7 @@ class Run:
     source: Source
     trainer: Trainer
     group: Processes
-    seconds: float = 0.0  # of training, without pauses between a stop and its resumption
+    seconds: float = 0.0  # training time, without pauses between a stop and its resumption
 
     def __post_init__(self) -> None:
         self._looked = time.monotonic()
@@ -79,7 +79,7 @@ class Run:
     def advance(self) -> None:
         """Let the source change its images: rank 0 works, the others wait.
 
-        The run is saved before, so that a kill in the middle continues from the same weights, and after.
+        The run is saved before, so that a kill meanwhile continues from the same weights, and after.
         """
         if self.group.first:
             self.save()
@@ -109,11 +109,11 @@ class Run:
         save_network(path, ema, ema.state_dict(), self.recipe().to_json())
 
     def recipe(self) -> Recipe:
-        """The recipe of the present weights."""
+        """The recipe of the current weights."""
         return recipe_of(self.config, self.dataset, self.values, self.trainer.done)
 
     def model(self) -> Model:
-        """The EMA weights, ready for use."""
+        """The EMA weights as a model."""
         return Model(self.trainer.ema, self.recipe(), self.group.device, self.trainer.dtype)  # type: ignore[arg-type]
 
     def validate(self) -> dict[str, float]:
@@ -133,12 +133,16 @@ class Run:
 def _prepared(
     config: TrainConfig, folder: RunFolder, group: Processes, state: dict[str, Any] | None, quiet: bool
 ) -> Run:
-    """The run with its data loaded and its folder ready. Raises InputError before anything is changed."""
+    """The run with its data loaded and its folder ready. Raises InputError before any file is changed."""
     if config.batch_size % group.world:
-        raise InputError(f"--batch-size {config.batch_size}: must be a multiple of the {group.world} processes")
+        raise InputError(
+            f"--batch-size {config.batch_size}: must be a multiple of {group.world}, the number of processes"
+        )
     dataset = data.load(config.data, config.data_mask, config.seed)
     if state is not None and state.get("data") != dataset.fingerprint:
-        raise InputError(f"{folder.path}: was trained on other images than {config.data} holds now: not resumed")
+        raise InputError(
+            f"--resume {folder.path}: trained on other images than {config.data} holds now: start a new run"
+        )
     for images in dataset.groups:
         height, width = images.shape[1:3]
         masks.parse(config.masks).draw(1, height, width, stream(0), images[:1])  # raises if it does not fit
@@ -148,7 +152,9 @@ def _prepared(
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError) or state is None:
             raise
-        raise InputError(f"{folder.path}: its state is not whole ({str(error).splitlines()[0][:80]})") from None
+        raise InputError(
+            f"{folder.state}: not whole ({str(error).splitlines()[0][:80]}): start again with --overwrite"
+        ) from None
     if group.first:
         pairs = _pairs_folder(config, folder, dataset) if config.teacher else None
         folder.prepare(state is None, run.trainer.done, pairs)
@@ -163,7 +169,7 @@ def _assembled(
     state: dict[str, Any] | None,
     quiet: bool,
 ) -> Run:
-    """The parts of a run, put together, and restored from ``state``."""
+    """The parts of a run, restored from ``state`` if given."""
     config, net = first_network(config, dataset.groups, fresh=state is None)
     dtype = find_dtype(config.dtype or None, group.device)
     config = replace(config, dtype=str(dtype).removeprefix("torch."))
@@ -178,7 +184,7 @@ def _assembled(
         make=objective.draw or Batch.draw,
     )
     if config.teacher:
-        batches = few.with_pairs(batches, _taught(config, folder, dataset, group, quiet), dataset.train)
+        batches = few.with_pairs(batches, _teacher_pairs(config, folder, dataset, group, quiet), dataset.train)
     source = Source(batches, dataset)
     if dataset.holes:
         source = Rounds(batches, dataset, folder.rounds, config.rounds, config.seed, quiet)
@@ -199,15 +205,17 @@ def _assembled(
 
 
 def _pairs_folder(config: TrainConfig, folder: RunFolder, dataset: data.Dataset) -> Path:
-    """The folder of a teacher's samples: a name for its weights, the images, masks and seed."""
+    """The folder of a teacher's samples, named after its weights, the images, masks and seed."""
     of = (file_hash(find_checkpoint(config.teacher)), dataset.fingerprint, config.masks, config.seed)
     return folder.pairs / hashlib.sha256(repr(of).encode()).hexdigest()[:16]
 
 
-def _taught(config: TrainConfig, folder: RunFolder, dataset: data.Dataset, group: Processes, quiet: bool) -> few.Pairs:
-    """The teacher's samples, made by rank 0 where they are missing. Raises InputError."""
+def _teacher_pairs(
+    config: TrainConfig, folder: RunFolder, dataset: data.Dataset, group: Processes, quiet: bool
+) -> few.Pairs:
+    """The teacher's samples; rank 0 makes those that are missing. Raises InputError."""
     if dataset.other_sizes:
-        raise InputError("--teacher: needs training images of one size")
+        raise InputError("--teacher: requires training images of one size")
     spec, path = masks.parse(config.masks), _pairs_folder(config, folder, dataset)
 
     def pairs(beat: Callable[[], object]) -> few.Pairs:
@@ -234,7 +242,7 @@ def train(
     quiet: bool = False,
     on_validation: OnValidation | None = None,
 ) -> bool:
-    """Train into the folder ``out``; returns True when the run is finished, False when a signal stopped it.
+    """Train into the folder ``out``. Returns True if the run finished, False if a signal stopped it.
 
     ``resume`` continues from the last save, with its settings. Without ``overwrite`` a folder with a run or a model is
     refused. ``out`` gets ``model.safetensors`` (the EMA weights), ``state.pt`` (for resuming) and ``metrics.jsonl``.
@@ -265,11 +273,11 @@ def train(
         finished = _loop(run, stop, bar, save_seconds, every, on_validation)
     done = run.trainer.done
     if not finished:
-        say(f"stopped at step {done:,}; continue with: inkfill train --out {out} --resume")
+        say(f"stopped at step {done:,}: continue with inkfill train --out {out} --resume")
     else:
         say(f"finished: {folder.model}")
-    if finished and done < FEW_STEPS:
-        say(f"only {done:,} steps: too few to be of use: train longer")
+    if finished and done < MIN_STEPS:
+        say(f"{done:,} steps are too few for useful samples: train longer")
     if finished and group.first:
         _say_overfitting(folder, say)
     return finished
@@ -283,7 +291,7 @@ def _loop(
     validate_every: int,
     on_validation: OnValidation | None,
 ) -> bool:
-    """Step until the run is over (True) or asked to stop (False); log, validate and save on the way."""
+    """Train until the run is finished (True) or asked to stop (False), with logs, validation and saves."""
     trainer, group = run.trainer, run.group
     losses: list[Tensor] = []
     began = saved = time.monotonic()
@@ -307,7 +315,7 @@ def _loop(
             losses = []
         if group.first and (done % validate_every == 0 or last):
             _validate(run, bar, on_validation)
-        # Processes exchange the request now and then, so that all leave the loop at the same step.
+        # Processes exchange the request every ten steps, so that all leave the loop at the same step.
         stopped = (group.world == 1 or done % 10 == 0) and group.total(stop.asked()) > 0
         if group.first and (stopped or last or time.monotonic() - saved > save_seconds):
             run.save()
@@ -347,8 +355,8 @@ def _say_overfitting(folder: RunFolder, say: Callable[[str], None]) -> None:
         folder.best.unlink(missing_ok=True)
         return
     say(
-        f"overfitting: the validation loss was least at step {step:,} ({least:.4f}) and is {last:.4f} now. "
-        f"{folder.best} has the weights of step {step:,}; or use more images, or --augment"
+        f"overfitting: the validation loss was lowest at step {step:,} ({least:.4f}) and is {last:.4f} now: use "
+        f"{folder.best} (step {step:,}), more images, or --augment"
     )
 
 

@@ -1,4 +1,4 @@
-"""The loss on held-out images."""
+"""The validation loss."""
 
 from dataclasses import replace
 
@@ -21,9 +21,9 @@ def validation_losses(
     holes: Mask | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, float]:
-    """The reported error of an objective on held-out images: the mean, and the means over tenths of the timesteps.
+    """The reported error of an objective on validation images: its mean, and its means over tenths of the timesteps.
 
-    Every call uses the same masks, timesteps and noise.
+    All calls use the same masks, timesteps and noise.
     """
     schedule, device = batches.schedule, next(net.parameters()).device
     batches = replace(batches, size=SIZE, device=device, make=objective.draw or type(batches).make)

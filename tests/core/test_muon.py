@@ -1,4 +1,4 @@
-"""Muon: orthogonal updates, and it minimises."""
+"""Muon: orthogonal updates of the stated size, and convergence."""
 
 import pytest
 import torch
@@ -7,13 +7,13 @@ from inkfill.core.muon import Muon, orthogonalise
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (4, 30), (30, 4)])
-def test_orthogonalise_keeps_singular_vectors_and_evens_singular_values(shape):
+def test_orthogonalise_keeps_singular_vectors_with_singular_values_near_1(shape):
     matrix = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     u, s, v = torch.linalg.svd(matrix, full_matrices=False)
     other = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    out = orthogonalise(torch.stack([other, matrix]))[1]  # on its own, whatever is beside it
+    out = orthogonalise(torch.stack([other, matrix]))[1]  # each matrix is treated alone
     inner = u.T @ out @ v.T
-    torch.testing.assert_close(inner, torch.diag(inner.diagonal()), atol=1e-9, rtol=0)  # the same vectors
+    torch.testing.assert_close(inner, torch.diag(inner.diagonal()), atol=1e-9, rtol=0)  # the same singular vectors
     large = s > 0.05 * s.max()
     assert ((inner.diagonal()[large] > 0.6) & (inner.diagonal()[large] < 1.25)).all()
 
@@ -39,7 +39,7 @@ def test_it_minimises():
 
 
 def test_weights_of_one_shape_step_as_they_would_alone():
-    """Stacked, and in channels-last memory too."""
+    """As a stack and in channels-last memory."""
     generator = torch.Generator().manual_seed(0)
     weights = [torch.randn(6, 4, 3, 3, generator=generator) for _ in range(3)]
     gradients = [torch.randn(6, 4, 3, 3, generator=generator) for _ in range(3)]

@@ -1,13 +1,12 @@
-"""Mask families: what each hides, and that an image's mask does not depend on its batch."""
+"""Mask families: which pixels each hides, and that the mask of an image does not depend on its batch."""
 
 import tracemalloc
 
 import numpy as np
 import pytest
 
-from inkfill.core import masks as specs
+from inkfill.core import masks
 from inkfill.core.rng import stream
-from inkfill.data import masks
 from inkfill.errors import InputError
 
 SPECS = [
@@ -19,7 +18,7 @@ SPECS = [
 
 
 def draw(spec, n=4, h=28, w=28, seed=0, images=None):
-    return specs.parse(spec).draw(n, h, w, stream(seed), images)
+    return masks.parse(spec).draw(n, h, w, stream(seed), images)
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -29,11 +28,11 @@ def test_shape_type_and_batch_independence(spec, h, w):
     assert together.shape == (7, h, w)
     assert together.dtype == np.bool_
     rng = stream(0)
-    one_by_one = np.concatenate([specs.parse(spec).draw(1, h, w, rng) for _ in range(7)])
+    one_by_one = np.concatenate([masks.parse(spec).draw(1, h, w, rng) for _ in range(7)])
     np.testing.assert_array_equal(together, one_by_one)
 
 
-def test_fixed_masks_hide_what_their_names_say():
+def test_fixed_masks_hide_the_named_pixels():
     def hidden(spec):
         return draw(spec, 1)[0]
 
@@ -47,10 +46,10 @@ def test_fixed_masks_hide_what_their_names_say():
     assert box.sum() == 100
     assert box[9:19, 9:19].all()
     one, two, three = hidden("quadrants:1"), hidden("quadrants:2"), hidden("quadrants:3")
-    assert one.sum() == 196  # all but the lower right is seen
+    assert one.sum() == 196  # the lower right
     assert one[14:, 14:].all()
-    np.testing.assert_array_equal(two, hidden("half:right"))  # the left half is seen
-    assert not three[14:, :14].any()  # the lower left is seen, and nothing else
+    np.testing.assert_array_equal(two, hidden("half:right"))  # the right half
+    assert not three[14:, :14].any()  # all but the lower left
     assert three.sum() == 3 * 196
     assert hidden("all").all()
     assert not hidden("none").any()
@@ -59,8 +58,8 @@ def test_fixed_masks_hide_what_their_names_say():
 def test_random_families():
     boxes = draw("box:14:random", 200)
     assert (boxes.sum((1, 2)) == 196).all()
-    assert len(np.unique(boxes.argmax(2).max(1))) > 5  # in many places
-    # 400 x 784 Bernoulli draws: the share is within 5 standard errors.
+    assert len(np.unique(boxes.argmax(2).max(1))) > 5  # many places
+    # 400 x 784 Bernoulli draws: the fraction is within 5 standard errors.
     assert abs(draw("pixels:0.9", 400).mean() - 0.9) < 5 * (0.09 / (400 * 784)) ** 0.5
     halves = draw("half:random", 400).mean((1, 2))
     assert 0.1 < halves.min() < 0.4
@@ -98,9 +97,9 @@ def test_mixture_weights():
      "quadrants:4", "stripes:0", "strokes:2", "circle:4", "half:left@x", "half:left@0", "half:left@inf", "not:",
      "half:left+", "all,,none", "quadrants:", "pixels:0.9-0.1", "training@2"],
 )  # fmt: skip
-def test_a_wrong_spec_is_refused_with_the_right_ones(spec):
+def test_an_invalid_spec_is_refused_with_the_valid_ones(spec):
     with pytest.raises(InputError) as caught:
-        specs.parse(spec)
+        masks.parse(spec)
     message = str(caught.value)
     assert "\n" not in message
     assert "half:left|right" in message or "weight" in message or "from 1 to" in message
@@ -113,38 +112,29 @@ def test_a_mask_larger_than_the_image_is_refused():
         draw("bbox:29", images=np.zeros((4, 28, 28), np.uint8))
 
 
-def test_many_masks_are_drawn_part_by_part():
-    """The same as in two calls; and in 13 times the memory of the masks, where all at once would take 59 times."""
-    spec, n = specs.parse("half:random@1,bbox:4+pixels:0.3@1"), 5 * specs.PART + 1
+def test_many_masks_are_drawn_in_parts():
+    """The same as in two calls, in 13 times the memory of the masks; at once they would take 59 times."""
+    spec, n = masks.parse("half:random@1,bbox:4+pixels:0.3@1"), 5 * masks.PART + 1
     images = np.random.default_rng(0).integers(0, 256, (n, 8, 8), dtype=np.uint8)
     tracemalloc.start()
     whole = spec.draw(n, 8, 8, np.random.default_rng(1), images)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    rng, cut = np.random.default_rng(1), specs.PART // 3
+    rng, cut = np.random.default_rng(1), masks.PART // 3
     parts = [spec.draw(len(part), 8, 8, rng, part) for part in (images[:cut], images[cut:])]
     assert (whole == np.concatenate(parts)).all()
     assert most < 20 * whole.nbytes
 
 
-def test_weights_of_any_size_are_shares():
-    """A sum of weights that overflows once made every mask the last."""
-    drawn = specs.parse("all@1e308,none@1e308").draw(400, 4, 4, stream(0))
+def test_weights_are_relative():
+    """Their sum may overflow. 400 draws with probability 1/2: bounds of 6 standard errors."""
+    drawn = masks.parse("all@1e308,none@1e308").draw(400, 4, 4, stream(0))
     assert 140 < drawn.all((1, 2)).sum() < 260
 
 
-def test_a_spec_for_each_image():
-    images = np.zeros((3, 28, 28), np.uint8)
-    each = masks.fit_each(["half:left", "strokes", "pixels:0.5"], images, seed=5)
-    for i, spec in enumerate(["half:left", "strokes", "pixels:0.5"]):
-        np.testing.assert_array_equal(each[i], masks.fit(spec, images[i : i + 1], 5 + i)[0])
-    with pytest.raises(ValueError, match="longer"):
-        masks.fit_each(["all"], images)
-
-
 def test_the_random_box_reaches_every_edge():
-    """Of 2,000 boxes of 26 in 28, all nine places come up, near and far edges alike."""
-    drawn = specs.parse("box:26:random").draw(2000, 28, 28, stream(0))
+    """2,000 boxes of 26 pixels in 28: each of nine places within 5 standard errors of its count."""
+    drawn = masks.parse("box:26:random").draw(2000, 28, 28, stream(0))
     tops, lefts = drawn.any(2).argmax(1), drawn.any(1).argmax(1)
     counts = np.bincount(3 * tops + lefts, minlength=9)
     assert counts.sum() == 2000

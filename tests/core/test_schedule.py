@@ -1,10 +1,9 @@
 """The forward and reverse process against closed-form moments and against diffusers, number by number."""
 
-import numpy as np
 import pytest
 import torch
 
-from inkfill.core.schedule import Schedule
+from inkfill.core.schedule import PREDICTIONS, Schedule
 from inkfill.errors import InputError
 
 NAMES = ("linear", "cosine")
@@ -12,7 +11,7 @@ NAMES = ("linear", "cosine")
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("T", [50, 200, 1000])
-def test_alpha_bar_starts_clean_falls_and_ends_in_noise(name, T):
+def test_alpha_bar_starts_at_1_decreases_and_ends_near_0(name, T):
     schedule = Schedule.named(name, T)
     assert schedule.T == T
     assert schedule.alpha_bar.dtype == torch.float64
@@ -21,7 +20,7 @@ def test_alpha_bar_starts_clean_falls_and_ends_in_noise(name, T):
     assert 0 < schedule.alpha_bar[-1] < 2e-4
 
 
-def test_wrong_schedules_are_refused():
+def test_invalid_schedules_are_refused():
     for bad in (torch.tensor([0.9, 0.5]), torch.tensor([1.0, 0.5, 0.6]), torch.tensor([1.0, 0.0]), torch.ones(3, 2)):
         with pytest.raises(InputError):
             Schedule(bad)
@@ -32,7 +31,7 @@ def test_wrong_schedules_are_refused():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_step_noisings_compose_to_the_jump(name):
+def test_single_steps_compose_to_the_jump(name):
     """Mean factor and variance after t single steps equal those of q(x_t given x0), at every t."""
     schedule = Schedule.named(name, 200)
     mean, variance = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
@@ -115,7 +114,28 @@ def test_conversions_agree_with_each_other():
         torch.testing.assert_close(value, expected, rtol=1e-8, atol=1e-8)
 
 
-def test_levels_may_differ_by_row():
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_x0_from_every_prediction(prediction):
+    """x0 comes back from eps, v, x0 and the score -eps / sqrt(1 - alpha_bar), for one timestep and for one a row."""
+    schedule = Schedule.named("cosine")
+    x0, eps = torch.randn(2, 4, 1, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for t in (1, 500, 990, torch.tensor([1, 300, 700, 990])):
+        x_t = schedule.q_sample(x0, t, eps)
+        a = schedule.alpha_bar[t].reshape(-1, 1, 1, 1)
+        v = a.sqrt() * eps - (1 - a).sqrt() * x0
+        output = {"x0": x0, "eps": eps, "v": v, "score": -eps / (1 - a).sqrt()}[prediction]
+        torch.testing.assert_close(schedule.x0_from(prediction, x_t, t, output), x0, rtol=1e-8, atol=1e-8)
+
+
+def test_posterior_variance_is_bayes_rule():
+    """A Gaussian pixel of variance v seen with noise (1 - a) / a: its precisions add."""
+    schedule = Schedule.named("cosine")
+    for t, v in ((1, 0.3), (500, 1.0), (1000, 0.01)):
+        a = float(schedule.alpha_bar[t])
+        assert schedule.posterior_variance(t, v) == pytest.approx(1 / (1 / v + a / (1 - a)), rel=1e-9)
+
+
+def test_timesteps_may_differ_by_row():
     schedule = Schedule.named("cosine")
     x0, eps = torch.randn(2, 1, 4, 4), torch.randn(2, 1, 4, 4)
     together = schedule.q_sample(x0, torch.tensor([10, 900]), eps)
@@ -123,7 +143,7 @@ def test_levels_may_differ_by_row():
         torch.testing.assert_close(together[row], schedule.q_sample(x0, t, eps)[row], rtol=0, atol=0)
 
 
-# ---- diffusers: its level i is our level i + 1 -----------------------------------------------------------------------
+# ---- diffusers: its timestep i is i + 1 here -------------------------------------------------------------------------
 
 BETAS = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 
@@ -169,66 +189,24 @@ def test_ddim_step_equals_diffusers(eta):
         torch.testing.assert_close(ours, step.prev_sample, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_dpmpp_2m_equals_diffusers(eta):
-    """The whole trajectory on a toy denoiser, deterministic and stochastic, against diffusers on the same levels."""
-    diffusers = pytest.importorskip("diffusers")
-    from inkfill.core.samplers import dpmpp_2m
-
-    theirs = diffusers.DPMSolverMultistepScheduler(
-        1000, algorithm_type="sde-dpmsolver++" if eta else "dpmsolver++", solver_order=2, solver_type="midpoint",
-        lower_order_final=False, final_sigmas_type="zero", timestep_spacing="linspace",
-    )  # fmt: skip
-    theirs.set_timesteps(10)
-    schedule = Schedule(torch.cat([torch.ones(1), theirs.alphas_cumprod]))
-    levels = [int(t) + 1 for t in theirs.timesteps] + [0]
-    x, *fresh = torch.randn(11, 4, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-    def denoise(x_t, t):
-        return torch.tanh(x_t * schedule.alpha_bar[t].sqrt())
-
-    expected, noises = x.clone(), iter(fresh)
-    for t, z in zip(theirs.timesteps, fresh, strict=True):
-        eps = schedule.eps_from_x0(expected, int(t) + 1, denoise(expected, int(t) + 1))
-        expected = theirs.step(eps, t, expected, variance_noise=z if eta else None).prev_sample
-    found = dpmpp_2m(denoise, x, schedule, levels, lambda: next(noises), eta)
-    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
-
-
-@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m"])
-def test_a_random_sampler_without_noise_is_refused(sampler):
-    """It would be a chain that is nearly deterministic and in no paper."""
-    from inkfill import samplers
-
+def test_a_step_with_noise_needs_noise():
     schedule, x = Schedule.named("cosine"), torch.randn(2, 1, 4, 4)
-    run = getattr(samplers, sampler)
-    with pytest.raises(InputError, match="needs noise"):
-        run(lambda x_t, t: x_t * 0, x, schedule, [1000, 500, 0], eta=1.0)
-    assert run(lambda x_t, t: x_t * 0, x, schedule, [1000, 500, 0], eta=0.0).shape == x.shape
     with pytest.raises(InputError, match="needs noise"):
         schedule.reverse_step(x, x, torch.tensor([500, 400]), torch.tensor([300, 0]), 0.5, None)
-
-
-def test_samplers_have_their_names_in_one_place():
-    from inkfill import defaults, samplers
-
-    assert tuple(samplers.SAMPLERS) == defaults.SAMPLERS
-    with pytest.raises(InputError, match="ddim"):
-        samplers.find_sampler("euler")
 
 
 def test_coefficients_are_copied_to_a_device_once():
     schedule, x = Schedule.named("cosine"), torch.zeros(2, 1, 2, 2)
     t = torch.tensor([3, 700])
-    first = schedule.signal(t, x)
+    first = schedule.at(t, x)
     assert first.shape == (2, 1, 1, 1)
     assert first.dtype == torch.float64
     table = schedule._tables[x.device]
-    schedule.signal(t, x)
+    schedule.at(t, x)
     assert schedule._tables[x.device] is table
     meta = torch.zeros(2, 1, 2, 2, device="meta")
-    schedule.signal(t, meta)
+    schedule.at(t, meta)
     moved = schedule._tables[meta.device]
-    schedule.signal(t, meta)
+    schedule.at(t, meta)
     assert schedule._tables[meta.device] is moved
-    assert schedule.signal(3, meta).device.type == "cpu"  # a number: nothing is copied
+    assert schedule.at(3, meta).device.type == "cpu"  # an int t copies nothing

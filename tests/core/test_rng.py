@@ -1,4 +1,4 @@
-"""Streams belong to their key."""
+"""Random streams: each depends on its key alone."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_noise_is_standard_normal():
 
 
 def test_no_two_keys_are_the_same_stream():
-    """Texts and numbers that once met: "a" and 97, a large number and its halves, texts that run together."""
+    """Keys that could collide: "a" and 97, a large number and its halves, texts that run together."""
     keys = [
         ("a",), (97,), ("97",), (2**32 + 5,), (5, 1), (5,), ("mask",), (0x6B73616D,), ("mask", 5), ("mas", "k", 5),
         ("maskrank",), ("mask", "rank"), ("train", 5), ("trai", 110, 5), ("trai", "n", 5), ("",), (), ("", ""), ("\0",),
@@ -47,8 +47,8 @@ def test_no_two_keys_are_the_same_stream():
     assert len({stream(0, *key).integers(2**62) for key in keys}) == len(keys)
 
 
-def test_streams_that_figures_were_made_with_stay():
-    """Noise of image 3, sample 5, and masks: the first numbers, as they were in version 0.1."""
+def test_streams_of_measured_figures_stay():
+    """The first numbers of the noise of image 3, sample 5, and of masks: reports depend on them."""
     noise = np.random.Generator(np.random.Philox(np.random.SeedSequence(7, spawn_key=(3, 5))))
     np.testing.assert_array_equal(stream(7, 3, 5).random(4), noise.random(4))
     word = int.from_bytes(b"mask", "little")
@@ -57,7 +57,7 @@ def test_streams_that_figures_were_made_with_stay():
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "1", None, True])
-def test_a_seed_that_is_none_is_refused_in_one_line(seed):
+def test_an_invalid_seed_is_refused(seed):
     with pytest.raises(InputError, match="seed"):
         stream(seed)
     with pytest.raises(InputError, match="seed"), seeded(seed):
@@ -65,7 +65,7 @@ def test_a_seed_that_is_none_is_refused_in_one_line(seed):
     stream(2**64 - 1)
 
 
-def test_seeded_puts_the_global_state_back():
+def test_seeded_restores_the_global_state():
     before = torch.get_rng_state()
     with seeded(3):
         first = torch.rand(2)
