@@ -1,1 +1,1 @@
-"""What people meet: the command line, the demonstration, reports, pictures and files."""
+"""The application: command line, demonstration, reports, figures and output files."""

@@ -1,6 +1,6 @@
-"""The registered names that the help shows, read from ``choices.json`` so that ``--help`` needs no torch.
+"""The registered names that the help lists, from ``choices.json``, so that ``--help`` imports no torch.
 
-``python -m inkfill.app.choices`` writes the file anew; a test compares it with the registries.
+``python -m inkfill.app.choices`` writes the file; a test compares it with the registries.
 """
 
 import json
@@ -11,7 +11,7 @@ FILE = Path(__file__).with_name("choices.json")
 
 
 def registered() -> dict[str, list[str]]:
-    """The names in the registries now."""
+    """The names in the registries."""
     from inkfill.core.objectives import OBJECTIVES
     from inkfill.core.samplers import SAMPLERS
     from inkfill.core.schedule import SCHEDULES

@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints. Bad input is one line on stderr and a non-zero exit status."""
+"""The command line. Bad input gives one line on stderr and a non-zero exit status."""
 
 import contextlib
 import errno
@@ -51,12 +51,12 @@ for command in (
 
 
 def _leave(number: int, frame: object) -> None:
-    """On a signal: leave as on Ctrl-C, so that unfinished files are removed."""
+    """Exit on a signal as on Ctrl-C: unfinished files are removed."""
     sys.exit(128 + number)
 
 
 def main() -> None:
-    """Run the command line; the exit status is 0, 1 for bad input, 2 for wrong usage, or 130 after Ctrl-C."""
+    """Run the command line. Exit status: 0, 1 for bad input, 2 for wrong usage, 130 after Ctrl-C."""
     notes = logging.StreamHandler(sys.stderr)
     notes.setFormatter(logging.Formatter("inkfill: %(message)s"))
     logging.getLogger("inkfill").addHandler(notes)
@@ -82,7 +82,7 @@ def main() -> None:
             raise
         _fail("not enough memory: use fewer or smaller images", 1)
     except OSError as error:
-        reason = "no room left on the disk" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        reason = "no space left on the disk" if error.errno == errno.ENOSPC else error.strerror or str(error)
         _fail(f"{error.filename or 'a file'}: {reason}", 1)
     finally:
         logging.getLogger("inkfill").removeHandler(notes)

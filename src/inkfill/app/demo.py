@@ -1,4 +1,4 @@
-"""The demonstration: what ``inkfill demo`` writes, and the sheet of masks."""
+"""The page of ``inkfill demo``, and the sheet of mask families."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from inkfill import defaults
 from inkfill.app import figures
 from inkfill.app.html import Page
-from inkfill.core.masks import parse
+from inkfill.core.masks import FAMILIES, parse
 from inkfill.core.rng import SampleNoise, stream
 from inkfill.data import Dataset, Images, masks, to_uint8
 from inkfill.data.images import as_bytes, of_values
@@ -23,70 +23,73 @@ from inkfill.progress import Bar
 from inkfill.web.page import write_page
 
 GALLERY = ("half:left", "half:random", "box:14", "quadrants:3", "pixels:0.9", "strokes", "stripes:3", "all")
+VARIANTS = (  # of families in the sheet of masks, beside an example of each
+    *("half:left", "half:top", "box:10", "box:0.2-0.8:random", "quadrants:1", "quadrants:2", "quadrants:random"),
+    *("pixels:0.5", "not:box:12", "half:random+strokes", "training"),
+)
+IMAGES = 9 + 2 * len(GALLERY)  # one for the forward process, eight for the reverse process, two per mask of the gallery
 SCORED_IMAGES, SCORED_SAMPLES = 100, 4
-FRAMES = 40  # steps of the animation: more than needed, to see it happen
+FRAMES = 40  # steps of the animation
 TITLE = "inkfill demo"
 NOTICES = {
-    "mnist": "MNIST's test split, which the network never saw.",
-    "rendered": "the built-in rendered digits (from fonts: this is not MNIST, which was not at hand).",
+    "mnist": "MNIST's test split, on which the network was not trained.",
+    "rendered": "the built-in rendered digits (from fonts: this is not MNIST, which was not found).",
 }
 
 
+# ---- figures ---------------------------------------------------------------------------------------------------------
+
+
 def forward_strip(model: Model, image: Images, seed: int) -> figures.Tiles:
-    """One image at ten noise levels, all with the same noise."""
-    levels = [int(t) for t in np.linspace(0, model.schedule.T, 10)]
+    """One image at ten timesteps, all with the same noise."""
+    timesteps = [int(t) for t in np.linspace(0, model.schedule.T, 10)]
     x0 = model.value_range.to_x0(image[None])
     eps = SampleNoise(seed, [0], [0], tuple(x0.shape[1:]))()
-    tiles = [figures.tile(to_uint8(model.schedule.q_sample(x0, t, eps))[0]) for t in levels]
-    return figures.Tiles([tiles], [f"t = {t}" for t in levels])
+    tiles = [figures.tile(to_uint8(model.schedule.q_sample(x0, t, eps))[0]) for t in timesteps]
+    return figures.Tiles([tiles], [f"t = {t}" for t in timesteps])
 
 
 def reverse_frames(
     model: Model, images: Images, mask: NDArray[np.bool_], seed: int
 ) -> tuple[list[int], list[Images], list[Images]]:
-    """Levels, and at each what the sampler holds and what the network believes; uint8 ``[N, H, W]`` each."""
-    levels, states, beliefs, shown = [], [], [], as_bytes(images, model.value_range)
+    """The timesteps of a sampler, its states x_t and the predictions x0_hat, uint8 ``[N, H, W]`` each."""
+    timesteps, states, predictions, shown = [], [], [], as_bytes(images, model.value_range)
 
     def watch(t: int, x_t: torch.Tensor, x0_hat: torch.Tensor) -> None:
-        levels.append(t)
+        timesteps.append(t)
         states.append(np.where(of_values(mask, shown), to_uint8(x_t), shown))
-        beliefs.append(to_uint8(x0_hat))
+        predictions.append(to_uint8(x0_hat))
 
     filled = inpaint(model, images, mask, 1, steps=FRAMES, seed=seed, rows=len(images), watch=watch)[:, 0]
     last = as_bytes(filled, model.value_range)
-    return [*levels, 0], [*states, last], [*beliefs, last]
+    return [*timesteps, 0], [*states, last], [*predictions, last]
 
 
 def reverse_strip(model: Model, image: Images, mask: NDArray[np.bool_], seed: int) -> figures.Tiles:
-    """One masked image becoming whole: above the state, below the network's belief, at ten levels."""
-    levels, states, beliefs = reverse_frames(model, image[None], mask[None], seed)
-    shown = [int(i) for i in np.linspace(0, len(levels) - 1, 10).round()]
+    """The reverse process of one masked image at ten timesteps: states above, predictions of x0 below."""
+    timesteps, states, predictions = reverse_frames(model, image[None], mask[None], seed)
+    chosen = [int(i) for i in np.linspace(0, len(timesteps) - 1, 10).round()]
     first, last = figures.masked(states[-1][0], mask), figures.tile(as_bytes(image, model.value_range))
-    rows = [[first, *(figures.tile(each[i][0]) for i in shown), last] for each in (states, beliefs)]
-    columns = ["masked", *(f"t = {levels[i]}" for i in shown), "original"]
+    rows = [[first, *(figures.tile(each[i][0]) for i in chosen), last] for each in (states, predictions)]
+    columns = ["masked", *(f"t = {timesteps[i]}" for i in chosen), "original"]
     return figures.Tiles(rows, columns, ["x_t", "x0_hat"])
 
 
 def mask_sheet(size: int, seed: int) -> figures.RGB:
-    """Six draws of every mask family, over a rendered digit."""
-    digit = np.zeros((size, size), np.uint8)
+    """Six masks of every family, and of some variants, over a rendered digit."""
+    picture = Image.new("L", (size, size))
     font = ImageFont.load_default(size * 0.9)
-    picture = Image.fromarray(digit)
     ImageDraw.Draw(picture).text((size / 2, size / 2), "5", fill=255, font=font, anchor="mm")
     digits = np.repeat(np.asarray(picture)[None], 6, 0)
-    specs = [
-        *(f"half:{side}" for side in ("left", "right", "top", "bottom", "random")),
-        *("box:10", "box:10:random", "box:0.2-0.8:random", "bbox:8"),
-        *(f"quadrants:{n}" for n in ("1", "2", "3", "random")),
-        *("pixels:0.5", "pixels:0.9", "strokes", "stripes:3", "not:box:12", "half:random+strokes", "training"),
-        *("all", "none"),
-    ]
+    specs = [*(family.example for family in FAMILIES.values()), *VARIANTS]
+    specs += specs[-1:] * (len(specs) % 2)  # two columns of equal length
     drawn = [parse(spec).draw(6, size, size, stream(seed, "sheet"), digits) for spec in specs]
-    rows = [[figures.masked(d, m) for d, m in zip(digits, mask, strict=True)] for mask in drawn]
-    half = (len(rows) + 1) // 2
-    left = figures.sheet(rows[:half], names=specs[:half], zoom=2)
-    right = figures.sheet(rows[half:] + [rows[-1]] * (2 * half - len(rows)), names=specs[half:], zoom=2)
-    return np.concatenate([left, right], 1)
+    rows = [[figures.masked(digit, mask) for digit, mask in zip(digits, each, strict=True)] for each in drawn]
+    halves = (slice(len(specs) // 2), slice(len(specs) // 2, None))
+    return np.concatenate([figures.sheet(rows[half], names=specs[half], zoom=2) for half in halves], 1)
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
 
 
 def is_demo(folder: Path) -> bool:
@@ -96,18 +99,18 @@ def is_demo(folder: Path) -> bool:
 
 
 def write_demo(model: Model, dataset: Dataset, out: Path, seed: int, bar: Bar, checkpoint: Path | None = None) -> Path:
-    """Write the demonstration into ``out`` and give the page to open. Only test images are shown and scored.
+    """Write the demonstration into ``out``, from test images alone; returns the page.
 
-    ``checkpoint`` is what the model was loaded from: the page to paint on is made of it.
+    ``checkpoint`` is the file of the model, for the browser page. Raises InputError for too few test images.
     """
     images = dataset.test
-    if len(images) < 9 + 2 * len(GALLERY):
-        raise InputError(f"{dataset.name}: {len(images)} test images are too few for the demonstration")
-    page = Page(out, f"{TITLE}: holes in digits, filled by diffusion")
+    if len(images) < IMAGES:
+        raise InputError(f"--data {dataset.name}: {len(images)} test images: the demonstration needs {IMAGES}")
+    page = Page(out, f"{TITLE}: masked digits, filled by diffusion")
     page.text("Every digit on this page is from", NOTICES.get(dataset.name, f"the test split of {dataset.name}."))
     _link_to_paint(page, checkpoint)
-    _show_process(page, model, images, seed)
-    _show_completions(page, model, images[9 : 9 + 2 * len(GALLERY)], seed, bar)
+    _show_process(page, model, images[:9], seed)
+    _show_samples(page, model, images[9:IMAGES], seed, bar)
     _show_scores(page, model, images[:SCORED_IMAGES], seed, bar)
     where, recipe = machine(model), model.recipe
     page.text(
@@ -118,66 +121,67 @@ def write_demo(model: Model, dataset: Dataset, out: Path, seed: int, bar: Bar, c
 
 
 def _link_to_paint(page: Page, checkpoint: Path | None) -> None:
-    """The page to paint on, where these weights can be run in a browser."""
-    page.heading("Paint a hole, and watch it filled")
+    """The browser page, for weights that run in a browser."""
+    page.heading("Paint a mask, and see it filled")
     try:
         name = write_page(checkpoint, page.folder / "paint.html").name
     except InputError as error:
-        page.text(f"There is no page to paint on: {error}.")
+        page.text(f"No browser page for these weights: {error}.")
         return
-    page.text("The network runs in your browser: nothing is sent anywhere.")
-    page.frame(name, "Paint holes into a digit, and see them filled")
-    page.link(name, "The same in a window of its own")
+    page.text("The network runs in your browser; nothing is sent anywhere.")
+    page.frame(name, "Paint a mask on a digit, and see it filled")
+    page.link(name, "Open in a window of its own")
     page.command("inkfill page --out inkfill.html")
 
 
 def _show_tiles(page: Page, tiles: figures.Tiles, name: str, alt: str) -> None:
-    """Tiles on the page; beside it, with their words, as one picture to take along."""
+    """Tiles on the page, and beside it one image with their titles."""
     page.tiles(tiles, f"{name}-tiles.png", alt)
     figures.save_picture(tiles.picture(), page.folder / f"{name}.png")
-    page.link(f"{name}.png", "as one picture")
+    page.link(f"{name}.png", "as one image")
 
 
 def _show_process(page: Page, model: Model, images: Images, seed: int) -> None:
-    """The forward process of a digit, and the reverse process of eight masked ones."""
-    page.heading("Forward: noise is added")
-    page.text("One digit at growing noise levels t. At the last level nothing of it is left.")
-    _show_tiles(page, forward_strip(model, images[0], seed), "forward", "a digit at ten noise levels")
+    """The forward process of the first image, and the reverse process of the others."""
+    page.heading("Forward process: noise is added")
+    page.text("One digit at ten timesteps, from the clean image (t = 0) to almost pure noise.")
+    _show_tiles(page, forward_strip(model, images[0], seed), "forward", "a digit at ten timesteps")
 
-    chosen = images[1:9]
+    chosen = images[1:]
     mask = masks.fit("half:left", chosen, seed)
-    page.heading("Reverse: a masked digit becomes whole")
+    page.heading("Reverse process: a masked digit is filled")
     page.text(
-        "Above, what the sampler holds (noise, less and less of it, where pixels are missing). Below, what the network "
-        "believes the digit to be, at the same moment: first an average, then one digit."
+        "Top: the state x_t of the sampler, noisy where pixels are missing. Bottom: the prediction x0_hat of the "
+        "network at the same timestep, an average of digits at first, one digit in the end."
     )
-    _show_tiles(page, reverse_strip(model, chosen[0], mask[0], seed), "reverse", "a masked digit becoming whole")
+    _show_tiles(page, reverse_strip(model, chosen[0], mask[0], seed), "reverse", "reverse process of a masked digit")
 
-    levels, states, _ = reverse_frames(model, chosen, mask, seed)
+    timesteps, states, _ = reverse_frames(model, chosen, mask, seed)
     frames = [
         figures.sheet([[figures.tile(image) for image in state]], ["" for _ in chosen], [f"t = {t:4d}"])
-        for t, state in zip(levels, states, strict=True)
+        for t, state in zip(timesteps, states, strict=True)
     ]
     figures.save_animation(frames, page.folder / "denoising.gif")
-    page.heading("The same, moving")
-    page.text("Eight digits, left half missing.")
-    page.image("denoising.gif", "eight masked digits becoming whole")
+    page.heading("Animation")
+    page.text("The reverse process of eight digits, left half missing.")
+    page.image("denoising.gif", "reverse process of eight masked digits")
     page.command(f"inkfill demo --seed {seed}")
 
 
-def _show_completions(page: Page, model: Model, images: Images, seed: int, bar: Bar) -> None:
-    """A gallery: two digits a mask family."""
+def _show_samples(page: Page, model: Model, images: Images, seed: int, bar: Bar) -> None:
+    """A gallery: two digits per mask family."""
     specs = [spec for spec in GALLERY for _ in range(2)]
-    hidden = masks.fit_each(specs, images, seed)
+    missing = masks.fit_each(specs, images, seed)
     with bar(len(images) * 8, "gallery") as progress:
-        filled = inpaint(model, images, hidden, samples=8, seed=seed, progress=progress)
-    page.heading("Completions")
+        filled = inpaint(model, images, missing, samples=8, seed=seed, progress=progress)
+    page.heading("Samples")
     page.text(
-        "Blue pixels are missing. Four of eight completions, then the mean of all eight and their spread (bright: "
-        "completions disagree, so the model is unsure there), then the original. Several completions can be right."
+        "Blue pixels are missing. Four of eight samples, the mean and the standard deviation (std) of all eight, and "
+        "the original. The standard deviation is bright where samples disagree. A sample may differ from the original "
+        "and still be plausible."
     )
     shown, filled = as_bytes(images, model.value_range), as_bytes(filled, model.value_range)
-    _show_tiles(page, figures.gallery(shown, hidden, filled, specs), "gallery", "completions")
+    _show_tiles(page, figures.gallery(shown, missing, filled, specs), "gallery", "samples")
     page.command("inkfill inpaint digits.npy --mask half:left --samples 8 --out filled.npy --sheet filled.png")
 
 
@@ -188,12 +192,10 @@ def _show_scores(page: Page, model: Model, images: Images, seed: int, bar: Bar) 
         for spec in specs:
             cell = Cell(spec, model.method, model.steps, samples=SCORED_SAMPLES, seed=seed, sampler=model.sampler)
             rows.append(evaluate(model, images, cell, progress))
-    page.heading("Figures")
+    page.heading("Scores")
     page.text(
-        f"The first {len(images)} test images, {SCORED_SAMPLES} completions each, {model.steps} network evaluations "
-        "each, over missing pixels only, intensities in [0, 1]. CRPS: lower is better. bbox:8 is placed from the digit "
-        "itself, as no real mask could be."
+        f"The first {len(images)} test images, {SCORED_SAMPLES} samples per image, {model.steps} network evaluations "
+        "per sample. Missing pixels only, intensities in [0, 1]. CRPS: lower is better. bbox:8 is placed from the "
+        "digit itself, which no real mask could be."
     )
     page.table(rows, COLUMNS)
-    words = " ".join(f"--mask {spec}" for spec in specs)
-    page.command(f"inkfill evaluate --count {SCORED_IMAGES} --samples {SCORED_SAMPLES} {words}")

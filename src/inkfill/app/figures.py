@@ -1,4 +1,4 @@
-"""Pictures from arrays. Nothing here runs a network."""
+"""Figures from arrays. Nothing here runs a network."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,9 +14,9 @@ from inkfill.data.images import Images
 from inkfill.files import written_whole
 
 RGB = NDArray[np.uint8]
-HIDDEN = np.array([70, 96, 160], np.uint8)  # the colour of a missing pixel
+MISSING = np.array([70, 96, 160], np.uint8)  # the colour of a missing pixel
 PAPER, INK = 250, (30, 30, 30)
-ZOOM = 3
+ZOOM = 3  # pixels of a figure for each pixel of an image
 
 
 def grey(image: Images) -> RGB:
@@ -25,7 +25,7 @@ def grey(image: Images) -> RGB:
 
 
 def tile(image: Images) -> RGB:
-    """uint8 ``[H, W]`` or ``[H, W, C]`` to ``[H, W, 3]``; what is transparent shows a chequered ground."""
+    """uint8 ``[H, W]`` or ``[H, W, C]`` to ``[H, W, 3]``; transparent pixels show a chequered ground."""
     if image.ndim == 2:
         return grey(image)
     colour = image[..., :3] if image.shape[2] >= 3 else grey(image[..., 0])
@@ -38,44 +38,43 @@ def tile(image: Images) -> RGB:
 
 
 def masked(image: Images, mask: NDArray[np.bool_]) -> RGB:
-    """The image with missing pixels in blue, so that they cannot be taken for black ones."""
-    return np.where(mask[..., None], HIDDEN, tile(image) if mask.ndim == 2 else grey(image))
+    """The image with missing pixels in blue, which tells them from black ones."""
+    return np.where(mask[..., None], MISSING, tile(image) if mask.ndim == 2 else grey(image))
 
 
-def spread_of(completions: Images) -> NDArray[np.float64]:
-    """Standard deviation over the K completions ``[K, H, W]`` or ``[K, H, W, C]``, a number a pixel: ``[H, W]``.
+def std(samples: Images) -> NDArray[np.float64]:
+    """Standard deviation per pixel over K samples ``[K, H, W]`` or ``[K, H, W, C]``: ``[H, W]``.
 
-    Of colour, the root of the mean square over channels.
+    For colour, the root mean square over channels.
     """
-    spread = completions.astype(np.float64).std(0)
-    return spread if spread.ndim == 2 else np.sqrt((spread**2).mean(-1))
+    return _over_channels(samples.astype(np.float64).std(0))
 
 
-def spread(completions: Images) -> RGB:
-    """Per-pixel standard deviation over the first axis, from black through orange to white at half of full scale."""
-    return heat(spread_of(completions))
+def _over_channels(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Root mean square over the channels of ``[H, W, C]``; ``[H, W]`` stays as it is."""
+    return values if values.ndim == 2 else np.sqrt((values**2).mean(-1))
 
 
 def heat(values: NDArray[np.floating]) -> RGB:
-    """Grey levels of difference, from black at 0 through orange to white at half of full scale."""
+    """Grey-level differences ``[H, W]`` as colour: black at 0, then orange, white from 127.5 on."""
     level = np.clip(values / 127.5, 0, 1)
     return np.stack([255 * np.clip(c * level, 0, 1) for c in (3.0, 1.6, 1.0)], -1).round().astype(np.uint8)
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """Pictures ``[H, W, 3]`` of one size in rows, a title for each column and a name for each row."""
+    """Images uint8 ``[H, W, 3]`` of one size in rows, with titles of columns and names of rows."""
 
     rows: Sequence[Sequence[RGB]]
     columns: Sequence[str] = ()
     names: Sequence[str] = ()
 
     def picture(self, zoom: int = ZOOM) -> RGB:
-        """All of it in one picture, words too."""
+        """One figure with titles and names."""
         return sheet(self.rows, self.columns, self.names, zoom)
 
     def bare(self) -> NDArray[np.uint8]:
-        """The tiles alone, pixel by pixel, with a transparent pixel between them: ``[H', W', 4]``."""
+        """The images alone, unscaled, with one transparent pixel between them: ``[H', W', 4]``."""
         h, w = self.rows[0][0].shape[:2]
         out = np.zeros((len(self.rows) * (h + 1) - 1, len(self.rows[0]) * (w + 1) - 1, 4), np.uint8)
         for y, row in enumerate(self.rows):
@@ -88,7 +87,7 @@ class Tiles:
 def sheet(
     rows: Sequence[Sequence[RGB]], columns: Sequence[str] = (), names: Sequence[str] = (), zoom: int = ZOOM
 ) -> RGB:
-    """Tiles ``[H, W, 3]`` of one size in a grid, with a title over each column and a name before each row."""
+    """A grid of images ``[H, W, 3]`` of one size, with a title over each column and a name before each row."""
     font = ImageFont.load_default(12)
     h, w = (zoom * side for side in rows[0][0].shape[:2])
     gap, top = 4, 20 if columns else 4
@@ -116,33 +115,33 @@ def gallery(
     original: bool = True,
     error: bool = False,
 ) -> Tiles:
-    """A row an image: masked, ``show`` completions, the mean and the spread of all of them, and the original if known.
+    """One row per image: masked, ``show`` samples, mean and standard deviation of all samples, original.
 
-    ``images`` uint8 ``[N, H, W]`` or ``[N, H, W, C]``, ``mask`` bool ``[N, H, W]``, ``filled`` ``[N, K, ...]`` alike.
-    ``error`` adds the absolute error of the mean, on the scale of the spread.
+    ``images`` uint8 ``[N, H, W]`` or ``[N, H, W, C]``, ``mask`` bool ``[N, H, W]``, ``filled`` uint8 ``[N, K, ...]``.
+    ``error`` adds the absolute error of the mean, in the colours of the standard deviation.
     """
     show = min(show, filled.shape[1])
     rows = []
-    for image, hidden, completions in zip(images, mask, filled, strict=True):
-        mean = completions.astype(np.float64).mean(0)
-        tiles = [masked(image, hidden), *(tile(c) for c in completions[:show])]
-        tiles += [tile(mean.round().astype(np.uint8)), spread(completions)]
-        wrong = np.abs(mean - image)
-        wrong = wrong if wrong.ndim == 2 else np.sqrt((wrong**2).mean(-1))
-        rows.append([*tiles, *[heat(wrong)] * error, *[tile(image)] * original])
-    columns = ["masked", *(f"sample {k + 1}" for k in range(show)), "mean", "spread"]
+    for image, missing, samples in zip(images, mask, filled, strict=True):
+        mean = samples.astype(np.float64).mean(0)
+        row = [masked(image, missing), *map(tile, samples[:show])]
+        row += [tile(mean.round().astype(np.uint8)), heat(std(samples))]
+        if error:
+            row.append(heat(_over_channels(np.abs(mean - image))))
+        rows.append([*row, *[tile(image)] * original])
+    columns = ["masked", *(f"sample {k + 1}" for k in range(show)), "mean", "std"]
     return Tiles(rows, [*columns, *["|error|"] * error, *["original"] * original], names)
 
 
 def grid(images: Images, across: int | None = None, zoom: int = ZOOM) -> RGB:
-    """Images ``[N, H, W]`` or ``[N, H, W, C]`` in rows of ``across``; without it, in about a square."""
+    """Images ``[N, H, W]`` or ``[N, H, W, C]`` in rows of ``across``, by default in about a square."""
     across = across or int(np.ceil(np.sqrt(len(images))))
     tiles = [tile(image) for image in images]
     return sheet([tiles[i : i + across] for i in range(0, len(tiles), across)], zoom=zoom)
 
 
 def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:
-    """Write a picture, whole or not at all; the format follows the name."""
+    """Write an image file, whole or not at all; the suffix decides the format."""
     with written_whole(path) as temporary:
         Image.fromarray(pixels).save(temporary)
 
@@ -157,8 +156,7 @@ def save_animation(frames: Sequence[RGB], path: Path, milliseconds: int = 90) ->
 
 @contextmanager
 def plot(path: Path, panels: int, across: int, size: tuple[float, float]) -> Iterator[list[Any]]:
-    """A grid of matplotlib axes of ``size`` inches each, written to ``path``, whole or not at all, when they are
-    drawn."""
+    """A grid of matplotlib axes of ``size`` inches each; written to ``path``, whole or not at all, on exit."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

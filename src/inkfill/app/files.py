@@ -1,10 +1,10 @@
-"""Images and masks in, completions out, as files; refusing early what could not be written."""
+"""Images and masks in, samples out, as files. Outputs that cannot be written are refused before the work starts."""
 
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,97 +27,101 @@ from inkfill.data.readers import (
 from inkfill.errors import InputError
 from inkfill.files import check_writable, folder_written_whole, written_whole
 
-OURS = re.compile(r"(.+_)?\d\d+\.png")  # what a folder of completions or samples holds
-SHEET = 100  # images at most in one sheet of completions
-SAMPLES_SHEET = 10_000  # and in one of samples
+OURS = re.compile(r"(.+_)?\d\d+\.png")  # the files of a folder of samples
+SHEET = 100  # largest number of images in a sheet of inpainting samples
+SAMPLES_SHEET = 10_000  # largest number of unconditional samples in a sheet
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Images of one size and dtype, their masks, their data range, and their samples.
+
+    Images of several sizes are several stacks of one image.
+    """
+
+    images: Images  # [N, H, W] or [N, H, W, C]
+    mask: Mask  # [N, H, W]
+    values: ValueRange
+    samples: Images  # [N, K, H, W] or [N, K, H, W, C]
+
+    def as_bytes(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Images and samples as uint8, to be looked at."""
+        return as_bytes(self.images, self.values), as_bytes(self.samples, self.values)
+
 
 # ---- in --------------------------------------------------------------------------------------------------------------
 
 
-def read_inputs(
-    paths: Sequence[Path], knows: int, grey: bool = False
-) -> tuple[Images | list[Images], list[str] | None]:
-    """Images from one path of any kind or from several pictures, and their names, if any.
+def read_inputs(paths: Sequence[Path], knows: int, grey: bool = False) -> tuple[list[Images], list[str] | None]:
+    """Read one file or folder of any kind, or several image files; returns the images and their names, if any.
 
-    ``[N, H, W]`` or ``[N, H, W, C]``; a list of ``[1, ...]`` where pictures differ in size, channels or type. ``grey``
-    makes grey of colour; ``knows`` is how many channels the weights know. Raises InputError.
+    Images of one size, channels and dtype are one array ``[N, H, W]`` or ``[N, H, W, C]``; others are one array each.
+    ``grey`` converts colour to grey; ``knows`` is the number of channels of the model. Raises InputError.
     """
-    if len(paths) == 1 and not paths[0].is_dir() and paths[0].suffix.lower() not in PICTURES:
+    if len(paths) == 1 and not paths[0].is_dir() and not is_picture(paths[0]):
         array = read_images(paths[0])
         assert not isinstance(array, list)
-        return (luma(array) if grey else array), None
+        return [luma(array) if grey else array], None
     files = picture_files(paths[0]) if len(paths) == 1 and paths[0].is_dir() else list(paths)
     for file in files:
-        if file.suffix.lower() not in PICTURES:
+        if not is_picture(file):
             raise InputError(f"{file}: several files must all be pictures: give one array, or pictures alone")
     check_names(files)
 
-    def fit(file: Path, picture: Images) -> Images:
-        picture = as_known(luma(picture[None])[0] if grey else picture, knows)
-        have = channels_of(picture[None])
+    def fit(file: Path, image: Images) -> Images:
+        image = as_known(luma(image[None])[0] if grey else image, knows)
+        have = channels_of(image[None])
         if not can_be_filled(have, knows):
             raise InputError(f"{file}: {other_channels(have, knows)}")
-        return picture
+        return image
 
-    pictures, names = read_pictures(files, fit)
-    one = stacked(pictures)
-    return ([picture[None] for picture in one] if isinstance(one, list) else one), names
+    images, names = read_pictures(files, fit)
+    one = stacked(images)
+    return ([image[None] for image in one] if isinstance(one, list) else [one]), names
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a path is a picture by its name."""
+    """Whether the suffix is that of an image file."""
     return path.suffix.lower() in PICTURES
 
 
 def luma(images: Images) -> Images:
-    """Grey of colour ``[N, H, W, C]``, by the weights of ITU-R BT.601; alpha is kept, grey images stay as they are."""
+    """Colour ``[N, H, W, C]`` to grey (ITU-R BT.601), with its alpha channel; grey images stay as they are."""
     if images.ndim == 3 or images.shape[3] < 3:
         return images
-    weights = np.array([0.299, 0.587, 0.114])
-    mixed = np.ma.getdata(images)[..., :3] @ weights
+    mixed = np.ma.getdata(images)[..., :3] @ np.array([0.299, 0.587, 0.114])
     grey = (mixed.round() if images.dtype.kind in "iu" else mixed).astype(images.dtype)
     return np.stack([grey, images[..., 3]], -1) if images.shape[3] == 4 else grey
 
 
-def fit_masks(
-    given: masks.MaskInput, pictures: Images | list[Images], names: list[str] | None, seed: int
-) -> Mask | list[Mask]:
-    """The masks of these images: one array, or a list for a list.
+def fit_masks(given: masks.MaskInput, images: list[Images], names: list[str] | None, seed: int) -> list[Mask]:
+    """The masks ``[N, H, W]`` of each array of images.
 
     A folder of masks is paired with named images by file name. Raises InputError, also for a file without a partner.
     """
     if names and given.folder:
-        each = _paired(given, names)
+        paired = iter(_paired(given.folder, names, given.options))
         options = replace(given.options, colour=None)
-        parts = pictures if isinstance(pictures, list) else list(pictures[:, None])
-        list_ = [masks.fit(mask, picture, seed, options) for mask, picture in zip(each, parts, strict=True)]
-        found: Mask | list[Mask] = list_ if isinstance(pictures, list) else np.concatenate(list_)
-    elif isinstance(pictures, list):
-        found = [masks.fit(given, picture, seed + i) for i, picture in enumerate(pictures)]
+        found = [np.concatenate([masks.fit(next(paired), image[None], seed, options) for image in x]) for x in images]
     else:
-        found = masks.fit(given, pictures, seed)
-    each = found if isinstance(found, list) else [found]
-    if given.of_images and not any(mask.any() for mask in each):
+        found = [masks.fit(given, array, seed + i) for i, array in enumerate(images)]
+    if given.of_images and not any(mask.any() for mask in found):
         raise InputError(masks.NOTHING.format(given.of_images))
-    for mask in each:
+    for mask in found:
         masks.notice(mask)
     return found
 
 
-def _paired(given: masks.MaskInput, names: list[str]) -> list[Mask]:
+def _paired(folder: Path, names: list[str], options: masks.MaskOptions) -> list[Mask]:
     """The masks of a folder in the order of the images' names. Raises InputError for one without a partner."""
-    folder = given.folder
-    assert folder is not None
     files = {file.stem: file for file in picture_files(folder)}
     for name in names:
         if name not in files:
-            raise InputError(
-                f"{folder}: no mask is called {name}, as one of the pictures is: give each picture its own"
-            )
+            raise InputError(f"{folder}: no mask is called {name}: name each mask like its image")
     for stem, file in files.items():
         if stem not in names:
-            raise InputError(f"{file}: no picture is called {stem}: give each mask its picture")
-    return [masks.mask_of(read_picture(files[name]), str(files[name]), given.options) for name in names]
+            raise InputError(f"{file}: no picture is called {stem}: name each mask like its image")
+    return [masks.mask_of(read_picture(files[name]), str(files[name]), options) for name in names]
 
 
 # ---- standard input and output ---------------------------------------------------------------------------------------
@@ -127,27 +131,20 @@ PIPE = Path("-")
 
 @contextmanager
 def piped(images: tuple[Path, ...], out: Path | None) -> Iterator[tuple[tuple[Path, ...], Path | None]]:
-    """Files that stand for ``-``: one has what comes in by standard input, and what is written goes to standard output.
+    """Temporary files in place of ``-``: standard input is copied to one, the other is copied to standard output.
 
-    An array goes out as ``.npy``, a picture as ``.png``. Raises InputError for a terminal, and for too much.
+    An array leaves as ``.npy``, an image as ``.png``. Raises InputError for a terminal, and for too much input.
     """
     if PIPE not in (*images, out):
         yield images, out
         return
     if PIPE in images and len(images) > 1:
-        raise InputError("- is standard input, which is one picture or one array: give it alone")
+        raise InputError("- is standard input, one image or one array: give it alone")
     if out == PIPE and sys.stdout.isatty():
-        raise InputError("--out - writes to standard output, which is a terminal: send it to a file or a program")
+        raise InputError("--out -: standard output is a terminal: redirect it to a file or a program")
     with TemporaryDirectory(prefix="inkfill-") as folder:
         if PIPE in images:
-            given = sys.stdin.buffer.read(MAX_BYTES + 1)
-            if not 0 < len(given) <= MAX_BYTES:
-                raise InputError(f"standard input: {'too long' if given else 'empty'}: give a picture or an array")
-            kind = (
-                ".npy" if given.startswith(b"\x93NUMPY") else ".gz" if given[:2] in (b"\x1f\x8b", b"\0\0") else ".png"
-            )
-            images = (Path(folder) / f"standard-input{kind}",)
-            images[0].write_bytes(given)
+            images = (_from_standard_input(Path(folder)),)
         if out != PIPE:
             yield images, out
             return
@@ -158,40 +155,55 @@ def piped(images: tuple[Path, ...], out: Path | None) -> Iterator[tuple[tuple[Pa
         sys.stdout.buffer.flush()
 
 
+def _from_standard_input(folder: Path) -> Path:
+    """Standard input in a file, with the suffix of its format. Raises InputError."""
+    given = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if not 0 < len(given) <= MAX_BYTES:
+        raise InputError(f"standard input: {'too long' if given else 'empty'}: give an image or an array")
+    starts = {b"\x93NUMPY": ".npy", b"\x1f\x8b": ".gz", b"\0\0": ".gz"}
+    suffix = next((suffix for start, suffix in starts.items() if given.startswith(start)), ".png")
+    path = folder / f"standard-input{suffix}"
+    path.write_bytes(given)
+    return path
+
+
 # ---- out -------------------------------------------------------------------------------------------------------------
 
 
 def check_file(out: Path, overwrite: bool, suffixes: tuple[str, ...]) -> None:
-    """Refuse now a file that could not be written after minutes of work. Raises InputError."""
-    if str(out) == "-":
-        raise InputError("--out -: pictures and arrays go into files: give a name")
+    """Raise InputError for a file that could not be written, or must not be."""
+    if out == PIPE:
+        raise InputError("--out -: this output goes into a file: give a name")
     if out.suffix.lower() not in suffixes:
         raise InputError(f"{out}: cannot write {out.suffix or 'such'} files: use {' or '.join(suffixes)}")
     if out.is_dir():
         raise InputError(f"{out} is a folder: give another name")
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} exists: give --overwrite to replace it, or another --out")
+    _check_free(out, out.exists() and not overwrite)
     check_writable(out)
 
 
 def check_folder(out: Path, overwrite: bool) -> None:
-    """Refuse now a folder that could not be written, or that holds anything. Raises InputError."""
-    if str(out) == "-":
-        raise InputError("--out -: a folder is to be written: give a name")
+    """Raise InputError for a folder that could not be written, or must not be."""
+    if out == PIPE:
+        raise InputError("--out -: this output goes into a folder: give a name")
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file, and a folder is to be written: give another --out")
-    if out.exists() and not overwrite and any(out.iterdir()):
-        raise InputError(f"{out} exists: give --overwrite to replace it, or another --out")
+        raise InputError(f"{out} is a file: give the name of a folder")
+    _check_free(out, out.exists() and not overwrite and any(out.iterdir()))
     check_writable(out / "x")
 
 
+def _check_free(out: Path, taken: bool) -> None:
+    if taken:
+        raise InputError(f"{out} exists: give --overwrite to replace it, or another --out")
+
+
 def check_outputs(out: Path | None, sheet: Path | None, report: Path | None, overwrite: bool) -> None:
-    """Refuse now whatever of a command's outputs could not be written, or that there is none. Raises InputError."""
-    if not (out or sheet or report):
-        raise InputError("say where the completions should go: give --out, --sheet or --report")
-    given = [place.resolve() for place in (out, sheet, report) if place]
-    if len(set(given)) < len(given):
-        raise InputError("two outputs have one name: give each its own")
+    """Raise InputError for outputs of ``inkfill inpaint`` that could not be written, and where there are none."""
+    places = [place.resolve() for place in (out, sheet, report) if place]
+    if not places:
+        raise InputError("no output: give --out, --sheet or --report")
+    if len(set(places)) < len(places):
+        raise InputError("--out, --sheet and --report: two have one name: give each its own")
     if out:
         check_pictures(out, overwrite)
     if sheet:
@@ -201,85 +213,74 @@ def check_outputs(out: Path | None, sheet: Path | None, report: Path | None, ove
 
 
 def check_pictures(out: Path, overwrite: bool) -> None:
-    """Refuse now an array, a picture or a folder of pictures that could not be written. Raises InputError.
+    """Raise InputError for an array, an image or a folder of images that could not be written.
 
-    A folder is replaced as a whole, so it may hold nothing but pictures as inkfill writes them.
+    A folder is replaced as a whole, so an existing one may hold only images that inkfill wrote.
     """
     if out.suffix and not out.is_dir():
         check_file(out, overwrite, (".npy", ".png"))
         return
     check_folder(out, overwrite)
-    others = [p.name for p in out.iterdir() if not OURS.fullmatch(p.name)] if out.exists() else []
-    if others:
-        raise InputError(f"{out} holds {others[0]}, which inkfill did not write: give another --out")
+    for path in out.iterdir() if out.exists() else ():
+        if not OURS.fullmatch(path.name):
+            raise InputError(f"{out} holds {path.name}, which inkfill did not write: give another --out")
 
 
 def check_sheet(out: Path, count: int, most: int = SHEET) -> None:
-    """Raise InputError for more images than one picture can show."""
+    """Raise InputError for more images than one sheet can show."""
     if out.suffix.lower() == ".png" and count > most:
-        raise InputError(f"{count} images are too many for one sheet: write a .npy or a folder")
+        raise InputError(f"{out}: {count} images are too many for one sheet: write a .npy or a folder")
 
 
-def write_completions(
-    out: Path,
-    images: Images | list[Images],
-    mask: Mask | list[Mask],
-    filled: Images | list[Images],
-    values: ValueRange,
-    names: list[str] | None = None,
-) -> str:
-    """Write ``filled``, ``[N, K, ...]`` or a list of ``[K, ...]``, and say what was written.
-
-    As ``.npy``; as ``.png``: the one completion of one image, or else a sheet; or into a folder, a picture each.
-    """
-    n, k = len(filled), len(filled[0])
-    if out.suffix.lower() == ".npy":
-        _save_array(out, np.asarray(filled))
-        return f"{out}: {n} x {k} completions"
-    if out.suffix.lower() == ".png" and (n, k) == (1, 1):
-        figures.save_picture(_for_picture(filled[0][0]), out)
-        return f"{out}: the picture, filled"
-    if out.suffix.lower() == ".png":
-        return write_sheet(out, images, mask, filled, values)
-    names = names or [f"{i:05d}" for i in range(n)]
-    with folder_written_whole(out.resolve()) as folder:
-        for name, completions in zip(names, filled, strict=True):
-            for i, completion in enumerate(completions):
-                figures.save_picture(_for_picture(completion), folder / f"{name}_{i:02d}.png")
-    return f"the folder {out}: {n} x {k} pictures"
-
-
-def check_fits(out: Path, images: Images | list[Images]) -> None:
-    """Raise InputError where what is to be written cannot hold these images: their numbers, or their several sizes."""
-    if isinstance(images, list) and out.suffix:
-        raise InputError(f"{out}: pictures of several sizes do not fit one file: give a folder")
-    first = images[0] if isinstance(images, list) else images
+def check_fits(out: Path, images: list[Images]) -> None:
+    """Raise InputError where the output's format cannot hold images of several sizes, or their dtype."""
+    if len(images) > 1 and out.suffix:
+        raise InputError(f"{out}: images of several sizes do not fit one file: give a folder")
+    first = images[0]
     fits = first.dtype in (np.bool_, np.uint8) or (first.dtype == np.uint16 and channels_of(first[:1]) == 1)
     if out.suffix.lower() != ".npy" and not fits:
-        raise InputError(f"{out}: pictures cannot hold {first.dtype} values as they are: write a .npy")
+        raise InputError(f"{out}: image files cannot hold {first.dtype} values: write a .npy")
 
 
-def _for_picture(pixels: Images) -> Images:
-    """Pixels ``[H, W]`` or ``[H, W, C]`` as Pillow writes them."""
-    return pixels.astype(np.uint8) * np.uint8(255) if pixels.dtype == np.bool_ else pixels
+def write_filled(out: Path, stacks: list[Stack], names: list[str] | None = None) -> str:
+    """Write the samples of an inpainting; returns a line about the output.
 
-
-def write_sheet(
-    out: Path, images: Images | list[Images], mask: Mask | list[Mask], filled: Images | list[Images], values: ValueRange
-) -> str:
-    """Write one picture of all (masked images, their completions, 16 at most, mean and spread); says what it wrote.
-
-    Raises InputError for pictures of several sizes.
+    To ``.npy``; to ``.png``, the one sample of one image or else a sheet; or to a folder, one image file per sample.
     """
-    if isinstance(images, list) or isinstance(mask, list) or isinstance(filled, list):
-        raise InputError(f"{out}: pictures of several sizes do not fit one sheet: use --report or a folder")
-    shown, completions = as_bytes(images, values), as_bytes(filled, values)
-    figures.save_picture(figures.gallery(shown, mask, completions, show=16, original=False).picture(), out)
-    return f"{out}: a sheet of {filled.shape[0]} x {filled.shape[1]} completions"
+    n, k = sum(len(stack.images) for stack in stacks), stacks[0].samples.shape[1]
+    if out.suffix.lower() == ".npy":
+        _save_array(out, stacks[0].samples)
+        return f"{out}: {n} x {k} samples"
+    if out.suffix.lower() == ".png" and (n, k) == (1, 1):
+        _save_image(out, stacks[0].samples[0, 0])
+        return f"{out}: one sample"
+    if out.suffix.lower() == ".png":
+        return write_sheet(out, stacks)
+    each = [samples for stack in stacks for samples in stack.samples]
+    with folder_written_whole(out.resolve()) as folder:
+        for name, samples in zip(names or [f"{i:05d}" for i in range(n)], each, strict=True):
+            for i, sample in enumerate(samples):
+                _save_image(folder / f"{name}_{i:02d}.png", sample)
+    return f"the folder {out}: {n} x {k} images"
+
+
+def write_sheet(out: Path, stacks: list[Stack]) -> str:
+    """Write one image of masked inputs, up to 16 samples, mean and standard deviation; returns a line about it.
+
+    Raises InputError for images of several sizes.
+    """
+    if len(stacks) > 1:
+        raise InputError(f"{out}: images of several sizes do not fit one sheet: use --report or a folder")
+    images, samples = stacks[0].as_bytes()
+    figures.save_picture(figures.gallery(images, stacks[0].mask, samples, show=16, original=False).picture(), out)
+    return f"{out}: a sheet of {samples.shape[0]} x {samples.shape[1]} samples"
 
 
 def write_samples(out: Path, drawn: Images, values: ValueRange = BYTES) -> str:
-    """Write new images, ``[N, H, W]`` or ``[N, H, W, C]``: a ``.npy``, a ``.png`` sheet, or a folder; says which."""
+    """Write unconditional samples ``[N, H, W]`` or ``[N, H, W, C]``; returns a line about the output.
+
+    To ``.npy``, to ``.png`` as a sheet, or to a folder, one image file per sample.
+    """
     if out.suffix.lower() == ".npy":
         _save_array(out, drawn)
         return f"{out}: {len(drawn)} images"
@@ -288,8 +289,13 @@ def write_samples(out: Path, drawn: Images, values: ValueRange = BYTES) -> str:
         return f"{out}: a sheet of {len(drawn)} images"
     with folder_written_whole(out.resolve()) as folder:
         for i, image in enumerate(drawn):
-            figures.save_picture(_for_picture(image), folder / f"{i:05d}.png")
-    return f"the folder {out}: {len(drawn)} pictures"
+            _save_image(folder / f"{i:05d}.png", image)
+    return f"the folder {out}: {len(drawn)} images"
+
+
+def _save_image(out: Path, pixels: Images) -> None:
+    """Write ``[H, W]`` or ``[H, W, C]``; bool as 0 and 255."""
+    figures.save_picture(pixels.astype(np.uint8) * np.uint8(255) if pixels.dtype == np.bool_ else pixels, out)
 
 
 def _save_array(out: Path, array: NDArray) -> None:
@@ -299,7 +305,7 @@ def _save_array(out: Path, array: NDArray) -> None:
 
 @contextmanager
 def array_in_parts(out: Path, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[Callable[[NDArray], None]]:
-    """Write a ``.npy`` of a shape part by part, whole or not at all: what is given takes the next part."""
+    """Write a ``.npy`` part by part, whole or not at all; each call of the yielded function appends a part."""
     with written_whole(out) as temporary, temporary.open("wb") as file:
         about = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_2_0(file, about)

@@ -1,4 +1,4 @@
-"""What ``inkfill inpaint`` does: reads, fills, keeps what was asked for, writes."""
+"""``inkfill inpaint``: reads images and masks, draws samples, writes them."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -21,7 +21,8 @@ from inkfill.models.model import Model
 from inkfill.processes import ALONE, Processes
 from inkfill.progress import Bar, Progress
 
-PART = 1000  # images that are read, filled and written together when there are many
+PART = 1000  # images of a long array that are read, filled and written together
+UNLIKE = 0.35  # difference in the fraction of black pixels above which images count as another kind
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,16 @@ class Request:
     grey: bool = False
     options: Options = Options()  # noqa: RUF009 (immutable)
 
-    @property
-    def seed(self) -> int:
-        """Random seed."""
-        return self.options.seed
+    def with_range(self, value_range: tuple[float, float] | None) -> "Request":
+        """The request with a data range."""
+        return replace(self, options=replace(self.options, value_range=value_range))
 
 
 def run(request: Request, model: Model | Foreign, bar: Bar, group: Processes = ALONE) -> list[str]:
-    """Do it, and say what was written: nothing but for the first process. Raises InputError, which names an image."""
+    """Draw samples and write them; returns a line for each output, on rank 0 alone.
+
+    Raises InputError, which names the image, the mask or the output.
+    """
     try:
         return _run(request, model, bar, group)
     except InputError as error:
@@ -55,165 +58,149 @@ def run(request: Request, model: Model | Foreign, bar: Bar, group: Processes = A
 
 
 def _run(request: Request, model: Model | Foreign, bar: Bar, group: Processes) -> list[str]:
-    source = request.images[0]
-    if len(request.images) == 1 and source.suffix.lower() == ".npy" and request.out and request.out.suffix == ".npy":
-        array = as_images(read_array(source), str(source))
-        if len(array) > PART and not (request.sheet or request.report or request.grey):
-            return _in_parts(request, model, array.shape, array.dtype, bar, group)
-    pictures, names = files.read_inputs(request.images, model.channels, request.grey)
-    for picture in filter(None, (request.out, request.sheet)):
-        files.check_sheet(picture, len(pictures))
+    array = _long_array(request)
+    if array is not None:
+        return _in_parts(request, model, array, bar, group)
+    images, names = files.read_inputs(request.images, model.channels, request.grey)
+    count = sum(map(len, images))
+    for place in filter(None, (request.out, request.sheet)):
+        files.check_sheet(place, count)
     if request.out:
-        files.check_fits(request.out, pictures)
-    hidden = files.fit_masks(request.mask, pictures, names, request.seed)
-    _warn_if_unlike(model, pictures, hidden)
-    if not isinstance(pictures, list) and not isinstance(hidden, list):
-        # Found once, and not by every process in its own share.
-        values = values_of(request, model, pictures, hidden)
-        request = with_range(request, (values.low, values.high))
-    with bar(len(pictures) * request.samples // group.world, "inpaint") as progress:
-        filled = _filled(request, model, pictures, hidden, progress, group)
-    return _written(request, model, pictures, hidden, filled, names) if group.first else []
+        files.check_fits(request.out, images)
+    missing = files.fit_masks(request.mask, images, names, request.options.seed)
+    _warn_if_unlike(model, images, missing)
+    values = [_values(request, model, *both) for both in zip(images, missing, strict=True)]
+    if len(images) == 1:  # the range of all images, which a process could not infer from its share
+        request = request.with_range((values[0].low, values[0].high))
+    with bar(count * request.samples // group.world, "inpaint") as progress:
+        samples = _drawn(request, model, images, missing, progress, group)
+    stacks = [files.Stack(*each) for each in zip(images, missing, values, samples, strict=True)]
+    return _written(request, model, stacks, names) if group.first else []
 
 
-def with_range(request: Request, value_range: tuple[float, float] | None) -> Request:
-    """The request with a data range."""
-    return replace(request, options=replace(request.options, value_range=value_range))
+def _values(request: Request, model: Model | Foreign, images: Images, missing: Mask) -> ValueRange:
+    """The data range. Raises InputError."""
+    observed = without_alpha(images, model.channels)
+    return range_for(observed, missing, model.value_range, model.image_dtype, request.options.value_range)
 
 
-def _filled(
+def _drawn(
     request: Request,
     model: Model | Foreign,
-    pictures: Images | list[Images],
-    hidden: Mask | list[Mask],
+    images: list[Images],
+    missing: list[Mask],
     progress: Progress,
     group: Processes,
     first: int = 0,
-) -> Images | list[Images]:
-    """Completions, of which those are kept that were asked for; each process fills a share of the pictures."""
-    part = group.slice(len(pictures))
-    mine, holes = pictures[part], hidden[part]
-    if isinstance(mine, list) and len({(each.shape, each.dtype) for each in mine}) == 1:  # as inpaint would have them
-        mine, holes = np.concatenate(mine), np.concatenate(holes)
-    found: Images | list[Images] | None = None
-    if part.start < part.stop:
+) -> list[Images]:
+    """The samples ``[N, K, ...]`` of each array of images, as ``keep`` asks for; each process draws a share."""
+    one = len(images) == 1
+    all_images, all_missing = (images[0], missing[0]) if one else (images, missing)
+    share = group.slice(len(all_images))
+    found = []
+    if share.start < share.stop:
         options = replace(request.options, progress=progress)
-        found = inpaint(model, mine, holes, request.samples, first=first + part.start, **vars(options))
-    parts = [each for each in group.gather(found) if each is not None]
-    if isinstance(pictures, list):
-        return [_kept(request, each[None])[0] for filled in parts for each in filled]
-    return _kept(request, np.concatenate(parts))
+        found = inpaint(
+            model, all_images[share], all_missing[share], request.samples, first=first + share.start, **vars(options)
+        )
+    parts = [part for part in group.gather(found) if len(part)]
+    samples = [np.concatenate(parts)] if one else [each[None] for part in parts for each in part]
+    return [_kept(request.keep, each) for each in samples]
 
 
-def _kept(request: Request, filled: Images) -> Images:
-    """All completions ``[N, K, ...]``, or their mean or the most central one ``[N, 1, ...]``."""
-    if request.keep == "mean":
-        mean = filled.mean(1, keepdims=True, dtype=np.float64)
-        mean = (mean.round() if filled.dtype.kind in "biu" else mean).astype(filled.dtype)
-        same = (filled == filled[:, :1]).all(1, keepdims=True)  # known pixels, whose mean rounding could change
-        return np.where(same, filled[:, :1], mean)
-    if request.keep == "central":
-        chosen = most_central(filled)
-        return filled[np.arange(len(filled)), chosen][:, None]
-    return filled
+def _kept(keep: str, samples: Images) -> Images:
+    """All samples ``[N, K, ...]``, or their mean or the most central one ``[N, 1, ...]``."""
+    if keep == "mean":
+        mean = samples.mean(1, keepdims=True, dtype=np.float64)
+        mean = (mean.round() if samples.dtype.kind in "biu" else mean).astype(samples.dtype)
+        same = (samples == samples[:, :1]).all(1, keepdims=True)  # observed pixels, which rounding could change
+        return np.where(same, samples[:, :1], mean)
+    if keep == "central":
+        return samples[np.arange(len(samples)), most_central(samples)][:, None]
+    return samples
 
 
-def _written(
-    request: Request,
-    model: Model | Foreign,
-    pictures: Images | list[Images],
-    hidden: Mask | list[Mask],
-    filled: Images | list[Images],
-    names: list[str] | None,
-) -> list[str]:
-    """Write everything, and say what."""
+def _written(request: Request, model: Model | Foreign, stacks: list[files.Stack], names: list[str] | None) -> list[str]:
+    """Write all outputs; returns a line for each."""
     written = []
-    values = values_of(request, model, *(x[0] if isinstance(x, list) else x for x in (pictures, hidden)))
     if request.out:
-        written.append(files.write_completions(request.out, pictures, hidden, filled, values, names))
+        written.append(files.write_filled(request.out, stacks, names))
     if request.sheet:
-        written.append(files.write_sheet(request.sheet, pictures, hidden, filled, values))
+        written.append(files.write_sheet(request.sheet, stacks))
     if request.report:
-
-        def range_of(picture: Images) -> ValueRange:
-            one = picture[None]
-            return values_of(request, model, one, masks.holes_of(one))
-
-        each, holes = ([x[0] for x in xs] if isinstance(xs, list) else xs for xs in (pictures, hidden))
-        written.append(str(write_inpainting(request.report, each, holes, filled, names, model, range_of)))
+        written.append(str(write_inpainting(request.report, stacks, names, model)))
     return written
 
 
-def values_of(request: Request, model: Model | Foreign, pictures: Images, hidden: Mask) -> ValueRange:
-    """What black and white are. Raises InputError."""
-    known = without_alpha(pictures, model.channels)
-    return range_for(known, hidden, model.value_range, model.image_dtype, request.options.value_range)
+# ---- long arrays, part by part ---------------------------------------------------------------------------------------
 
 
-def _in_parts(
-    request: Request,
-    model: Model | Foreign,
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    bar: Bar,
-    group: Processes,
-) -> list[str]:
-    """Fill a long array part by part, each read, filled and written before the next: memory stays as it is."""
-    out = request.out
+def _long_array(request: Request) -> Images | None:
+    """The mapped array of a request that only turns one long ``.npy`` into another; None for any other request."""
+    places = [*request.images, *filter(None, [request.out])]
+    if len(places) != 2 or any(place.suffix.lower() != ".npy" for place in places):
+        return None
+    array = as_images(read_array(places[0]), str(places[0]))
+    return array if len(array) > PART and not (request.sheet or request.report or request.grey) else None
+
+
+def _in_parts(request: Request, model: Model | Foreign, array: Images, bar: Bar, group: Processes) -> list[str]:
+    """Read, fill and write part after part, at constant memory."""
+    out, count, kept = request.out, len(array), request.samples if request.keep == "all" else 1
     assert out is not None
-    kept = request.samples if request.keep == "all" else 1
-    request = with_range(request, _range_in_parts(request, model, shape, dtype))
-    writing = files.array_in_parts(out, (shape[0], kept, *shape[1:]), dtype) if group.first else nullcontext()
-    with bar(shape[0] * request.samples // group.world, "inpaint") as progress, writing as write:
-        for start, part, hidden in _parts(request, shape):
+    request = request.with_range(_range_in_parts(request, model, array))
+    shape = (count, kept, *array.shape[1:])
+    writing = files.array_in_parts(out, shape, array.dtype) if group.first else nullcontext()
+    with bar(count * request.samples // group.world, "inpaint") as progress, writing as write:
+        for start, part, missing in _parts(request, count):
             if start == 0:
-                masks.notice(hidden)
-                _warn_if_unlike(model, part, hidden)
-            filled = _filled(request, model, part, hidden, progress, group, start)
+                masks.notice(missing)
+                _warn_if_unlike(model, [part], [missing])
+            (samples,) = _drawn(request, model, [part], [missing], progress, group, start)
             if write:
-                write(np.asarray(filled))
-    return [f"{out}: {shape[0]:,} x {kept} completions"] if group.first else []
+                write(samples)
+    return [f"{out}: {count:,} x {kept} samples"] if group.first else []
 
 
-def _parts(request: Request, shape: tuple[int, ...]) -> Iterator[tuple[int, Images, Mask]]:
-    """The parts of a long array with their masks, each with the number of its first image."""
+def _parts(request: Request, count: int) -> Iterator[tuple[int, Images, Mask]]:
+    """The number of the first image, the images and their masks, part after part."""
     source = request.images[0]
-    request.mask.check_count(shape[0])
-    rng = stream(request.seed, "mask")
-    for start in range(0, shape[0], PART):
-        # Mapped anew each time: pages that were read go with the map.
+    request.mask.check_count(count)
+    rng = stream(request.options.seed, "mask")
+    for start in range(0, count, PART):
+        # Mapped anew for each part: the pages that were read are released with the map.
         part = np.array(as_images(read_array(source), str(source))[start : start + PART])
         yield start, part, request.mask.draw(part, rng, start)
 
 
-def _range_in_parts(
-    request: Request, model: Model | Foreign, shape: tuple[int, ...], dtype: np.dtype
-) -> tuple[float, float] | None:
-    """What black and white are in all parts alike. Raises InputError, also where no image has a hole of its own."""
-    told = request.options.value_range or range_of_type(dtype, model.value_range, model.image_dtype)
-    own = request.mask.unspecified or request.mask.of_images
-    if told and not own:  # no pass over the data is needed
-        return request.options.value_range
-    if own and not any(hidden.any() for *_, hidden in _parts(request, shape)):
+def _range_in_parts(request: Request, model: Model | Foreign, array: Images) -> tuple[float, float] | None:
+    """The data range of all parts. Raises InputError, also where a mask of the images' own values marks no pixel."""
+    given = request.options.value_range
+    decided = given or range_of_type(array.dtype, model.value_range, model.image_dtype)
+    of_images = request.mask.unspecified or request.mask.of_images
+    if decided and not of_images:  # no pass over the data is needed
+        return given
+    extremes, any_missing = [], False
+    for _, part, missing in _parts(request, len(array)):
+        any_missing = any_missing or bool(missing.any())
+        if decided and any_missing:
+            return given
+        observed = without_alpha(part, model.channels)[~missing]
+        extremes += [observed.min(), observed.max()] if observed.size else []
+    if of_images and not any_missing:
         raise InputError(masks.NO_HOLES if request.mask.unspecified else masks.NOTHING.format(request.mask.of_images))
-    if told:
-        return request.options.value_range
-    extremes = []
-    for _, part, hidden in _parts(request, shape):
-        known = without_alpha(part, model.channels)[~hidden]
-        extremes += [known.min(), known.max()] if known.size else []
-    seen = np.array(extremes, dtype)
-    values = range_for(seen, np.zeros(seen.shape, bool), model.value_range, model.image_dtype)
+    ends = np.array(extremes, array.dtype)
+    values = range_for(ends, np.zeros(ends.shape, bool), model.value_range, model.image_dtype)
     return values.low, values.high
 
 
-UNLIKE = 0.35  # difference in the fraction of black pixels above which images count as another kind
+# ---- images of another kind ------------------------------------------------------------------------------------------
 
 
 def unlike(model: Model | Foreign, images: Images, mask: Mask) -> list[str]:
-    """The ways in which images differ so much from the training images that samples mean little; empty for none.
+    """How images differ so much from the training images that samples mean little; empty for none and foreign models.
 
-    It compares size and the fraction of black among observed pixels: for MNIST 0.81, for single digits 0.6 to 0.95.
+    It compares sizes, and the fraction of black among observed pixels: for MNIST 0.81, for single digits 0.6 to 0.95.
     """
     if not isinstance(model, Model):
         return []
@@ -223,22 +210,21 @@ def unlike(model: Model | Foreign, images: Images, mask: Mask) -> list[str]:
     if size != recipe.image_size and not between:
         trained = "x".join(map(str, recipe.image_size))
         reasons.append(f"on {trained} images, these are {size_words(images)}")
-    known = images[~mask]
-    if recipe.black is not None and known.size and images.dtype.name == recipe.number_type:
-        share = float((known == recipe.value_range[0]).mean())
+    observed = images[~mask]
+    if recipe.black is not None and observed.size and images.dtype.name == recipe.number_type:
+        share = float((observed == recipe.value_range[0]).mean())
         if abs(share - recipe.black) > UNLIKE:
             reasons.append(f"on images that are {recipe.black:.0%} black, these are {share:.0%}")
     return reasons
 
 
-def _warn_if_unlike(model: Model | Foreign, images: Images | list[Images], mask: Mask | list[Mask]) -> None:
-    """Say where images are so unlike those that the weights learnt that the result will mean little."""
-    both = zip(images, mask, strict=True) if isinstance(images, list) else [(images, mask)]
-    reasons = dict.fromkeys(reason for pair in both for reason in unlike(model, *pair))
-    for reason in list(reasons)[:2]:  # of a model alone: of others nobody knows what they learnt from
+def _warn_if_unlike(model: Model | Foreign, images: list[Images], missing: list[Mask]) -> None:
+    """Warn of images that are unlike the training images, once for each of the first two differences."""
+    reasons = dict.fromkeys(reason for pair in zip(images, missing, strict=True) for reason in unlike(model, *pair))
+    for reason in list(reasons)[:2]:
         assert isinstance(model, Model)
         trained = f"these weights were trained on {shown(model.recipe.trained_on)}"
         remark(
-            f"warning: {trained} and {reason}: the completions will mean little; train on images like yours "
+            f"warning: {trained} and {reason}: samples will mean little: train on images like yours "
             "(inkfill train --data)"
         )

@@ -1,4 +1,4 @@
-"""The one builder of HTML pages, with their one style sheet. Whatever is put on a page is escaped here."""
+"""HTML pages with one style sheet. All text is escaped here."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,18 +36,19 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: bottom }
 th { font-weight: 600; color: var(--quiet) } .word { text-align: left }
 """
-# What a newcomer is told in the place of the headings that tables have for short.
+# Plain words for the short headings of tables.
 PLAIN = {
     "nfe": "network evaluations", "+-": "± standard error", "energy": "energy score",
-    "90 % covers": "90 % intervals cover",
-    "PSNR mean": "PSNR of the mean, dB", "PSNR sample": "PSNR of one, dB", "core-s each": "core-seconds each",
-    "NLL": "negative log-likelihood", "Frechet": "Frechet distance", "kernel": "kernel distance",
-    "nearest": "to the nearest training image", "real": "the same of real images", "floor": "its floor",
+    "90 % covers": "coverage of 90 % intervals", "core-s each": "core-seconds per sample",
+    "PSNR mean": "PSNR of the mean, dB", "PSNR sample": "PSNR of a sample, dB",
+    "NLL": "negative log-likelihood", "vote right": "majority label correct", "yardstick": "baseline",
+    "confident": "classifier confidence > 0.9", "Frechet": "Fréchet distance", "kernel": "kernel distance (MMD)",
+    "nearest": "distance to nearest training image", "real": "real images", "floor": "floor",
 }  # fmt: skip
 
 
 class Page:
-    """A page in a folder, written from its top to its bottom; pictures go beside it."""
+    """A page in a folder, built from top to bottom; its images go beside it."""
 
     def __init__(self, folder: Path, title: str):
         self.folder, self.title = folder, title
@@ -58,12 +59,12 @@ class Page:
         self._body.append(f"<h{level}>{escaped(text)}</h{level}>")
 
     def text(self, text: str, strong: str = "") -> None:
-        """A paragraph, perhaps with a strong end."""
+        """A paragraph, with ``strong`` in bold at its end."""
         end = f" <b>{escaped(strong)}</b>" if strong else ""
         self._body.append(f"<p>{escaped(text)}{end}</p>")
 
     def command(self, text: str) -> None:
-        """A line for a terminal."""
+        """A command line."""
         self._body.append(f"<p><code>{escaped(text)}</code></p>")
 
     def link(self, name: str, text: str) -> None:
@@ -71,7 +72,7 @@ class Page:
         self._body.append(f'<p><a href="{escaped(name)}">{escaped(text)}</a></p>')
 
     def table(self, rows: Sequence[Mapping[str, Any]], columns: Columns) -> None:
-        """A table of rows of values by their columns."""
+        """A table of rows."""
         headings, lines, words = cells(rows, columns)
 
         def line(tag: str, values: Sequence[str]) -> str:
@@ -84,11 +85,11 @@ class Page:
         self._body.append(f"<div class=wide><table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody></table></div>")
 
     def frame(self, name: str, title: str) -> None:
-        """Another page, inside this one."""
+        """Another page in a frame."""
         self._body.append(f'<iframe src="{escaped(name)}" title="{escaped(title)}" loading="lazy"></iframe>')
 
     def tiles(self, tiles: figures.Tiles, name: str, alt: str) -> None:
-        """Tiles, written as ``name``, with their titles and names as text around them."""
+        """Write tiles as the image ``name``, and show it with titles and names as text."""
         figures.save_picture(tiles.bare(), self.folder / name)
         place = 'class=word style="grid-area: {} / 1"'
         words = [
@@ -100,11 +101,11 @@ class Page:
         self._body.append(f'<div class=wide><div class=tiles style="{counts}">{"".join(words)}{image}</div></div>')
 
     def image(self, name: str, alt: str, plot: bool = False) -> None:
-        """A picture that is there already; a plot is not drawn in square pixels."""
+        """An existing image; ``plot`` smooths its pixels."""
         self._body.append(f'<img{" class=plot" if plot else ""} src="{escaped(name)}" alt="{escaped(alt)}">')
 
     def write(self, name: str) -> Path:
-        """Write the page, whole or not at all; gives its path."""
+        """Write the page, whole or not at all; returns its path."""
         path = self.folder / name
         with written_whole(path) as temporary:
             body = "\n".join(self._body)

@@ -1,4 +1,4 @@
-"""The options, messages and progress bars that commands share."""
+"""Options, messages and progress bars that the commands share; used as ``@options.seed``."""
 
 import errno
 import functools
@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # torch takes a second to import; a command imports it when i
 
 option = click.option
 PATH = click.Path(path_type=Path)
+COUNT = click.IntRange(1)
 SEED = click.IntRange(0, 2**64 - 1)
 
 
@@ -50,44 +51,45 @@ class Network:
         return self.load()
 
 
-def network_options(command: Callable[..., None]) -> Callable[..., None]:
+checkpoint = option("--checkpoint", type=PATH, help="Weights: a file, a run, mnist, mnist-few, or a diffusers folder.")
+device = option("--device", help="Device: cpu, cuda or mps [default: cuda if available].")
+dtype = option(
+    "--dtype", type=click.Choice(defaults.DTYPES), help="Compute precision [default: fastest on this machine]."
+)
+seed = option("--seed", type=SEED, default=0, show_default=True, help="Random seed.")
+steps = option("--steps", type=click.IntRange(1, 10_000), help="Sampling steps [default: set by the weights].")
+sampler = option("--sampler", type=click.Choice(CHOICES["samplers"]), help="Sampler [default: set by the weights].")
+method = option("--method", help="Inpainting method, listed by inkfill methods [default: set by the weights].")
+set_ = option(
+    "--set", "settings", metavar="NAME=VALUE", multiple=True, help="Setting of the method, as strength=2; repeatable."
+)
+data = option(
+    "--data",
+    default="auto",
+    show_default=True,
+    help=f"Data set or path: {', '.join(CHOICES['data'])}; auto is MNIST, else rendered.",
+)
+value_range = option(
+    "--range", "value_range", nargs=2, type=float, metavar="LOW HIGH", help="Data range [default: inferred]."
+)
+as_json = option("--json", "as_json", is_flag=True, help="Print JSON.")
+overwrite = option("--overwrite", is_flag=True, help="Replace existing output.")
+
+
+def network(command: Callable[..., None]) -> Callable[..., None]:
     """The options that choose a network, passed to a command as one ``network``."""
 
     @functools.wraps(command)
     def called(checkpoint: Path | None, device: str | None, dtype: str | None, **other: Any) -> None:
         command(network=Network(checkpoint, device, dtype), **other)
 
-    for add in (dtype_option, device_option, checkpoint_option):
+    for add in (dtype, device, checkpoint):
         called = add(called)
     return called
 
 
-checkpoint_option = option(
-    "--checkpoint", type=PATH, help="Weights: a file, a run, mnist, mnist-few, or a diffusers folder."
-)
-seed_option = option("--seed", type=SEED, default=0, show_default=True, help="Random seed.")
-steps_option = option("--steps", type=click.IntRange(1, 10_000), help="Sampling steps [default: by the weights].")
-sampler_option = option("--sampler", type=click.Choice(CHOICES["samplers"]), help="Sampler [default: by the weights].")
-method_option = option("--method", help="Inpainting method, see inkfill methods [default: by the weights].")
-set_option = option(
-    "--set", "settings", metavar="NAME=VALUE", multiple=True, help="Setting of the method, as strength=2; repeatable."
-)
-json_option = option("--json", "as_json", is_flag=True, help="Print JSON.")
-overwrite_option = option("--overwrite", is_flag=True, help="Replace the files at --out.")
-device_option = option("--device", help="cpu, cuda or mps [default: cuda if available].")
-dtype_option = option(
-    "--dtype", type=click.Choice(defaults.DTYPES), help="Compute precision [default: fastest on this machine]."
-)
-range_option = option(
-    "--range", "value_range", nargs=2, type=float, metavar="LOW HIGH", help="Data range [default: inferred]."
-)
-data_option = option(
-    "--data", default="auto", show_default=True, help="auto (MNIST, else rendered), mnist, rendered, or a path."
-)
-
-
 def numbers(settings: tuple[str, ...]) -> dict[str, float]:
-    """Settings of a method from NAME=VALUE. Raises InputError."""
+    """Settings of a method from texts NAME=NUMBER. Raises InputError."""
     found = {}
     for text in settings:
         name, _, value = text.partition("=")
@@ -120,10 +122,10 @@ def bar(total: int, name: str) -> Iterator[Progress]:
 
 
 def echo(text: str) -> None:
-    """Print text that may contain file names of any kind."""
+    """Print text, with control characters in file names escaped."""
     try:
         click.echo("\n".join(shown(line) for line in text.splitlines()))
     except OSError as error:
-        if error.errno == errno.EPIPE:  # the reader of a pipe has gone
+        if error.errno == errno.EPIPE:  # the reader of the pipe has closed it
             raise
         raise OSError(error.errno, error.strerror, "standard output") from None

@@ -1,4 +1,4 @@
-"""The pages that ``inkfill evaluate`` and ``inkfill inpaint --report`` write, and the pictures of a training."""
+"""The pages of ``inkfill evaluate`` and ``inkfill inpaint --report``, and the figures of a training."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inkfill.app import figures
+from inkfill.app.files import Stack
 from inkfill.app.html import Page
 from inkfill.data import Dataset, Images, ValueRange, masks
 from inkfill.data.images import BYTES, as_bytes
@@ -23,13 +24,14 @@ from inkfill.models.adapters import Foreign
 from inkfill.models.model import Model
 
 SHOWN = 6  # images of a gallery
+FILES = ("image-*.png", "filled.np?", "std.np?", "labels.npy")  # beside the page of an inpainting
 Results = Sequence[Result]
 
-# ---- an evaluation ---------------------------------------------------------------------------------------------------
+# ---- evaluation ------------------------------------------------------------------------------------------------------
 
 
 def rank_histograms(results: Results, path: Path) -> None:
-    """One small histogram a cell: flat is calibrated, a bowl is too sure, a hill too unsure."""
+    """One histogram per cell: calibrated samples give a flat one, overconfident samples one with high ends."""
     several = [r for r in results if r.done.filled.shape[1] > 1 and sum(r.row["ranks"]) > 0]
     with figures.plot(path, len(several), 4, (2.6, 1.8)) as axes:
         for result, axis in zip(several, axes, strict=False):
@@ -43,189 +45,190 @@ def rank_histograms(results: Results, path: Path) -> None:
 
 
 def cost_curves(results: Results, path: Path) -> bool:
-    """Quality against network evaluations and seconds; False where no cell has a curve."""
-    lines: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    """Scores against NFE and seconds; False where no mask and method has several numbers of steps."""
+    curves: dict[str, list[dict[str, Any]]] = {}
     for result in results:
-        lines.setdefault((result.cell.mask, result.cell.method), []).append(result.row)
-    lines = {key: sorted(rows, key=lambda r: r["evaluations"]) for key, rows in lines.items() if len(rows) > 1}
-    if not lines:
+        curves.setdefault(f"{result.cell.mask} {result.cell.method}", []).append(result.row)
+    curves = {label: sorted(rows, key=lambda r: r["evaluations"]) for label, rows in curves.items() if len(rows) > 1}
+    if not curves:
         return False
-    names = {"evaluations": "network evaluations", "seconds": "core-seconds", "energy": "energy score", "crps": "CRPS"}
-    names["frechet"] = "Frechet distance"
-    measured = [y for y in ("energy", "crps", "frechet") if all(y in rows[0] for rows in lines.values())]
-    panels = [(y, x) for y in measured for x in ("evaluations", "seconds")]
+    costs = {"evaluations": "network evaluations per sample", "seconds": "core-seconds per sample"}
+    scores = {"energy": "energy score", "crps": "CRPS", "frechet": "Fréchet distance"}
+    panels = [(y, x) for y in scores for x in costs if all(y in rows[0] for rows in curves.values())]
+    ticks = sorted({row["evaluations"] for rows in curves.values() for row in rows})
     with figures.plot(path, len(panels), 2, (4.5, 3.0)) as axes:
         for (y, x), axis in zip(panels, axes, strict=False):
-            for (mask, method), rows in lines.items():
-                axis.plot([r[x] for r in rows], [r[y] for r in rows], "o-", markersize=3, label=f"{mask} {method}")
+            for label, rows in curves.items():
+                axis.plot([row[x] for row in rows], [row[y] for row in rows], "o-", markersize=3, label=label)
             axis.set_xscale("log")
             axis.minorticks_off()
             if x == "evaluations":
-                ticks = sorted({r[x] for rows in lines.values() for r in rows})
                 axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-            axis.set_xlabel(names[x] + " per completion", fontsize=8)
-            axis.set_ylabel(names[y], fontsize=8)
+            axis.set_xlabel(costs[x], fontsize=8)
+            axis.set_ylabel(scores[y], fontsize=8)
             axis.tick_params(labelsize=7)
         axes[0].legend(fontsize=6)
     return True
 
 
 def write_evaluation(out: Path, found: Evaluation) -> Path:
-    """Write ``report.html`` and its pictures into ``out``; gives the page."""
+    """Write ``report.html`` and its figures into ``out``; returns the page."""
     page = Page(out, "inkfill: evaluation")
     made = "; ".join(dict.fromkeys(result.done.machine for result in found.results))
     weights = f"Weights {found.about['checkpoint']} ({found.about['checkpoint_hash']})"
-    page.text(f"{found.summary}. {weights}. Completions made on: {made}.")
+    page.text(f"{found.summary}. {weights}. Samples drawn on: {made}.")
     page.table(found.rows, COLUMNS)
     page.text(
-        "Pixels: missing ones only, intensities in [0, 1]. CRPS and energy score: lower is better, they reward "
-        "completions that are sharp and honest about what cannot be known. The 90 % interval should cover 0.90."
+        "Missing pixels only, intensities in [0, 1]. CRPS and energy score (lower is better) reward samples that are "
+        "sharp and calibrated. A calibrated 90 % interval has a coverage of 0.90."
     )
     if found.labelled:
         page.heading("Labels and realism")
         page.table(found.rows, LABEL_COLUMNS)
         page.text(
-            "Of whole completed images. The yardstick is a classifier that was trained on masked digits: an estimate "
-            "of what can be known. The floor of the Frechet distance is that of as many real images; neither is shown "
-            "for few images. Confident: completions that a classifier reads with over 90 %, and real images."
+            "Classifier labels of whole filled images. The baseline is a classifier trained on masked digits, an "
+            "estimate of the label posterior. Fréchet distance: in classifier features, not FID; its floor is the "
+            "distance of as many real images. Neither is computed for few images. Confidence: samples, and real "
+            "images, with a classifier probability above 0.9."
         )
     for line in found.advice:
         page.text(line)
     if found.generated:
-        page.heading("Images from nothing")
+        page.heading("Unconditional samples")
         page.table(found.generated, NEW_COLUMNS)
         page.text(
-            "One for each real image. Imbalance: how far their labels are from equally many of each. Nearest: mean "
-            "distance to the nearest training image, beside that of real images."
+            "As many samples as real images. Imbalance: distance of their label frequencies from uniform. Nearest: "
+            "mean distance to the nearest training image, beside that of real images."
         )
     page.heading("Calibration")
-    page.text("Rank of the truth among the completions. Flat is calibrated; a bowl is too sure, a hill too unsure.")
+    page.text(
+        "Rank of the true pixel value among the samples. Flat: calibrated. High ends: overconfident. High centre: "
+        "underconfident."
+    )
     rank_histograms(found.results, out / "ranks.png")
     page.image("ranks.png", "rank histograms", plot=True)
     if cost_curves(found.results, out / "cost.png"):
-        page.heading("Quality against cost")
-        page.image("cost.png", "quality against cost", plot=True)
-    page.heading("Completions")
+        page.heading("Scores against cost")
+        page.image("cost.png", "scores against cost", plot=True)
+    page.heading("Samples")
     for i, result in enumerate(found.results):
         _show(page, found.images, result, f"cell-{i}", found.values)
     return page.write("report.html")
 
 
 def _show(page: Page, images: Images, result: Result, name: str, values: ValueRange) -> None:
-    """The first completions of a cell, and the best and the worst."""
+    """The first images of a cell, the best and the worst."""
     cell, done = result.cell, result.done
     page.heading(f"{cell.mask}, {cell.method}, {cell.steps} steps", 3)
 
     def gallery(chosen: Sequence[int], suffix: str) -> None:
-        page.tiles(error_gallery(images, result, chosen, values), f"{name}{suffix}.png", f"completions{suffix}")
+        page.tiles(error_gallery(images, result, chosen, values), f"{name}{suffix}.png", f"samples{suffix}")
 
     gallery(range(min(SHOWN, len(images))), "")
     truth, flat = planes(images, done, values)
     energy = metrics.energy_score(truth, flat.filled, flat.mask)
     measured = int(np.isfinite(energy).sum())
     if measured >= 4 * SHOWN:
-        order = np.argsort(energy)[:measured]  # NaN, where nothing is missing, comes last
+        order = np.argsort(energy)[:measured]  # NaN, for images without missing pixels, comes last
         for chosen, word in ((order[:3], "best"), (order[::-1][:3], "worst")):
             page.text(f"The {word} three of {len(images)} by energy score:")
             gallery(list(chosen), f"-{word}")
 
 
 def error_gallery(images: Images, result: Result, chosen: Sequence[int], values: ValueRange = BYTES) -> figures.Tiles:
-    """The chosen images of a cell, with the error of their means."""
+    """The chosen images of a cell, with the absolute error of the mean."""
     rows, done = list(chosen), result.done
     names = [str(i) for i in rows]
     shown, filled = (as_bytes(x[rows], values) for x in (images, done.filled))
     return figures.gallery(shown, done.mask[rows], filled, names, error=True)
 
 
-# ---- completions of somebody's images --------------------------------------------------------------------------------
+# ---- inpainting ------------------------------------------------------------------------------------------------------
 
 
-def label_words(probabilities: NDArray[np.floating]) -> str:
-    """What K completions of an image are read as, most votes first, from probabilities ``[K, L]``: "7: 3 of 4"."""
-    votes = np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1])
-    order = np.argsort(-votes, kind="stable")
-    return ", ".join(f"{label}: {votes[label]} of {len(probabilities)}" for label in order if votes[label])
+def write_inpainting(out: Path, stacks: list[Stack], names: Sequence[str] | None, model: Model | Foreign) -> Path:
+    """Write ``report.html`` into ``out``: samples, mean and standard deviation of each image; returns the page.
 
-
-@contextmanager
-def _replaced(out: Path) -> Iterator[Path]:
-    """A folder to write a report into: an earlier one in ``out`` stays until this one is whole."""
-    out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out, prefix=UNFINISHED) as name:
-        beside = Path(name)
-        yield beside
-        for earlier in (*out.glob("image-*.png"), *out.glob("filled.np?"), *out.glob("spread.np?"), out / "labels.npy"):
-            earlier.unlink(missing_ok=True)
-        for made in sorted(beside.iterdir(), key=lambda path: path.suffix == ".html"):  # the page comes last
-            made.replace(out / made.name)
-
-
-def write_inpainting(
-    out: Path,
-    images: Images | Sequence[Images],
-    mask: NDArray[np.bool_] | Sequence[NDArray[np.bool_]],
-    filled: Images | Sequence[Images],
-    names: Sequence[str] | None,
-    model: Model | Foreign,
-    values: Callable[[Images], ValueRange],
-) -> Path:
-    """Write ``report.html`` into ``out``: each image's completions, mean, per-pixel spread and what they are read as.
-
-    Beside it go ``filled.npy``, ``spread.npy`` (float32 ``[N, H, W]``, standard deviation as a share of the range from
-    black to white, for colour the root of the mean square over channels) and, for weights trained on MNIST and images
-    of its size, ``labels.npy`` (float32 ``[N, 10]``). Images of several sizes have ``filled.npz`` and ``spread.npz``,
-    with an array each under its number. ``values`` says what black and white are in an image.
+    Beside it go ``filled.npy`` ``[N, K, ...]`` and ``std.npy``, the standard deviation per pixel as a fraction of the
+    data range, float32 ``[N, H, W]`` (for colour, the root mean square over channels). Images of several sizes give
+    ``filled.npz`` and ``std.npz``, with one array per image under its number. For weights trained on MNIST and images
+    of its size there is ``labels.npy`` too: the distribution of the samples' labels, float32 ``[N, 10]``.
     """
-    with _replaced(out) as beside:
-        page = Page(beside, "inkfill: completions")
+    missing = [mask for stack in stacks for mask in stack.mask]
+    shown = [pair for stack in stacks for pair in zip(*stack.as_bytes(), strict=True)]
+    std = [(figures.std(samples) / 255).astype(np.float32) for _, samples in shown]
+    with _replaced(out) as folder:
+        page = Page(folder, "inkfill: samples")
         page.text(
-            f"{len(filled[0])} completions of each image. Blue is missing. In the spread, bright means that "
-            "completions disagree: there the model is unsure, and one completion is one guess of many."
+            f"{stacks[0].samples.shape[1]} samples of each image. Blue pixels are missing. The standard deviation "
+            "(std) is bright where samples disagree: one sample there is one of many possible values."
         )
-        page.text(repr(model).split("; run it")[0].removeprefix("<"))
-        pairs = zip(images, filled, strict=True)
-        shown = [(as_bytes(image, values(image)), as_bytes(completions, values(image))) for image, completions in pairs]
-        spread = [(figures.spread_of(completions) / 255).astype(np.float32) for _, completions in shown]
-        found = None
-        if (
-            isinstance(model, Model)
-            and model.recipe.trained_on == "mnist"
-            and all(image.shape == (28, 28) for image, _ in shown)
-        ):
-            found = judge(load_classifier(WHOLE), np.concatenate([k for _, k in shown]))[0]
-            found = found.reshape(len(shown), -1, found.shape[1])
-            _save(beside / "labels", metrics.vote(found).astype(np.float32))
-        for i, name in enumerate(names or [f"image {i}" for i in range(len(images))]):
-            hole = mask[i]
-            width = (
-                f"mean spread {spread[i][hole].mean():.3f} over {hole.sum()} missing pixels" if hole.any() else "whole"
-            )
-            image, completions = shown[i]
+        page.text(repr(model).split("; run it")[0].strip("<>"))
+        labels = _label_probabilities(model, [samples for _, samples in shown])
+        if labels is not None:
+            _save(folder / "labels", [metrics.vote(labels).astype(np.float32)])
+        for i, (image, samples) in enumerate(shown):
+            name, mask = names[i] if names else f"image {i}", missing[i]
             page.heading(name)
-            page.text(width)
-            if found is not None:
-                page.text("read as a digit:", label_words(found[i]))
-            tiles = figures.gallery(image[None], hole[None], completions[None], show=8, original=False)
+            page.text(
+                f"Standard deviation {std[i][mask].mean():.3f}, mean over {mask.sum()} missing pixels."
+                if mask.any()
+                else "No pixel is missing."
+            )
+            if labels is not None:
+                page.text("Classifier labels:", label_words(labels[i]))
+            tiles = figures.gallery(image[None], mask[None], samples[None], show=8, original=False)
             page.tiles(tiles, f"image-{i}.png", name)
-        _save(beside / "filled", filled)
-        _save(beside / "spread", np.stack(spread) if isinstance(filled, np.ndarray) else spread)
+        one = len(stacks) == 1
+        _save(folder / "filled", [stacks[0].samples] if one else [stack.samples[0] for stack in stacks])
+        _save(folder / "std", [np.stack(std)] if one else std)
         page.write("report.html")
     return out / "report.html"
 
 
-def _save(path: Path, arrays: NDArray[Any] | Sequence[NDArray[Any]]) -> None:
-    """Write an array as ``.npy``, or arrays of several sizes as ``.npz``."""
-    whole = isinstance(arrays, np.ndarray)
-    with written_whole(path.with_suffix(".npy" if whole else ".npz")) as temporary:
-        if whole:
-            np.save(temporary, arrays)
+@contextmanager
+def _replaced(out: Path) -> Iterator[Path]:
+    """A temporary folder for a report; on exit its files replace those of an earlier report in ``out``."""
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out, prefix=UNFINISHED) as name:
+        folder = Path(name)
+        yield folder
+        for earlier in [path for pattern in FILES for path in out.glob(pattern)]:
+            earlier.unlink()
+        for made in sorted(folder.iterdir(), key=lambda path: path.suffix == ".html"):  # the page comes last
+            made.replace(out / made.name)
+
+
+def _save(path: Path, arrays: Sequence[Any]) -> None:
+    """Write one array as ``.npy``, several as ``.npz``."""
+    with written_whole(path.with_suffix(".npy" if len(arrays) == 1 else ".npz")) as temporary:
+        if len(arrays) == 1:
+            np.save(temporary, arrays[0])
         else:
             np.savez_compressed(temporary, **{str(i): array for i, array in enumerate(arrays)})
 
 
+def _label_probabilities(model: Model | Foreign, samples: list[Images]) -> NDArray[np.floating] | None:
+    """Classifier probabilities of samples, ``[N, K, 10]``; None unless the model was trained on MNIST's digits."""
+    mnist = isinstance(model, Model) and model.recipe.trained_on == "mnist"
+    if not mnist or any(each.shape[1:] != (28, 28) for each in samples):
+        return None
+    found = judge(load_classifier(WHOLE), np.concatenate(samples))[0]
+    return found.reshape(len(samples), -1, found.shape[1])
+
+
+def label_words(probabilities: NDArray[np.floating]) -> str:
+    """The labels of K samples, the most frequent first, from probabilities ``[K, L]``: "7: 3 of 4, 8: 1 of 4"."""
+    counts = np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1])
+    order = np.argsort(-counts, kind="stable")
+    return ", ".join(f"{label}: {counts[label]} of {len(probabilities)}" for label in order if counts[label])
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
 def training_pictures(folder: Path) -> Callable[[int, Model, Dataset], None]:
-    """What ``train`` calls after a validation: a small picture of completions of validation images, by step."""
+    """A callback for validations in a training: writes ``STEP.png`` with samples of validation images."""
 
     def show(step: int, model: Model, dataset: Dataset) -> None:
         images = dataset.validation[:8]

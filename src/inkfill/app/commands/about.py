@@ -6,14 +6,15 @@ from pathlib import Path
 import click
 
 from inkfill import defaults
-from inkfill.app.options import PATH, echo, json_option, option, overwrite_option, seed_option
+from inkfill.app import options
+from inkfill.app.options import PATH, echo, option
 
 
 @click.command()
 @click.argument("checkpoint", metavar="FILE", type=PATH, required=False)
-@json_option
+@options.as_json
 def info(checkpoint: Path | None, as_json: bool) -> None:
-    """Describe a checkpoint or a run: input, training, sampling.
+    """Describe a checkpoint or a run: network, training, sampling.
 
     \b
     inkfill info mnist
@@ -39,7 +40,7 @@ def info(checkpoint: Path | None, as_json: bool) -> None:
 
 
 @click.command()
-@json_option
+@options.as_json
 def methods(as_json: bool) -> None:
     """List the inpainting methods: paper, NFE, settings, and when they are exact."""
     from inkfill.methods import METHODS
@@ -71,17 +72,17 @@ def methods(as_json: bool) -> None:
 
 
 @click.command()
-@option("--out", type=PATH, required=True, help="Image to write.")
-@option("--size", type=click.IntRange(16, 1024), default=28, show_default=True, help="Side in pixels.")
-@seed_option
-@overwrite_option
+@option("--out", type=PATH, required=True, help="FILE.png to write.")
+@option("--size", type=click.IntRange(16, 1024), default=28, show_default=True, help="Side of a mask in pixels.")
+@options.seed
+@options.overwrite
 def masks(out: Path, size: int, seed: int, overwrite: bool) -> None:
-    """Draw a sheet of every mask family.
+    """Draw a sheet of all mask families.
 
     \b
     inkfill masks --out sheet.png
 
-    Blue is missing. not:SPEC inverts, SPEC+SPEC is a union, SPEC@2,SPEC@1 a mixture with weights.
+    Blue pixels are missing. not:SPEC inverts, SPEC+SPEC is a union, SPEC@2,SPEC@1 a mixture with weights.
     """
     from inkfill.app.demo import mask_sheet
     from inkfill.app.figures import save_picture

@@ -6,48 +6,40 @@ from typing import TYPE_CHECKING
 import click
 
 from inkfill import defaults
-from inkfill.app.options import (
-    PATH,
-    Network,
-    bar,
-    data_option,
-    echo,
-    network_options,
-    numbers,
-    option,
-    overwrite_option,
-    sampler_option,
-    seed_option,
-    set_option,
-    shared,
-)
+from inkfill.app import options
+from inkfill.app.choices import CHOICES
+from inkfill.app.options import COUNT, PATH, Network, bar, echo, numbers, option, shared
 from inkfill.errors import InputError
 
 if TYPE_CHECKING:
     from inkfill.evaluation.protocol import Evaluation
 
 
-@click.command()
-@data_option
-@option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True, help="Split.")
+@click.command(epilog=f"Baselines: {', '.join(CHOICES['baselines'])}, regression.")
+@options.data
+@option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True, help="Data split.")
 @option(
     "--mask",
     "specs",
     multiple=True,
     default=defaults.EVALUATION_MASKS,
-    help=f"Mask spec, repeatable [default: {', '.join(defaults.EVALUATION_MASKS)}].",
+    help=f"Mask spec; repeatable [default: {', '.join(defaults.EVALUATION_MASKS)}].",
 )
-@option("--count", type=click.IntRange(1), default=1000, show_default=True, help="Images, from the first.")
-@option("--samples", type=click.IntRange(1, 10_000), default=defaults.SAMPLES, show_default=True, help="Per image.")
-@option("--method", "names", multiple=True, help="Method or baseline, repeatable [default: by the weights].")
-@set_option
-@option("--steps", "counts", type=click.IntRange(1), multiple=True, help="Sampling steps, repeatable.")
-@sampler_option
-@seed_option
-@network_options
+@option("--count", type=COUNT, default=1000, show_default=True, help="Number of images.")
+@option(
+    "--samples", type=click.IntRange(1, 10_000), default=defaults.SAMPLES, show_default=True, help="Samples per image."
+)
+@option("--method", "names", multiple=True, help="Method or baseline; repeatable [default: set by the weights].")
+@options.set_
+@option(
+    "--steps", "counts", type=COUNT, multiple=True, help="Sampling steps; repeatable [default: set by the weights]."
+)
+@options.sampler
+@options.seed
+@options.network
 @option("--regression", type=PATH, help="Weights trained with --objective regression.")
 @option("--out", type=PATH, help="Folder for results.json and report.html.")
-@overwrite_option
+@options.overwrite
 def evaluate(
     data: str,
     split: str,
@@ -70,21 +62,21 @@ def evaluate(
     inkfill evaluate
     inkfill evaluate --mask half:left --mask strokes --samples 16 --count 200 --out results/
     inkfill evaluate --method conditional --method ddnm --method nearest --steps 10 --steps 50 --out results/
-    torchrun --nproc-per-node 2 -m inkfill evaluate --out results/        the same figures, by two processes
+    torchrun --nproc-per-node 2 -m inkfill evaluate --out results/        two processes
 
     With --out, samples are stored as they are drawn: the same command continues after a stop, and a command with more
     masks or methods draws only the new ones. The page and results.json show the last command.
 
-    Baselines: mean, nearest, empirical, regression, biharmonic, telea, navier-stokes. CRPS and energy score (lower is
-    better) reward sharp and calibrated samples; intensities are in [0, 1]. NFE: network evaluations per sample.
-    --mask all adds a table of unconditional samples. bbox:N depends on missing pixels, which a real mask cannot.
+    CRPS and energy score (lower is better) reward sharp and calibrated samples; intensities are in [0, 1]. NFE: network
+    evaluations per sample. --mask all adds a table of unconditional samples. bbox:N is placed from missing pixels, as
+    no real mask could be.
     """
     from inkfill.app.files import check_folder
     from inkfill.data import load
     from inkfill.evaluation import protocol
 
     if out:
-        # A folder with the lock alone is that of an evaluation that could not begin.
+        # An evaluation that could not begin leaves its lock alone.
         ours = out.is_dir() and {path.name for path in out.iterdir()} <= {"evaluate.lock"}
         check_folder(out, overwrite or ours or (out / "cells").is_dir())
     if "regression" in names and regression is None:
@@ -101,7 +93,7 @@ def evaluate(
 
 
 def _report(found: "Evaluation", out: Path | None) -> None:
-    """Write an evaluation, then print it: the reader of a pipe may have gone."""
+    """Write an evaluation, then print it: printing fails where the reader of a pipe has closed it."""
     from inkfill.app.report import write_evaluation
     from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS, NEW_COLUMNS
     from inkfill.tables import table

@@ -5,29 +5,14 @@ from pathlib import Path
 import click
 
 from inkfill import defaults
-from inkfill.app.options import (
-    PATH,
-    Network,
-    bar,
-    echo,
-    method_option,
-    network_options,
-    numbers,
-    option,
-    overwrite_option,
-    range_option,
-    sampler_option,
-    seed_option,
-    set_option,
-    shared,
-    steps_option,
-)
+from inkfill.app import options
+from inkfill.app.options import PATH, Network, bar, echo, numbers, option, shared
 from inkfill.errors import InputError
 
 
 @click.command()
 @click.argument("images", type=PATH, nargs=-1, required=True)
-@option("--mask", help="Spec (half:left), image (white = fill), .npy, folder, nan or alpha.")
+@option("--mask", help="Mask: spec (half:left), image (white = fill), .npy, folder, nan or alpha.")
 @option("--out", type=PATH, help="FILE.npy, FILE.png, or a folder for images.")
 @option(
     "--samples",
@@ -41,8 +26,8 @@ from inkfill.errors import InputError
     show_default=True,
     help="Write all samples, their mean, or the most central one.",
 )
-@option("--grey", is_flag=True, help="Convert colour to grey first.")
-@range_option
+@option("--grey", is_flag=True, help="Convert colour images to grey first.")
+@options.value_range
 @option("--mask-colour", metavar="COLOUR", help="Colour of missing pixels in the mask image, as red or #ff0000.")
 @option("--invert-mask", is_flag=True, help="Invert the mask.")
 @option("--grow", type=click.IntRange(0, 1000), default=0, show_default=True, help="Dilate the mask, in pixels.")
@@ -51,17 +36,17 @@ from inkfill.errors import InputError
     type=click.FloatRange(0),
     default=0.0,
     metavar="S",
-    help="Standard deviation of noise in observed pixels; they are estimated too.",
+    help="Standard deviation of noise in observed pixels, which are then estimated too.",
 )
-@seed_option
-@method_option
-@set_option
-@steps_option
-@sampler_option
-@network_options
-@overwrite_option
-@option("--sheet", type=PATH, help="Write one .png: masked input, samples, mean, standard deviation.")
-@option("--report", type=PATH, help="Write a page with arrays into this folder.")
+@options.seed
+@options.method
+@options.set_
+@options.steps
+@options.sampler
+@options.network
+@options.overwrite
+@option("--sheet", type=PATH, help="FILE.png for masked inputs, samples, mean and standard deviation.")
+@option("--report", type=PATH, help="Folder for a page with samples and arrays.")
 def inpaint(
     images: tuple[Path, ...],
     mask: str | None,
@@ -84,7 +69,7 @@ def inpaint(
     sheet: Path | None,
     report: Path | None,
 ) -> None:
-    """Fill the missing pixels of IMAGES, --samples times.
+    """Draw samples of the missing pixels of IMAGES.
 
     IMAGES is a .npy [N,H,W] or [N,H,W,C] of any dtype, an IDX file (.gz too), images, or a folder of them, grey or
     colour, of any size. The dtype stays, and observed pixels come back bit for bit.
@@ -97,8 +82,8 @@ def inpaint(
     torchrun --nproc-per-node 2 -m inkfill inpaint long.npy --mask strokes --out filled.npy       two processes
 
     One image into one .png gives one sample. Large images are filled in windows. --report DIR writes report.html with
-    the samples of each image, their mean and standard deviation, and, with MNIST weights, the labels that a classifier
-    reads ("3: 5 of 8, 8: 3 of 8"), beside the same as arrays.
+    the samples of each image, their mean and their standard deviation, and filled.npy and std.npy. With MNIST weights
+    it adds the labels that a classifier gives to the samples ("3: 5 of 8, 8: 3 of 8"), and labels.npy.
     """
     from inkfill.app import files, fill
     from inkfill.data import masks
@@ -114,9 +99,9 @@ def inpaint(
         given = masks.read_mask(mask, masks.MaskOptions(colour, invert_mask, grow))
         if colour and (given.of_images or given.spec):
             raise InputError(f"--mask-colour: needs a mask image: --mask {mask} is none")
-        options = Options(method, steps, seed, sampler, numbers(settings), None, observation_noise, value_range)
+        how = Options(method, steps, seed, sampler, numbers(settings), None, observation_noise, value_range)
         count = samples or (1 if into_one else defaults.SAMPLES)
-        request = fill.Request(images, given, out, sheet, report, count, keep, grey, options)
+        request = fill.Request(images, given, out, sheet, report, count, keep, grey, how)
         for text in fill.run(request, network.prior(), bar if group.first else no_bar, group):
             if not piped:
                 echo(f"wrote {text}")
@@ -125,12 +110,12 @@ def inpaint(
 @click.command()
 @option("--out", type=PATH, required=True, help="FILE.npy, FILE.png, or a folder for images.")
 @option("--count", type=click.IntRange(1, 1_000_000), default=64, show_default=True, help="Number of samples.")
-@option("--size", type=click.IntRange(8, 1024), help="Side in pixels [default: as in training].")
-@seed_option
-@steps_option
-@sampler_option
-@network_options
-@overwrite_option
+@option("--size", type=click.IntRange(8, 1024), help="Side of the samples in pixels [default: as in training].")
+@options.seed
+@options.steps
+@options.sampler
+@options.network
+@options.overwrite
 def sample(
     out: Path,
     count: int,
@@ -147,7 +132,7 @@ def sample(
     inkfill sample --count 64 --out digits.png
     inkfill sample --count 10000 --out digits.npy        uint8 [N,H,W]
 
-    The default is 16 network evaluations per sample; few-step models use fewer.
+    By default each sample takes 16 network evaluations, or fewer with a few-step model.
     """
     from inkfill.app import files
     from inkfill.filling import inpaint as filling

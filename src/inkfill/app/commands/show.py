@@ -1,36 +1,24 @@
-"""``inkfill demo``, ``page`` and ``export``: what a network makes for others to look at or run."""
+"""``inkfill demo``, ``page`` and ``export``."""
 
 from pathlib import Path
 
 import click
 
-from inkfill.app.options import (
-    PATH,
-    Network,
-    bar,
-    checkpoint_option,
-    data_option,
-    echo,
-    network_options,
-    option,
-    overwrite_option,
-    sampler_option,
-    seed_option,
-    steps_option,
-)
+from inkfill.app import options
+from inkfill.app.options import PATH, Network, bar, echo, option
 
 
 @click.command()
 @option("--out", type=PATH, default="inkfill-demo", show_default=True, help="Folder to write.")
-@data_option
-@seed_option
-@network_options
-@overwrite_option
+@options.data
+@options.seed
+@options.network
+@options.overwrite
 def demo(out: Path, data: str, seed: int, network: Network, overwrite: bool) -> None:
-    """Fill digits of the test split, and show the process.
+    """Fill masked test digits, and write a page that shows how.
 
-    Writes figures, an animation and a page with all of them, in under two minutes on two cores. An earlier
-    demonstration in the folder is replaced; a folder with other files needs --overwrite.
+    The page has figures, an animation and scores, and takes under two minutes on two cores. An earlier demonstration in
+    the folder is replaced; a folder with other files needs --overwrite.
     """
     from inkfill.app.demo import is_demo, write_demo
     from inkfill.app.files import check_folder
@@ -43,11 +31,11 @@ def demo(out: Path, data: str, seed: int, network: Network, overwrite: bool) -> 
 
 @click.command()
 @option("--out", type=PATH, required=True, help="FILE.html, or a folder for index.html.")
-@checkpoint_option
-@option("--float32", is_flag=True, help="Store 32-bit weights: twice the size, samples as in Python.")
-@overwrite_option
+@options.checkpoint
+@option("--float32", is_flag=True, help="Store weights in float32: twice the size, same samples as Python.")
+@options.overwrite
 def page(out: Path, checkpoint: Path | None, float32: bool, overwrite: bool) -> None:
-    """Write a web page that fills painted holes: one file, opened by double click, offline.
+    """Write a web page for painting masks and filling them: one file that works offline.
 
     \b
     inkfill page --out inkfill.html
@@ -67,16 +55,16 @@ def page(out: Path, checkpoint: Path | None, float32: bool, overwrite: bool) -> 
     "kind",
     type=click.Choice(["onnx", "diffusers"]),
     required=True,
-    help="onnx: two networks and all coefficients; diffusers: an unconditional pipeline.",
+    help="onnx: networks and coefficients; diffusers: an unconditional pipeline.",
 )
-@checkpoint_option
-@steps_option
-@sampler_option
-@overwrite_option
+@options.checkpoint
+@options.steps
+@options.sampler
+@options.overwrite
 def export(
     out: Path, kind: str, checkpoint: Path | None, steps: int | None, sampler: str | None, overwrite: bool
 ) -> None:
-    """Export a network.
+    """Export a network to ONNX or diffusers.
 
     \b
     inkfill export --format onnx --out onnx/                       embed.onnx, step.onnx, sampler.json, README.md

@@ -5,46 +5,43 @@ from typing import Any
 
 import click
 
+from inkfill.app import options
 from inkfill.app.choices import CHOICES
-from inkfill.app.options import (
-    PATH,
-    SEED,
-    data_option,
-    dtype_option,
-    option,
-    overwrite_option,
-    range_option,
-)
+from inkfill.app.options import COUNT, PATH, SEED, option
 from inkfill.errors import InputError
 
 NEEDS = {"rounds": "data_mask", "pairs": "teacher"}  # options that require another
 
 
 @click.command()
-@option("--out", type=PATH, required=True, help="Folder of the run.")
-@data_option
-@option("--minutes", type=click.FloatRange(0.01, 100_000), help="Training time by the clock.")
-@option("--steps", type=click.IntRange(1), help="Optimiser steps [default: 14000].")
-@option("--resume", is_flag=True, help="Continue from the last save, with its settings.")
-@overwrite_option
-@option("--data-mask", metavar="MASK", help="Missing pixels of incomplete images: nan, alpha, a file, a spec.")
-@option("--rounds", type=click.IntRange(1, 1000), help="EM rounds, with --data-mask [default: 4].")
-@option("--augment", metavar="LIST", help="Augmentation: flip,shift,rotate90.")
-@option("--masks", metavar="SPEC", help="Mask mixture to train on [default: a broad one].")
+@option("--out", type=PATH, required=True, help="Folder of the run: weights, metrics, figures.")
+@options.data
+@option("--minutes", type=click.FloatRange(0.01, 100_000), help="Training time in minutes.")
+@option("--steps", type=COUNT, help="Optimiser steps [default: 14000].")
+@option("--resume", is_flag=True, help="Continue from the last checkpoint, with its settings.")
+@options.overwrite
+@option("--data-mask", metavar="MASK", help="Missing pixels of the training images: nan, alpha, a file, a spec.")
+@option("--rounds", type=click.IntRange(1, 1000), help="EM rounds for --data-mask [default: 4].")
+@option("--augment", metavar="LIST", help="Augmentation: any of flip,shift,rotate90.")
+@option("--masks", metavar="SPEC", help="Mask spec or mixture to train on [default: a broad mixture].")
 @option("--objective", type=click.Choice(CHOICES["objectives"]), help="Training objective [default: v].")
-@option("--start", "--start-from", "start", metavar="FILE", help="Start from these weights (torchrun: --start-from).")
-@option("--teacher", metavar="FILE", help="Teacher of a few-step model (--objective few).")
-@option("--pairs", type=click.IntRange(1), help="Masked images for the teacher [default: 65536].")
-@option("--batch-size", type=click.IntRange(1), help="Images per step [default: 64].")
+@option(
+    "--start", "--start-from", "start", metavar="FILE", help="Weights to start from; write --start-from under torchrun."
+)
+@option("--teacher", metavar="FILE", help="Weights of the teacher of a few-step model (--objective few).")
+@option("--pairs", type=COUNT, help="Masked images that the teacher fills [default: 65536].")
+@option("--batch-size", type=COUNT, help="Images per step [default: 64].")
 @option("--learning-rate", type=float, help="Peak learning rate of AdamW [default: 0.003].")
 @option("--muon-rate", type=float, help="Peak learning rate of Muon; 0 uses AdamW alone [default: 0.02].")
 @option("--weight-decay", type=float, help="Weight decay, all parameters [default: 0.01].")
 @option("--ema", type=float, help="EMA decay per step [default: 0.9995].")
 @option("--schedule", type=click.Choice(CHOICES["schedules"]), help="Noise schedule [default: cosine].")
-@dtype_option
-@option("--save-seconds", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds between saves.")
-@option("--validate-every", type=click.IntRange(1), help="Steps between validations [default: 1000, or 250].")
-@range_option
+@options.dtype
+@option(
+    "--save-seconds", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds between checkpoints."
+)
+@option("--validate-every", type=COUNT, help="Steps between validations [default: 1000, or 250 with few images].")
+@options.value_range
 @option("--seed", type=SEED, help="Random seed [default: 0].")
 def train(
     out: Path,
@@ -62,7 +59,7 @@ def train(
     inkfill train --out runs/mine --data my-images/ --start mnist --minutes 5
     inkfill train --out runs/scans --data scans/ --data-mask alpha --minutes 20      incomplete images
     inkfill train --out runs/few --objective few --start mnist --teacher mnist --minutes 60
-    inkfill train --out runs/mnist --resume            after Ctrl-C, a crash or a power cut
+    inkfill train --out runs/mnist --resume            after Ctrl-C or a crash
     torchrun --nproc-per-node 2 -m inkfill train --out runs/mnist --steps 5000
 
     Ctrl-C saves and stops. The folder gets model.safetensors (for --checkpoint), metrics.jsonl, and figures of samples
