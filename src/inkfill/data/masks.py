@@ -18,6 +18,7 @@ from inkfill.core.rng import stream
 from inkfill.data.images import Images, Mask, channels_of, opaque_of
 from inkfill.data.readers import PICTURES, picture_files, read_array, read_frames
 from inkfill.errors import InputError, remark, shown
+from inkfill.files import exists
 
 NO_HOLES = "the images have no missing values (NaN or masked): give a mask (--mask)"
 NOTHING = "--mask {}: no pixel is missing: there is nothing to fill"
@@ -196,14 +197,6 @@ def _marking(mask: Mask, path: Path) -> Mask:
     if not mask.any():
         raise InputError(f"{path}: the mask marks nothing to fill: white or True = fill")
     return mask
-
-
-def exists(path: Path) -> bool:
-    """Whether a path exists; False for a text that no path can be."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a spec can be longer than any name, or contain NUL
-        return False
 
 
 def _mask_array(values: NDArray[Any], name: str) -> Mask:

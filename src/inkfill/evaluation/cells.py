@@ -7,6 +7,7 @@ evaluation continues and a new metric needs no new samples.
 import hashlib
 import json
 import platform
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -142,6 +143,13 @@ def kept(
             cost, machine = np.array([done.evaluations, done.seconds]), np.array(done.machine)
             np.savez_compressed(file, filled=done.filled, mask=done.mask, cost=cost, machine=machine)
     return done
+
+
+def forget(folder: Path) -> None:
+    """Remove the stored samples of ``folder``; files of other names stay."""
+    for path in (folder / "cells").glob("*.npz"):
+        if re.search(r"-[0-9a-f]{12}\.npz$", path.name):
+            path.unlink()
 
 
 def _read_cell(path: Path) -> Completed | None:

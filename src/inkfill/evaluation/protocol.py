@@ -1,6 +1,5 @@
 """An evaluation: cells, their samples, their scores, and their provenance."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ from inkfill.data.images import array_hash
 from inkfill.errors import InputError
 from inkfill.evaluation import metrics
 from inkfill.evaluation.baselines import BASELINES, REGRESSION, SMOOTH
-from inkfill.evaluation.cells import Cell, Completed, complete, kept, machine
+from inkfill.evaluation.cells import Cell, Completed, complete, forget, kept, machine
 from inkfill.evaluation.scores import Judges, score
-from inkfill.files import file_hash, locked, write_json
+from inkfill.files import claim, file_hash, locked, write_json
 from inkfill.methods import METHODS
 from inkfill.models.checkpoint import find_checkpoint
 from inkfill.models.model import Model, load
@@ -169,8 +168,10 @@ def run(
     judges = Judges.of(dataset) if group.first and labels is not None else None
     data_hash, results = array_hash(images), []
     with locked(out, "evaluate") if out and group.first else nullcontext():
-        if out and fresh and group.first:
-            shutil.rmtree(out / "cells", ignore_errors=True)
+        if out and group.first:
+            claim(out, "evaluate")
+            if fresh:
+                forget(out)
         for i, cell in enumerate(cells):
             about = {"data": data_hash, **networks.about(cell, dataset)}
             title = f"{i + 1}/{len(cells)} {cell.mask} {cell.method}"

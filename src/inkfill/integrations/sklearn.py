@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from inkfill.data.images import Images
 from inkfill.data.masks import holes_of
 from inkfill.errors import InputError
+from inkfill.files import claim, claimed, written_whole
 from inkfill.filling.inpaint import inpaint
 from inkfill.models.model import Model, load
 from inkfill.training.config import TrainConfig
@@ -60,8 +61,12 @@ class InkfillImputer:
         images = _floats(images)
         self._kept = None if self.folder else tempfile.TemporaryDirectory(prefix="inkfill-")
         folder = Path(self.folder or self._kept.name)  # type: ignore[union-attr]
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "images.npy", images)
+        if (folder / "images.npy").exists() and not claimed(folder, "imputer"):
+            raise InputError(f"folder: {folder} holds images.npy, which inkfill did not write: give another folder")
+        ours = claimed(folder, "imputer")
+        claim(folder, "imputer")
+        with written_whole(folder / "images.npy") as temporary:
+            np.save(temporary, images)
         config = TrainConfig(
             data=str(folder / "images.npy"),
             data_mask="nan" if bool(holes_of(images).any()) else "",
@@ -71,7 +76,7 @@ class InkfillImputer:
             augment=self.augment,
             start=self.start,
         )
-        if not train(config, folder / "run", overwrite=True, quiet=True):
+        if not train(config, folder / "run", overwrite=ours, quiet=True):
             raise KeyboardInterrupt
         self.model_: Model = load(folder / "run" / "model.safetensors")
         return self

@@ -10,6 +10,7 @@ from inkfill.app import options
 from inkfill.app.choices import CHOICES
 from inkfill.app.options import COUNT, PATH, Network, bar, echo, numbers, option, shared
 from inkfill.errors import InputError
+from inkfill.files import check_apart
 
 if TYPE_CHECKING:
     from inkfill.evaluation.protocol import Evaluation
@@ -71,14 +72,13 @@ def evaluate(
     evaluations per sample. --mask all adds a table of unconditional samples. bbox:N is placed from missing pixels, as
     no real mask could be.
     """
-    from inkfill.app.files import check_folder
+    from inkfill.app.files import check_growing
     from inkfill.data import load
     from inkfill.evaluation import protocol
 
     if out:
-        # An evaluation that could not begin leaves its lock alone.
-        ours = out.is_dir() and {path.name for path in out.iterdir()} <= {"evaluate.lock"}
-        check_folder(out, overwrite or ours or (out / "cells").is_dir())
+        check_apart(out, (data, network.checkpoint, regression))
+        check_growing(out, overwrite, "evaluate")
     if "regression" in names and regression is None:
         raise InputError("--method regression requires --regression FILE (inkfill train --objective regression)")
     given = numbers(settings)

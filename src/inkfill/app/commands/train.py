@@ -9,6 +9,7 @@ from inkfill.app import options
 from inkfill.app.choices import CHOICES
 from inkfill.app.options import COUNT, PATH, SEED, option
 from inkfill.errors import InputError
+from inkfill.files import check_apart
 
 NEEDS = {"rounds": "data_mask", "pairs": "teacher"}  # options that require another
 
@@ -70,6 +71,7 @@ def train(
     """
     from inkfill.app.report import training_pictures
     from inkfill.training.config import TrainConfig
+    from inkfill.training.folder import RunFolder
     from inkfill.training.run import train as run
 
     context = click.get_current_context()
@@ -83,5 +85,6 @@ def train(
             raise InputError(f"--{name} requires --{needed.replace('_', '-')}")
     if resume and given:
         raise InputError("--resume takes all settings from the run: give --out alone")
-    pictures = training_pictures(out / "completions")
+    check_apart(RunFolder(out).model, (given.get("start"), given.get("teacher")))
+    pictures = training_pictures(RunFolder(out).figures)
     run(TrainConfig(**given), out, resume, overwrite, save_seconds, validate_every, on_validation=pictures)
