@@ -1,6 +1,7 @@
 """Fixtures of all tests: a tiny model, its checkpoint, and digits."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,17 @@ def checkpoint(tmp_path) -> Path:
 def digits() -> np.ndarray:
     """64 rendered digits, uint8 [64, 28, 28]."""
     return data.rendered(64, 1, 1).train
+
+
+@pytest.fixture
+def few_rendered(monkeypatch) -> Callable[[], data.Dataset]:
+    """The data set ``rendered`` with 40 training and 40 test digits instead of 22,000, which take seconds to draw."""
+
+    def few() -> data.Dataset:
+        return data.rendered(40, 8, 40)
+
+    monkeypatch.setitem(data.datasets.DATASETS, "rendered", few)
+    return few
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 """Helpers of all tests: a tiny network, the command line in this process, and images with known posteriors."""
 
+import os
 import re
 import struct
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -111,6 +113,19 @@ def refused(capsys, *arguments, says=()):
     for word in says:
         assert word in lines[0]
     assert captured.out == ""
+
+
+def process(*words, before=(), **named) -> subprocess.CompletedProcess:
+    """``inkfill WORDS`` in a process of its own; ``before`` is put in front of the command line."""
+    command = [*before, sys.executable, "-m", "inkfill", *map(str, words)]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=300, check=False, **named)
+
+
+def two_processes(*words) -> subprocess.CompletedProcess:
+    """``inkfill WORDS`` in two processes under torchrun."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "inkfill"]
+    command, environment = [*launcher, *map(str, words)], {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, check=True, env=environment, capture_output=True, timeout=300, text=True)
 
 
 def commands(text):

@@ -66,7 +66,7 @@ def main() -> None:
         signal.signal(number, _leave)
     try:
         os.getcwd()
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="inkfill", standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):

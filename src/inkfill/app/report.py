@@ -15,7 +15,7 @@ from inkfill.data.images import BYTES, as_bytes
 from inkfill.evaluation import metrics
 from inkfill.evaluation.classifier import WHOLE, judge, load_classifier
 from inkfill.evaluation.protocol import Evaluation, Result
-from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS, NEW_COLUMNS, planes
+from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS, LEAST_IMAGES, NEW_COLUMNS, planes
 from inkfill.files import folder_written_whole, written_whole
 from inkfill.filling.inpaint import inpaint
 from inkfill.models.adapters import Foreign
@@ -83,10 +83,9 @@ def write_evaluation(out: Path, found: Evaluation) -> Path:
         page.heading("Labels and realism")
         page.table(found.rows, LABEL_COLUMNS)
         page.text(
-            "Classifier labels of whole filled images. The baseline is a classifier trained on masked digits, an "
-            "estimate of the label posterior. Fréchet distance: in classifier features, not FID; its floor is the "
-            "distance of as many real images. Neither is computed for few images. Confidence: samples, and real "
-            "images, with a classifier probability above 0.9."
+            "Classifier labels of whole filled images, beside those of a classifier trained on masked digits, an "
+            "estimate of the label posterior. Fréchet distance: in classifier features (not FID), for at least "
+            f"{LEAST_IMAGES} images. Columns named real: the same for the original images."
         )
     for line in found.advice:
         page.text(line)
