@@ -120,7 +120,7 @@ def train(net, digits, minutes, steps, rng, batch=32, rate=3e-3):
             group["lr"] = rate * min(1, 20 * done) * (1 - done)  # warm-up, then linear decay
         x0 = digits[rng.integers(len(digits), size=batch)]
         mask = draw_masks(rng.choice(FAMILIES, size=batch), rng)
-        t = torch.from_numpy(np.ceil(T * np.sqrt(1 - rng.random(batch)))).long()  # p(t) ~ t: high noise is harder
+        t = torch.from_numpy(np.ceil(T * np.sqrt(1 - rng.random(batch)))).long()  # p(t) proportional to t, not uniform
         error = loss(net, x0, mask, t, torch.randn_like(x0))
         optimiser.zero_grad()
         error.backward()
