@@ -17,7 +17,7 @@ import torch
 from inkfill.core.schedule import Schedule
 from inkfill.evaluation.metrics import crps
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "ddpm_inpainting.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "ddpm_inpainting.py"
 SCHEDULE = Schedule.named("cosine", 1000)
 
 
@@ -36,7 +36,7 @@ def write_idx(path: Path, images: np.ndarray) -> None:
     path.write_bytes(gzip.compress(header + images.tobytes()))
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_runs_from_data_to_score_and_figure(tmp_path, digits):
     """Tiny training as a subprocess: the figure is written, and the score is the last line."""
     write_idx(tmp_path / "train-images-idx3-ubyte.gz", digits[:56])
