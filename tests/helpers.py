@@ -1,9 +1,16 @@
-"""Helpers of all tests: a tiny network, the command line in this process, and images with known posteriors."""
+"""Helpers of all tests: small networks, the command line in this process, known posteriors, the browser page."""
 
+<<<<<<< HEAD
 import os
 import re
 import struct
 import subprocess
+=======
+import importlib.util
+import os
+import re
+import shutil
+>>>>>>> d65635cb758d6c9a5b45df890a388454dbeffd33
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +30,7 @@ from inkfill.evaluation.analytic import AnalyticPrior, GaussianMixture
 from inkfill.methods import Task
 from inkfill.models.checkpoint import save_network
 from inkfill.models.model import Model, Recipe
+from inkfill.web.page import page
 
 ROOT = Path(__file__).parent.parent
 TINY = UNetConfig(widths=(16, 32), blocks=(1, 1), head_width=16, time_width=32)
@@ -193,6 +201,7 @@ def mixture() -> GaussianMixture:
     )
 
 
+<<<<<<< HEAD
 CORRELATED = GaussianMixture(
     torch.ones(1), torch.tensor([[0.2, -0.1, 0.3]]), torch.tensor([[[1.0, 0.6, 0.2], [0.6, 0.8, 0.1], [0.2, 0.1, 0.5]]])
 )
@@ -222,3 +231,72 @@ def draws(run, task) -> torch.Tensor:
     if not task.observation.noise:
         x0 = torch.where(task.observation.known, task.observation.pixels, x0)
     return x0.flatten(1).double()
+=======
+# ---- the browser page ------------------------------------------------------------------------------------------------
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(  # in CI a missing browser is a failure
+    not os.environ.get("CI") and not (CHROMIUM and importlib.util.find_spec("playwright")),
+    reason="no chromium, or no playwright: pip install inkfill[page]",
+)
+PAGE_NETS = {  # name: architecture, image size
+    "grey": (UNetConfig(widths=(16, 32), head_width=16, time_width=32), (28, 28)),
+    "colour": (UNetConfig(channels=3, widths=(16, 64), blocks=(2, 1), head_width=32, time_width=64), (25, 38)),
+    "deep": (UNetConfig(widths=(16, 20, 12, 32), blocks=(1, 2, 1, 1), head_width=16, time_width=32), (26, 37)),
+    "reflected": (UNetConfig(widths=(16, 20, 12, 32), blocks=(1, 1, 1, 1), head_width=16, time_width=32), (8, 9)),
+    "few": (UNetConfig(widths=(32, 32), blocks=(1, 2), head_width=32, time_width=32, latent=True), (8, 11)),
+}
+
+
+def random_net(config, seed=0):
+    """A network without a zero weight, so that every part affects the output."""
+    net, generator = UNet(config, seed), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            fan = parameter[0].numel() if parameter.ndim > 1 else 4
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * fan**-0.5)
+    return net.eval().requires_grad_(False)
+
+
+def random_model(name):
+    """A model of ``PAGE_NETS`` with random weights."""
+    config, size = PAGE_NETS[name]
+    recipe = Recipe(channels=config.channels, image_size=size, T=200, schedule="linear", sampling_steps=3)
+    if config.latent:
+        recipe = replace(recipe, objective="few", sampling_steps=2)
+    return Model(random_net(config), recipe, dtype=torch.float32)
+
+
+def written_page(path, model, plain=False, **settings):
+    """Write the page of a model; ``plain`` makes it use the kernels without relaxed SIMD."""
+    text = page(model, **settings)
+    path.write_text(text.replace('id="about">{', 'id="about">{"kernels": "plain", ', 1) if plain else text)
+    return path
+
+
+class OpenedPage:
+    """A page in the browser, with its requests and its errors."""
+
+    def __init__(self, browser, path, fragment="", **context):
+        self.tab = browser.new_context(**context).new_page()
+        self.errors, self.requests = [], []
+        self.tab.on("console", lambda message: self.errors.append(message.text))
+        self.tab.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.tab.on("request", lambda request: self.requests.append(request.url))
+        self.tab.goto(f"file://{path}{fragment}")
+
+    def status(self, words):
+        """Wait until the status line contains ``words``."""
+        from playwright.sync_api import expect
+
+        expect(self.tab.locator("#said")).to_contain_text(words, timeout=60_000)
+        return self
+
+    def done(self):
+        """Wait for the samples."""
+        return self.status("samples, ")
+
+    def state(self, name):
+        """An array of the page's state: pixels or mask."""
+        return self.tab.evaluate(f"Array.from(state.{name})")
+>>>>>>> d65635cb758d6c9a5b45df890a388454dbeffd33

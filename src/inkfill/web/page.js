@@ -532,7 +532,7 @@ function readAddress() {
 // ---- controls and start ---------------------------------------------------------------------------------------------
 
 const STARTS = ABOUT.starts.map((text) => bytesOf(text));
-const TOOLS = [["hide", "Hide"], ["box", "Box"], ["show", "Unhide"], ["ink", "Ink"], ["rub", "Erase ink"]];
+const TOOLS = [["hide", "Hide"], ["box", "Box"], ["show", "Unhide"], ["ink", "Ink"], ["rub", "Erase"]];
 const PRESETS = {
   left: (x) => x < WIDTH / 2,
   right: (x) => x >= WIDTH / 2,
