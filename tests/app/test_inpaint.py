@@ -15,10 +15,16 @@ from helpers import refused, run, tiny_model, two_processes
 from inkfill.app import fill, report
 from inkfill.app.report import label_words
 from inkfill.data.masks import read_mask
+from inkfill.files import MANIFEST
 from inkfill.filling.inpaint import Options
 from inkfill.models.model import Model, Recipe
 from inkfill.processes import Processes
 from inkfill.progress import no_bar
+
+
+def names(folder):
+    """The files of a folder, without the hidden manifest."""
+    return sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
 
 
 @pytest.fixture
@@ -62,7 +68,7 @@ def test_inpaint_writes_images(checkpoint, images, tmp_path, digits):
         Image.fromarray(digit).save(folder / f"{name}.png")
     out = tmp_path / "filled"
     assert run("inpaint", folder, "--mask", "box:10", "--out", out, "--samples", 2, *tail) == 0
-    assert sorted(p.name for p in out.iterdir()) == ["a_00.png", "a_01.png", "b_00.png", "b_01.png"]
+    assert names(out) == ["a_00.png", "a_01.png", "b_00.png", "b_01.png"]
 
 
 def test_several_images_and_their_folder(checkpoint, tmp_path, digits, capsys):
@@ -72,10 +78,10 @@ def test_several_images_and_their_folder(checkpoint, tmp_path, digits, capsys):
     tail = ["--mask", "half:left", "--samples", 2, "--steps", 1, "--checkpoint", checkpoint]
     assert run("inpaint", *paths, "--out", tmp_path / "filled", *tail) == 0
     assert "the folder" in capsys.readouterr().out
-    assert sorted(p.name for p in (tmp_path / "filled").iterdir()) == ["a_00.png", "a_01.png", "b_00.png", "b_01.png"]
+    assert names(tmp_path / "filled") == ["a_00.png", "a_01.png", "b_00.png", "b_01.png"]
     # --overwrite replaces all earlier samples, and no folder with other files.
     assert run("inpaint", paths[0], "--out", tmp_path / "filled", *tail, "--overwrite") == 0
-    assert sorted(p.name for p in (tmp_path / "filled").iterdir()) == ["a_00.png", "a_01.png"]
+    assert names(tmp_path / "filled") == ["a_00.png", "a_01.png"]
     (tmp_path / "filled" / "notes.txt").write_text("mine")
     capsys.readouterr()
     refused(capsys, "inpaint", paths[0], "--out", tmp_path / "filled", *tail, "--overwrite", says=["notes.txt"])
@@ -216,9 +222,9 @@ def test_two_shares_are_the_whole(sizes, tmp_path, digits, model, monkeypatch):
         fill.run(request, model, no_bar, Rank(1, 2, model.device))
     monkeypatch.setattr(Rank, "received", list(second.value.args))
     assert len(fill.run(request, model, no_bar, Rank(0, 2, model.device))) == 1
-    assert len(list((tmp_path / "one").iterdir())) == 6
-    for path in (tmp_path / "one").iterdir():
-        one, two = (np.asarray(Image.open(tmp_path / each / path.name), int) for each in ("one", "two"))
+    assert len(names(tmp_path / "one")) == 6
+    for name in names(tmp_path / "one"):
+        one, two = (np.asarray(Image.open(tmp_path / each / name), int) for each in ("one", "two"))
         assert np.abs(one - two).max() <= 1  # rounding: batches differ in size
 
 
@@ -236,9 +242,8 @@ def test_two_processes_inpaint_like_one(checkpoint, tmp_path, digits):
         assert two_processes(*words, tmp_path / "two" / made).stdout.count("wrote") == 1
     one, two = (np.load(tmp_path / name / "filled.npy").astype(int) for name in ("one", "two"))
     assert np.abs(one - two).max() <= 1  # rounding: batches differ in size
-    names = sorted(path.name for path in (tmp_path / "one" / "filled").iterdir())
-    assert names == sorted(path.name for path in (tmp_path / "two" / "filled").iterdir())
-    for name in names:
+    assert names(tmp_path / "one" / "filled") == names(tmp_path / "two" / "filled")
+    for name in names(tmp_path / "one" / "filled"):
         one, two = (np.asarray(Image.open(tmp_path / each / "filled" / name), int) for each in ("one", "two"))
         assert np.abs(one - two).max() <= 1
 
@@ -294,7 +299,7 @@ def test_an_earlier_report_stays_until_the_new_one_is_whole(checkpoint, images, 
     tail = ["--mask", "half:left", "--samples", 2, "--steps", 1, "--checkpoint", checkpoint, "--report", tmp_path / "r"]
     assert run("inpaint", images, *tail) == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "r").iterdir()}
-    assert len(before) == 6
+    assert len(names(tmp_path / "r")) == 6
 
     def full(path, *arguments):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
@@ -305,8 +310,7 @@ def test_an_earlier_report_stays_until_the_new_one_is_whole(checkpoint, images, 
     monkeypatch.undo()
     np.save(images, np.load(images)[:1])
     assert run("inpaint", images, *tail, "--overwrite") == 0
-    names = {path.name for path in (tmp_path / "r").iterdir()}
-    assert names == {"report.html", "image-0.png", "filled.npy", "std.npy"}
+    assert names(tmp_path / "r") == ["filled.npy", "image-0.png", "report.html", "std.npy"]
 
 
 # ---- unconditional samples -------------------------------------------------------------------------------------------
@@ -318,7 +322,7 @@ def test_sample_writes_an_array_a_sheet_or_a_folder(checkpoint, tmp_path):
     assert np.load(tmp_path / "new.npy").shape == (5, 28, 28)
     assert run("sample", "--count", 5, "--out", tmp_path / "new.png", *tail) == 0
     assert run("sample", "--count", 2, "--out", tmp_path / "new", *tail) == 0
-    assert len(list((tmp_path / "new").iterdir())) == 2
+    assert names(tmp_path / "new") == ["00000.png", "00001.png"]
 
 
 def test_a_run_is_a_checkpoint(tmp_path, checkpoint):

@@ -131,14 +131,14 @@ def test_a_link_is_followed(tmp_path, mask, digits_file, checkpoint):
     assert np.load(target).shape == (3, 1, 28, 28)
 
 
-def test_training_keeps_what_it_did_not_write(tmp_path, digits, capsys):
+def test_training_keeps_what_it_did_not_write(tmp_path, digits, checkpoint, capsys):
     """Also with --overwrite: files of other names stay."""
     data, out = tmp_path / "data.npy", tmp_path / "run"
     np.save(data, digits[:20])
     for name in ("rounds/thesis.txt", "pairs/own/film.npz", "best.safetensors", "metrics.jsonl", "completions/me.png"):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text("mine")
-    words = ["train", "--data", data, "--steps", 2, "--batch-size", 4, "--out", out]
+    words = ["train", "--data", data, "--start", checkpoint, "--steps", 2, "--batch-size", 4, "--out", out]
     before = snapshot(out)
     refused(capsys, *words, says=["holds best.safetensors"])
     assert snapshot(out) == before
@@ -147,7 +147,7 @@ def test_training_keeps_what_it_did_not_write(tmp_path, digits, capsys):
         assert (out / name).read_text() == "mine"
 
 
-def test_an_evaluation_keeps_what_it_did_not_write(taken, checkpoint, capsys):
+def test_an_evaluation_keeps_what_it_did_not_write(taken, checkpoint, few_rendered, capsys):
     before = snapshot(taken)
     words = ["evaluate", "--data", "rendered", "--mask", "half:left", "--count", 2, "--samples", 2, "--steps", 1]
     words += ["--checkpoint", checkpoint, "--out", taken]
