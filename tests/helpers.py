@@ -1,16 +1,11 @@
 """Helpers of all tests: small networks, the command line in this process, known posteriors, the browser page."""
 
-<<<<<<< HEAD
-import os
-import re
-import struct
-import subprocess
-=======
 import importlib.util
 import os
 import re
 import shutil
->>>>>>> d65635cb758d6c9a5b45df890a388454dbeffd33
+import struct
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -201,7 +196,6 @@ def mixture() -> GaussianMixture:
     )
 
 
-<<<<<<< HEAD
 CORRELATED = GaussianMixture(
     torch.ones(1), torch.tensor([[0.2, -0.1, 0.3]]), torch.tensor([[[1.0, 0.6, 0.2], [0.6, 0.8, 0.1], [0.2, 0.1, 0.5]]])
 )
@@ -231,7 +225,8 @@ def draws(run, task) -> torch.Tensor:
     if not task.observation.noise:
         x0 = torch.where(task.observation.known, task.observation.pixels, x0)
     return x0.flatten(1).double()
-=======
+
+
 # ---- the browser page ------------------------------------------------------------------------------------------------
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -299,4 +294,3 @@ class OpenedPage:
     def state(self, name):
         """An array of the page's state: pixels or mask."""
         return self.tab.evaluate(f"Array.from(state.{name})")
->>>>>>> d65635cb758d6c9a5b45df890a388454dbeffd33
