@@ -153,6 +153,8 @@ def range_for(
         return learnt.scaled(0.0, 1.0)
     if low < learnt.low or high > learnt.high:
         raise InputError(f"{dtype} values from {low:g} to {high:g}: the data range is unknown: give --range LOW HIGH")
+    if has_units(learnt, learnt_type):
+        return learnt  # what the dtype cannot hold is clipped
     if dtype.kind in "iu" and not np.iinfo(dtype).min <= learnt.low < learnt.high <= np.iinfo(dtype).max:
         raise InputError(f"{dtype} cannot hold values from {learnt.low:g} to {learnt.high:g}: give --range LOW HIGH")
     return learnt
