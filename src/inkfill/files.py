@@ -1,6 +1,7 @@
-"""Files that are whole or not there, folder locks, and JSON.
+"""Files that are whole or not there, folders that belong to inkfill, locks, and JSON.
 
-A file is written under a temporary name and renamed, so a crash leaves the old file or the new one.
+A file is written under a temporary name and renamed, so a crash leaves the old file or the new one. A folder that is
+replaced as a whole has a manifest with the names of its files; a folder with any other file is never replaced.
 """
 
 import errno
@@ -11,7 +12,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,19 @@ from inkfill.errors import InputError
 # Errors of numpy for a truncated or altered .npz.
 NOT_WHOLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError)
 UNFINISHED = ".unfinished-"  # prefix of temporary names; readers of folders skip such names
+MANIFEST = ".inkfill.json"  # the files that inkfill wrote into a folder
+OF_SYSTEMS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # files that operating systems add to any folder
 
 # ---- whole or not at all ---------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; renamed to ``path`` at the end, removed if anything fails."""
+    """A temporary path beside ``path`` to write to; renamed to ``path`` at the end, removed if anything fails.
+
+    A symlink is followed: its target is written.
+    """
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=_unfinished(path.stem), suffix=path.suffix)
     os.close(handle)
@@ -52,13 +59,19 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_written_whole(path: Path) -> Iterator[Path]:
-    """A temporary folder beside ``path`` to write into; it replaces ``path`` and its contents at the end."""
+    """A temporary folder beside ``path`` to write into; it replaces ``path`` and its contents at the end.
+
+    A symlink is followed. Raises InputError, and changes nothing, if ``path`` holds files that inkfill did not write.
+    """
     path = path.resolve()
+    check_ours(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_unfinished(path.name)))
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
+        write_json(temporary / MANIFEST, {"files": sorted(contents(temporary))})
+        check_ours(path)
         if path.exists():
             aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=_unfinished(path.name)))
             old = aside / path.name  # Windows renames onto no existing folder
@@ -78,9 +91,70 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def contents(folder: Path) -> set[str]:
+    """The files below a folder, symlinks and empty folders included, as relative paths with slashes."""
+    found = set()
+    for place, folders, names in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        empty = [] if folders or names or place == str(folder) else [""]
+        found |= {Path(place, name).relative_to(folder).as_posix() for name in (*names, *links, *empty)}
+    return found
+
+
+def foreign(folder: Path) -> list[str]:
+    """The files of a folder that inkfill did not write, by its manifest."""
+    try:
+        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        ours = {name for name in listed if isinstance(name, str)}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        ours = set()
+    kept = {MANIFEST, *OF_SYSTEMS}
+    found = contents(folder) if folder.is_dir() else set()
+    return sorted(name for name in found - ours if Path(name).name not in kept and not name.startswith(UNFINISHED))
+
+
+def claim(folder: Path, kind: str) -> None:
+    """Mark a folder that inkfill adds files to, such as a run, as its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / MANIFEST, {"kind": kind, "files": []})
+
+
+def claimed(folder: Path, kind: str) -> bool:
+    """Whether a folder was marked by :func:`claim`."""
+    try:
+        return bool(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["kind"] == kind)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def check_ours(folder: Path) -> None:
+    """Raise InputError for a folder with files that inkfill did not write."""
+    if others := foreign(folder):
+        raise InputError(f"{folder} holds {others[0]}, which inkfill did not write: give another folder")
+
+
+def check_apart(out: Path, inputs: Iterable[Path | str | None]) -> None:
+    """Raise InputError for an output that is an input, or a folder that holds one: inputs are never replaced."""
+    place = out.resolve()
+    for given in inputs:
+        if given is None or not exists(Path(given)):
+            continue
+        source = Path(given).resolve()
+        if place == source or place in source.parents or (place.is_file() and place.samefile(source)):
+            raise InputError(f"{out}: is or holds the input {given}: give another output")
+
+
+def exists(path: Path) -> bool:
+    """Whether a path exists; False for a text that no path can be."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long for a name, or with a NUL character
+        return False
+
+
 def _unfinished(name: str) -> str:
     """The prefix of a temporary name, cut to what file systems allow: they count bytes."""
-    return f"{UNFINISHED}{os.fsencode(name)[:100].decode(errors='ignore')}-"
+    return f"{UNFINISHED}{os.fsdecode(os.fsencode(name)[:100])}-"
 
 
 def _umask() -> int:

@@ -17,6 +17,7 @@ from inkfill.data.images import as_bytes, of_values
 from inkfill.errors import InputError
 from inkfill.evaluation.cells import Cell, machine
 from inkfill.evaluation.scores import COLUMNS, evaluate
+from inkfill.files import folder_written_whole
 from inkfill.filling.inpaint import inpaint
 from inkfill.models.model import Model
 from inkfill.progress import Bar
@@ -106,7 +107,14 @@ def write_demo(model: Model, dataset: Dataset, out: Path, seed: int, bar: Bar, c
     images = dataset.test
     if len(images) < IMAGES:
         raise InputError(f"--data {dataset.name}: {len(images)} test images: the demonstration needs {IMAGES}")
-    page = Page(out, f"{TITLE}: masked digits, filled by diffusion")
+    with folder_written_whole(out) as folder:
+        _write(Page(folder, f"{TITLE}: masked digits, filled by diffusion"), model, dataset, seed, bar, checkpoint)
+    return out / "index.html"
+
+
+def _write(page: Page, model: Model, dataset: Dataset, seed: int, bar: Bar, checkpoint: Path | None) -> None:
+    """All of the page."""
+    images = dataset.test
     page.text("Every digit on this page is from", NOTICES.get(dataset.name, f"the test split of {dataset.name}."))
     _link_to_paint(page, checkpoint)
     _show_process(page, model, images[:9], seed)
@@ -117,7 +125,7 @@ def write_demo(model: Model, dataset: Dataset, out: Path, seed: int, bar: Bar, c
         f"Measured on {where['device']}, {where['threads']} threads, {where['dtype']}, torch {where['torch']}. Weights "
         f"trained on {recipe.trained_on} for {recipe.step:,} steps of {recipe.batch_size} images."
     )
-    return page.write("index.html")
+    page.write("index.html")
 
 
 def _link_to_paint(page: Page, checkpoint: Path | None) -> None:

@@ -1,6 +1,5 @@
 """Images and masks in, samples out, as files. Outputs that cannot be written are refused before the work starts."""
 
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,9 +24,15 @@ from inkfill.data.readers import (
     stacked,
 )
 from inkfill.errors import InputError
-from inkfill.files import check_writable, folder_written_whole, written_whole
+from inkfill.files import (
+    check_apart,
+    check_ours,
+    check_writable,
+    claimed,
+    folder_written_whole,
+    written_whole,
+)
 
-OURS = re.compile(r"(.+_)?\d\d+\.png")  # the files of a folder of samples
 SHEET = 100  # largest number of images in a sheet of inpainting samples
 SAMPLES_SHEET = 10_000  # largest number of unconditional samples in a sheet
 
@@ -104,7 +109,8 @@ def fit_masks(given: masks.MaskInput, images: list[Images], names: list[str] | N
         options = replace(given.options, colour=None)
         found = [np.concatenate([masks.fit(next(paired), image[None], seed, options) for image in x]) for x in images]
     else:
-        found = [masks.fit(given, array, seed + i) for i, array in enumerate(images)]
+        starts = np.cumsum([0, *(len(array) for array in images)])
+        found = [masks.fit(given, array, seed, first=int(at)) for at, array in zip(starts, images, strict=False)]
     if given.of_images and not any(mask.any() for mask in found):
         raise InputError(masks.NOTHING.format(given.of_images))
     for mask in found:
@@ -121,7 +127,7 @@ def _paired(folder: Path, names: list[str], options: masks.MaskOptions) -> list[
     for stem, file in files.items():
         if stem not in names:
             raise InputError(f"{file}: no picture is called {stem}: name each mask like its image")
-    return [masks.mask_of(read_picture(files[name]), str(files[name]), options) for name in names]
+    return masks.masks_of([(read_picture(files[name]), str(files[name])) for name in names], options)
 
 
 # ---- standard input and output ---------------------------------------------------------------------------------------
@@ -183,13 +189,30 @@ def check_file(out: Path, overwrite: bool, suffixes: tuple[str, ...]) -> None:
 
 
 def check_folder(out: Path, overwrite: bool) -> None:
-    """Raise InputError for a folder that could not be written, or must not be."""
+    """Raise InputError for a folder that could not be written, or must not be: one with other people's files."""
     if out == PIPE:
         raise InputError("--out -: this output goes into a folder: give a name")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give the name of a folder")
     _check_free(out, out.exists() and not overwrite and any(out.iterdir()))
+    check_ours(out)
     check_writable(out / "x")
+
+
+def check_growing(out: Path, overwrite: bool, kind: str) -> None:
+    """Raise InputError for a folder that a command adds files to, where it has files of another origin.
+
+    With ``overwrite`` these stay, but for files of the names that the command writes.
+    """
+    if out.is_dir() and (overwrite or claimed(out, kind)):
+        check_writable(out / "x")
+        return
+    locks = {f"{kind}.lock", f"{kind}.lock.lock"}  # left where the work could not begin
+    others = [path.name for path in out.iterdir() if path.name not in locks] if out.is_dir() else []
+    if others:
+        raise InputError(f"{out} holds {others[0]}: give --overwrite, or another --out")
+    if not out.is_dir():
+        check_folder(out, overwrite)
 
 
 def _check_free(out: Path, taken: bool) -> None:
@@ -197,13 +220,20 @@ def _check_free(out: Path, taken: bool) -> None:
         raise InputError(f"{out} exists: give --overwrite to replace it, or another --out")
 
 
-def check_outputs(out: Path | None, sheet: Path | None, report: Path | None, overwrite: bool) -> None:
-    """Raise InputError for outputs of ``inkfill inpaint`` that could not be written, and where there are none."""
+def check_outputs(
+    out: Path | None, sheet: Path | None, report: Path | None, overwrite: bool, inputs: Sequence[Path | str | None]
+) -> None:
+    """Raise InputError for outputs of ``inkfill inpaint`` that could not be written, and where there are none.
+
+    ``inputs`` are never replaced.
+    """
     places = [place.resolve() for place in (out, sheet, report) if place]
     if not places:
         raise InputError("no output: give --out, --sheet or --report")
     if len(set(places)) < len(places):
         raise InputError("--out, --sheet and --report: two have one name: give each its own")
+    for place in filter(None, (out, sheet, report)):
+        check_apart(place, inputs)
     if out:
         check_pictures(out, overwrite)
     if sheet:
@@ -213,17 +243,11 @@ def check_outputs(out: Path | None, sheet: Path | None, report: Path | None, ove
 
 
 def check_pictures(out: Path, overwrite: bool) -> None:
-    """Raise InputError for an array, an image or a folder of images that could not be written.
-
-    A folder is replaced as a whole, so an existing one may hold only images that inkfill wrote.
-    """
+    """Raise InputError for an array, an image or a folder of images that could not be written, or must not be."""
     if out.suffix and not out.is_dir():
         check_file(out, overwrite, (".npy", ".png"))
         return
     check_folder(out, overwrite)
-    for path in out.iterdir() if out.exists() else ():
-        if not OURS.fullmatch(path.name):
-            raise InputError(f"{out} holds {path.name}, which inkfill did not write: give another --out")
 
 
 def check_sheet(out: Path, count: int, most: int = SHEET) -> None:

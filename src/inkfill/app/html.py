@@ -38,12 +38,10 @@ th { font-weight: 600; color: var(--quiet) } .word { text-align: left }
 """
 # Plain words for the short headings of tables.
 PLAIN = {
-    "nfe": "network evaluations", "+-": "± standard error", "energy": "energy score",
-    "90 % covers": "coverage of 90 % intervals", "core-s each": "core-seconds per sample",
+    "NFE": "network evaluations", "SE": "standard error", "energy": "energy score",
+    "90 % coverage": "coverage of 90 % intervals", "core-s/sample": "core-seconds per sample",
     "PSNR mean": "PSNR of the mean, dB", "PSNR sample": "PSNR of a sample, dB",
-    "NLL": "negative log-likelihood", "vote right": "majority label correct", "yardstick": "baseline",
-    "confident": "classifier confidence > 0.9", "Frechet": "Fréchet distance", "kernel": "kernel distance (MMD)",
-    "nearest": "distance to nearest training image", "real": "real images", "floor": "floor",
+    "NLL": "negative log-likelihood", "Fréchet": "Fréchet distance", "MMD": "kernel distance (MMD)",
 }  # fmt: skip
 
 

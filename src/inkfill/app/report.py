@@ -1,9 +1,7 @@
 """The pages of ``inkfill evaluate`` and ``inkfill inpaint --report``, and the figures of a training."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,14 +15,13 @@ from inkfill.data.images import BYTES, as_bytes
 from inkfill.evaluation import metrics
 from inkfill.evaluation.classifier import WHOLE, judge, load_classifier
 from inkfill.evaluation.protocol import Evaluation, Result
-from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS, NEW_COLUMNS, planes
-from inkfill.files import UNFINISHED, written_whole
+from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS, LEAST_IMAGES, NEW_COLUMNS, planes
+from inkfill.files import folder_written_whole, written_whole
 from inkfill.filling.inpaint import inpaint
 from inkfill.models.adapters import Foreign
 from inkfill.models.model import Model
 
 SHOWN = 6  # images of a gallery
-FILES = ("image-*.png", "filled.np?", "std.np?", "labels.npy")  # beside the page of an inpainting
 Results = Sequence[Result]
 
 # ---- evaluation ------------------------------------------------------------------------------------------------------
@@ -86,10 +83,9 @@ def write_evaluation(out: Path, found: Evaluation) -> Path:
         page.heading("Labels and realism")
         page.table(found.rows, LABEL_COLUMNS)
         page.text(
-            "Classifier labels of whole filled images. The baseline is a classifier trained on masked digits, an "
-            "estimate of the label posterior. Fréchet distance: in classifier features, not FID; its floor is the "
-            "distance of as many real images. Neither is computed for few images. Confidence: samples, and real "
-            "images, with a classifier probability above 0.9."
+            "Classifier labels of whole filled images, beside those of a classifier trained on masked digits, an "
+            "estimate of the label posterior. Fréchet distance: in classifier features (not FID), for at least "
+            f"{LEAST_IMAGES} images. Columns named real: the same for the original images."
         )
     for line in found.advice:
         page.text(line)
@@ -157,7 +153,7 @@ def write_inpainting(out: Path, stacks: list[Stack], names: Sequence[str] | None
     missing = [mask for stack in stacks for mask in stack.mask]
     shown = [pair for stack in stacks for pair in zip(*stack.as_bytes(), strict=True)]
     std = [(figures.std(samples) / 255).astype(np.float32) for _, samples in shown]
-    with _replaced(out) as folder:
+    with folder_written_whole(out) as folder:
         page = Page(folder, "inkfill: samples")
         page.text(
             f"{stacks[0].samples.shape[1]} samples of each image. Blue pixels are missing. The standard deviation "
@@ -184,19 +180,6 @@ def write_inpainting(out: Path, stacks: list[Stack], names: Sequence[str] | None
         _save(folder / "std", [np.stack(std)] if one else std)
         page.write("report.html")
     return out / "report.html"
-
-
-@contextmanager
-def _replaced(out: Path) -> Iterator[Path]:
-    """A temporary folder for a report; on exit its files replace those of an earlier report in ``out``."""
-    out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out, prefix=UNFINISHED) as name:
-        folder = Path(name)
-        yield folder
-        for earlier in [path for pattern in FILES for path in out.glob(pattern)]:
-            earlier.unlink()
-        for made in sorted(folder.iterdir(), key=lambda path: path.suffix == ".html"):  # the page comes last
-            made.replace(out / made.name)
 
 
 def _save(path: Path, arrays: Sequence[Any]) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from inkfill.data.images import Images
 from inkfill.data.masks import holes_of
 from inkfill.errors import InputError
+from inkfill.files import claim, claimed, written_whole
 from inkfill.filling.inpaint import inpaint
 from inkfill.models.model import Model, load
 from inkfill.training.config import TrainConfig
@@ -55,13 +56,35 @@ class InkfillImputer:
             setattr(self, name, value)
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        """The estimator tags of scikit-learn: images have more than two dimensions and may have NaN."""
+        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
+
+        inputs = InputTags(two_d_array=False, three_d_array=True, allow_nan=True)
+        return Tags(
+            estimator_type=None,
+            target_tags=TargetTags(required=False),
+            transformer_tags=TransformerTags(),
+            input_tags=inputs,
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether ``fit`` was called."""
+        return hasattr(self, "model_")
+
     def fit(self, images: Images, y: None = None) -> "InkfillImputer":
         """Train on float images, NaN where missing. Raises InputError."""
         images = _floats(images)
+        if not self.steps and not self.minutes > 0:
+            raise InputError(f"minutes: must be above 0 without steps, not {self.minutes!r}")
         self._kept = None if self.folder else tempfile.TemporaryDirectory(prefix="inkfill-")
         folder = Path(self.folder or self._kept.name)  # type: ignore[union-attr]
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "images.npy", images)
+        if (folder / "images.npy").exists() and not claimed(folder, "imputer"):
+            raise InputError(f"folder: {folder} holds images.npy, which inkfill did not write: give another folder")
+        ours = claimed(folder, "imputer")
+        claim(folder, "imputer")
+        with written_whole(folder / "images.npy") as temporary:
+            np.save(temporary, images)
         config = TrainConfig(
             data=str(folder / "images.npy"),
             data_mask="nan" if bool(holes_of(images).any()) else "",
@@ -71,7 +94,7 @@ class InkfillImputer:
             augment=self.augment,
             start=self.start,
         )
-        if not train(config, folder / "run", overwrite=True, quiet=True):
+        if not train(config, folder / "run", overwrite=ours, quiet=True):
             raise KeyboardInterrupt
         self.model_: Model = load(folder / "run" / "model.safetensors")
         return self

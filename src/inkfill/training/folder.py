@@ -3,13 +3,13 @@
 import contextlib
 import json
 import math
-import shutil
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from inkfill.errors import InputError
-from inkfill.files import UNFINISHED, check_utf8, parse_json, written_whole
+from inkfill.files import UNFINISHED, check_utf8, claim, claimed, contents, parse_json, written_whole
 from inkfill.models.checkpoint import load_state
 from inkfill.training.config import TrainConfig
 
@@ -50,12 +50,19 @@ class RunFolder:
         """The samples of teachers, a folder each."""
         return self.path / "pairs"
 
+    @property
+    def figures(self) -> Path:
+        """Samples of validation images, a figure per validation."""
+        return self.path / "completions"
+
     def check(self, resume: bool, overwrite: bool) -> None:
         """Raise InputError for a folder that cannot be resumed, or that would be replaced without ``overwrite``."""
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--out {self.path}: is a file: give a folder")
         check_utf8(self.path)
-        held = [each.name for each in (self.state, self.model) if each.exists()]
+        mine = (self.state, self.model)
+        others = () if claimed(self.path, "train") else (self.best, self.metrics, self.rounds, self.pairs, self.figures)
+        held = [each.name for each in (*mine, *others) if each.exists()]
         if resume and self.state.name not in held:
             raise InputError(
                 f"--out {self.path}: nothing to resume: {self.state} does not exist: start without --resume"
@@ -79,15 +86,15 @@ class RunFolder:
     def prepare(self, fresh: bool, step: int, pairs: Path | None) -> None:
         """Make the folder ready: remove an older run if ``fresh``, unfinished files, and metrics after ``step``.
 
-        ``pairs`` is the folder of this run's teacher samples, which stays.
+        ``pairs`` is the folder of this run's teacher samples, which stays. Files of other names are never removed.
         """
+        claim(self.path, "train")
         if fresh:
             for old in (self.state, self.best):
                 old.unlink(missing_ok=True)
-            shutil.rmtree(self.rounds, ignore_errors=True)
-            for other in self.pairs.glob("*") if pairs else ():
-                if other != pairs:
-                    shutil.rmtree(other, ignore_errors=True)
+            _remove(self.rounds, r"\d\d/\d{5}\.npy")
+            if pairs:
+                _remove(self.pairs, rf"(?!{pairs.name})[0-9a-f]{{16}}/\d{{5}}\.npz")
         beside = [self.path.glob(f"{UNFINISHED}{name}-*") for name in ("state", "model", "best", "metrics")]
         within = [(self.path / name).rglob(f"{UNFINISHED}*") for name in ("completions", "rounds", "pairs")]
         for unfinished in [path for paths in (*beside, *within) for path in paths]:  # left by a kill
@@ -101,7 +108,7 @@ class RunFolder:
 
     def validations(self) -> list[tuple[float, int]]:
         """The logged validation losses, each with its step."""
-        rows = [json.loads(line) for line in self.metrics.open()] if self.metrics.exists() else []
+        rows = [json.loads(line) for line in self.metrics.read_text().splitlines()] if self.metrics.exists() else []
         return [(row["validation"], row["step"]) for row in rows if "validation" in row]
 
     def least_loss(self) -> float:
@@ -119,3 +126,13 @@ class RunFolder:
                     kept.append(line + "\n")
         with written_whole(self.metrics) as temporary:
             temporary.write_text("".join(kept))
+
+
+def _remove(folder: Path, pattern: str) -> None:
+    """Remove the files below a folder whose relative paths match, and the folders that are empty then."""
+    for name in contents(folder) if folder.is_dir() else ():
+        if re.fullmatch(pattern, name):
+            (folder / name).unlink()
+    for place in sorted({folder, *folder.glob("*")}, reverse=True):
+        if place.is_dir() and not place.is_symlink() and not any(place.iterdir()):
+            place.rmdir()

@@ -10,6 +10,7 @@ from inkfill.app import options
 from inkfill.app.choices import CHOICES
 from inkfill.app.options import COUNT, PATH, Network, bar, echo, numbers, option, shared
 from inkfill.errors import InputError
+from inkfill.files import check_apart
 
 if TYPE_CHECKING:
     from inkfill.evaluation.protocol import Evaluation
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 @click.command(epilog=f"Baselines: {', '.join(CHOICES['baselines'])}, regression.")
 @options.data
+@option("--data-mask", default="", metavar="MASK", help="Missing pixels of the images: filled, and not scored.")
+@options.value_range
 @option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True, help="Data split.")
 @option(
     "--mask",
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
 @options.overwrite
 def evaluate(
     data: str,
+    data_mask: str,
+    value_range: tuple[float, float] | None,
     split: str,
     specs: tuple[str, ...],
     count: int,
@@ -71,14 +76,13 @@ def evaluate(
     evaluations per sample. --mask all adds a table of unconditional samples. bbox:N is placed from missing pixels, as
     no real mask could be.
     """
-    from inkfill.app.files import check_folder
+    from inkfill.app.files import check_growing
     from inkfill.data import load
     from inkfill.evaluation import protocol
 
     if out:
-        # An evaluation that could not begin leaves its lock alone.
-        ours = out.is_dir() and {path.name for path in out.iterdir()} <= {"evaluate.lock"}
-        check_folder(out, overwrite or ours or (out / "cells").is_dir())
+        check_apart(out, (data, network.checkpoint, regression))
+        check_growing(out, overwrite, "evaluate")
     if "regression" in names and regression is None:
         raise InputError("--method regression requires --regression FILE (inkfill train --objective regression)")
     given = numbers(settings)
@@ -86,8 +90,10 @@ def evaluate(
     with shared(network) as (group, at):
         networks = protocol.Networks.load(at.checkpoint, regression, at.device, at.dtype)
         steps, sampler = counts or [networks.model.steps], sampler or networks.model.sampler
-        cells = protocol.plan(specs, names or [networks.model.method], steps, samples, seed, sampler, given)
-        found = protocol.run(networks, load(data), split, count, cells, out, overwrite, group, bar)
+        cells = protocol.plan(
+            specs, names or [networks.model.method], steps, samples, seed, sampler, given, value_range
+        )
+        found = protocol.run(networks, load(data, data_mask, seed), split, count, cells, out, overwrite, group, bar)
     if found is not None:
         _report(found, out)
 

@@ -92,7 +92,7 @@ def inpaint(
 
     piped = out == files.PIPE
     with files.piped(images, out) as (images, out), shared(network) as (group, network):
-        files.check_outputs(out, sheet, report, overwrite)
+        files.check_outputs(out, sheet, report, overwrite, (*images, mask, network.checkpoint))
         one = len(images) == 1 and images[0].is_file() and files.is_picture(images[0]) and not sheet and not report
         into_one = one and out is not None and out.suffix.lower() == ".png" and keep == "all"
         colour = masks.parse_colour(mask_colour) if mask_colour else None

@@ -6,6 +6,7 @@ import click
 
 from inkfill.app import options
 from inkfill.app.options import PATH, Network, bar, echo, option
+from inkfill.files import check_apart
 
 
 @click.command()
@@ -18,12 +19,13 @@ def demo(out: Path, data: str, seed: int, network: Network, overwrite: bool) -> 
     """Fill masked test digits, and write a page that shows how.
 
     The page has figures, an animation and scores, and takes under two minutes on two cores. An earlier demonstration in
-    the folder is replaced; a folder with other files needs --overwrite.
+    the folder is replaced; a folder with other files is refused.
     """
     from inkfill.app.demo import is_demo, write_demo
     from inkfill.app.files import check_folder
     from inkfill.data import load
 
+    check_apart(out, (data, network.checkpoint))
     check_folder(out, overwrite or is_demo(out))
     page = write_demo(network.load(), load(data), out, seed, bar, network.checkpoint)
     echo(f"open {page}")
@@ -44,6 +46,7 @@ def page(out: Path, checkpoint: Path | None, float32: bool, overwrite: bool) -> 
     from inkfill.app.files import check_file
     from inkfill.web.page import page_file, write_page
 
+    check_apart(page_file(out), (checkpoint,))
     check_file(page_file(out), overwrite, (".html", ".htm"))
     echo(f"open {write_page(checkpoint, out, float32)}")
 
@@ -74,6 +77,7 @@ def export(
     from inkfill.models import export as write
     from inkfill.models.model import load
 
+    check_apart(out, (checkpoint,))
     check_folder(out, overwrite)
     model = load(checkpoint, "cpu", "float32")
     if kind == "onnx":

@@ -9,6 +9,7 @@ from inkfill.app import options
 from inkfill.app.choices import CHOICES
 from inkfill.app.options import COUNT, PATH, SEED, option
 from inkfill.errors import InputError
+from inkfill.files import check_apart
 
 NEEDS = {"rounds": "data_mask", "pairs": "teacher"}  # options that require another
 
@@ -36,12 +37,14 @@ NEEDS = {"rounds": "data_mask", "pairs": "teacher"}  # options that require anot
 @option("--weight-decay", type=float, help="Weight decay, all parameters [default: 0.01].")
 @option("--ema", type=float, help="EMA decay per step [default: 0.9995].")
 @option("--schedule", type=click.Choice(CHOICES["schedules"]), help="Noise schedule [default: cosine].")
+@options.device
 @options.dtype
 @option(
     "--save-seconds", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds between checkpoints."
 )
 @option("--validate-every", type=COUNT, help="Steps between validations [default: 1000, or 250 with few images].")
 @options.value_range
+@option("--floor", type=float, help="Samples within this of the lowest value become it [default: 4 or 0, by the data].")
 @option("--seed", type=SEED, help="Random seed [default: 0].")
 def train(
     out: Path,
@@ -49,6 +52,7 @@ def train(
     overwrite: bool,
     save_seconds: float,
     validate_every: int | None,
+    device: str | None,
     value_range: tuple[float, float] | None,
     **settings: Any,
 ) -> None:
@@ -70,6 +74,7 @@ def train(
     """
     from inkfill.app.report import training_pictures
     from inkfill.training.config import TrainConfig
+    from inkfill.training.folder import RunFolder
     from inkfill.training.run import train as run
 
     context = click.get_current_context()
@@ -83,5 +88,15 @@ def train(
             raise InputError(f"--{name} requires --{needed.replace('_', '-')}")
     if resume and given:
         raise InputError("--resume takes all settings from the run: give --out alone")
-    pictures = training_pictures(out / "completions")
-    run(TrainConfig(**given), out, resume, overwrite, save_seconds, validate_every, on_validation=pictures)
+    check_apart(RunFolder(out).model, (given.get("start"), given.get("teacher")))
+    pictures = training_pictures(RunFolder(out).figures)
+    run(
+        TrainConfig(**given),
+        out,
+        resume,
+        overwrite,
+        save_seconds,
+        validate_every,
+        on_validation=pictures,
+        device=device,
+    )

@@ -1,0 +1,123 @@
+"""``inkfill evaluate``: table, page, stored samples."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers import process, refused, run, two_processes
+from inkfill.data import datasets
+
+HALF = ["--samples", 2, "--steps", 1, "--mask", "half:left"]
+
+
+@pytest.fixture
+def many(tmp_path, digits):
+    """A file of images with 6 for testing."""
+    np.save(tmp_path / "many.npy", digits)
+    return tmp_path / "many.npy"
+
+
+def test_a_table_and_a_file_of_results(checkpoint, tmp_path, few_rendered, capsys):
+    settings = ["--data", "rendered", "--count", 4, "--samples", 3, "--mask", "half:left", "--mask", "box:10"]
+    assert run("evaluate", *settings, "--out", tmp_path / "out", "--steps", 2, "--checkpoint", checkpoint) == 0
+    assert "rendered, test split, 4 images, K = 3" in capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [row["mask"] for row in found["rows"]] == ["half:left", "box:10"]
+    assert all(row["evaluations"] == 2 and 0 < row["crps"] < 1 for row in found["rows"])
+    assert found["data"] == "rendered"
+    assert len(found["checkpoint_hash"]) == 16
+
+
+def test_rendered_digits_are_never_called_mnist(checkpoint, tmp_path, few_rendered, monkeypatch, capsys):
+    monkeypatch.setenv("INKFILL_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(datasets.find_mnist, "__defaults__", (("http://127.0.0.1:9/",),))
+    monkeypatch.setattr(datasets, "rendered", few_rendered)
+    tail = ["--count", 2, "--samples", 2, "--steps", 1, "--mask", "all", "--checkpoint", checkpoint]
+    assert run("evaluate", *tail) == 0
+    captured = capsys.readouterr()
+    assert "BUILT-IN 'rendered'" in captured.err
+    assert captured.out.startswith("rendered,")
+
+
+def test_a_stopped_evaluation_continues(checkpoint, tmp_path, many, capsys):
+    out = tmp_path / "results"
+    settings = ["--data", many, "--count", 3, "--samples", 2, "--steps", 2, "--checkpoint", checkpoint]
+    assert run("evaluate", *settings, "--mask", "half:left", "--out", out) == 0
+    (cell,) = (out / "cells").iterdir()
+    made, rows = cell.stat().st_mtime_ns, json.loads((out / "results.json").read_text())["rows"]
+    tail = ["--mask", "half:left", "--mask", "box:10", "--method", "conditional", "--method", "nearest", "--out", out]
+    assert run("evaluate", *settings, *tail) == 0
+    assert cell.stat().st_mtime_ns == made
+    again = json.loads((out / "results.json").read_text())["rows"]
+    assert [(row["mask"], row["method"]) for row in again] == [
+        (mask, method) for mask in ("half:left", "box:10") for method in ("conditional", "nearest")
+    ]
+    assert again[0] == rows[0]
+    page = (out / "report.html").read_text()
+    assert "cell-3.png" in page
+    for figure in out.glob("*.png"):
+        Image.open(figure).verify()
+    assert run("evaluate", *settings, "--mask", "half:left", "--out", out, "--overwrite") == 0
+    assert len(list((out / "cells").iterdir())) == 1
+    capsys.readouterr()
+    refused(capsys, "evaluate", "--method", "magic", "--out", out, says=["conditional", "nearest"])
+    refused(capsys, "evaluate", "--method", "regression", says=["--regression"])
+
+
+def test_cost_curves_need_several_numbers_of_steps(checkpoint, tmp_path, many):
+    out = tmp_path / "results"
+    settings = ["--data", many, "--count", 2, "--samples", 2, "--mask", "half:left", "--checkpoint", checkpoint]
+    assert run("evaluate", *settings, "--steps", 1, "--out", out) == 0
+    assert not (out / "cost.png").exists()
+    assert run("evaluate", *settings, "--steps", 1, "--steps", 2, "--out", out) == 0
+    with Image.open(out / "cost.png") as figure:
+        figure.verify()
+    assert "cost.png" in (out / "report.html").read_text()
+
+
+def test_an_evaluation_that_could_not_begin_is_not_in_the_way(tmp_path, many, checkpoint, capsys):
+    words = ["evaluate", "--data", many, "--count", 2, "--samples", 2, "--mask", "half:left"]
+    words += ["--checkpoint", checkpoint]
+    refused(capsys, *words, "--steps", 2000, "--out", tmp_path / "out", says=["steps"])
+    assert run(*words, "--steps", 1, "--out", tmp_path / "out") == 0
+    capsys.readouterr()
+    refused(capsys, *words, "--mask", "nowhere", says=["mixture SPEC@2,SPEC@1"])
+
+
+def test_results_are_written_before_they_are_printed(checkpoint, tmp_path, many):
+    """Standard output whose reader has gone: the files are there all the same."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = ["evaluate", "--data", many, "--count", 2, *HALF, "--checkpoint", checkpoint, "--out", tmp_path / "out"]
+    gone = process(*words, stdout=writer)
+    os.close(writer)
+    assert "Traceback" not in gone.stderr
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.check
+def test_results_are_written_with_standard_output_closed(checkpoint, tmp_path, many):
+    words = ["evaluate", "--data", many, "--count", 2, *HALF, "--checkpoint", checkpoint, "--out", tmp_path / "out"]
+    closed = process(*words, before=["sh", "-c", 'exec "$@" >&-', "sh"])
+    assert "Traceback" not in closed.stderr
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.check
+def test_two_processes_evaluate_like_one(checkpoint, tmp_path, many):
+    settings = ["--data", many, "--count", 5, "--samples", 2, "--steps", 2, "--checkpoint", checkpoint]
+    settings += ["--mask", "half:left", "--mask", "strokes"]
+    assert run("evaluate", *settings, "--out", tmp_path / "one") == 0
+    two_processes("evaluate", *settings, "--out", tmp_path / "two")
+    cells = (sorted((tmp_path / name / "cells").iterdir()) for name in ("one", "two"))
+    for one, two in zip(*cells, strict=True):
+        assert one.name == two.name
+        with np.load(one) as a, np.load(two) as b:
+            assert np.abs(a["filled"].astype(int) - b["filled"]).max() <= 1  # one grey level: rounding
+            assert a["cost"][0] == b["cost"][0]
