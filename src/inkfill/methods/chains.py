@@ -131,11 +131,9 @@ def diffpir(task: Task, strength: float = 1.0, zeta: float = 0.6) -> Tensor:
     return x
 
 
-def _inner(steps: int, settings: Settings) -> int:
-    return steps * int(settings["inner"])
-
-
-@method("Zhang et al. 2024, arXiv 2407.01521", "never", noisy=True, cost=_inner)
+@method(
+    "Zhang et al. 2024, arXiv 2407.01521", "never", noisy=True, cost=lambda steps, given: steps * int(given["inner"])
+)
 def daps(task: Task, inner: int = 3, prior_variance: float = 0.01) -> Tensor:
     """Decoupled annealing posterior sampling (Zhang et al. 2024, DAPS, algorithm 1).
 

@@ -9,15 +9,11 @@ from inkfill.methods.registry import Settings, method
 from inkfill.methods.task import Task
 
 
-def _iterations(steps: int, settings: Settings) -> int:
+def _copaint_cost(steps: int, settings: Settings) -> int:
     return steps * (1 + int(settings["iterations"]))
 
 
-def _iterations_but_last(steps: int, settings: Settings) -> int:
-    return _iterations(steps, settings) - int(settings["iterations"])
-
-
-@method("Zhang et al. 2023, arXiv 2304.03322", "never", gradient=True, noisy=True, cost=_iterations)
+@method("Zhang et al. 2023, arXiv 2304.03322", "never", gradient=True, noisy=True, cost=_copaint_cost)
 def copaint(task: Task, iterations: int = 4, rate: float = 0.3, tolerance: float = 0.1) -> Tensor:
     """CoPaint (Zhang et al. 2023, "Towards coherent image inpainting using denoising diffusion implicit models").
 
@@ -45,7 +41,11 @@ def copaint(task: Task, iterations: int = 4, rate: float = 0.3, tolerance: float
     return x
 
 
-@method("Moufad et al. 2024, arXiv 2410.09945", "never", gradient=True, noisy=True, cost=_iterations_but_last)
+def _mgps_cost(steps: int, settings: Settings) -> int:
+    return steps + (steps - 1) * int(settings["iterations"])
+
+
+@method("Moufad et al. 2024, arXiv 2410.09945", "never", gradient=True, noisy=True, cost=_mgps_cost)
 def mgps(task: Task, middle: float = 0.75, iterations: int = 2, rate: float = 0.5) -> Tensor:
     """Midpoint guided posterior sampling (Moufad et al. 2024, "Variational diffusion posterior sampling with midpoint
     guidance", algorithm 1).

@@ -89,7 +89,7 @@ def method(paper: str, exact: str, **about: Any) -> Callable[[Callable[..., Tens
 
 
 def mean_methods() -> dict[str, Method]:
-    """The methods that run on posterior means: all but that of few-step models."""
+    """The methods that run on posterior means: all but ``few``."""
     return {name: each for name, each in METHODS.items() if each.needs != "generative"}
 
 

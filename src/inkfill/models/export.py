@@ -40,29 +40,33 @@ def _needed(package: str) -> Any:
 # ---- ONNX ------------------------------------------------------------------------------------------------------------
 
 
-class _Embed(nn.Module):
-    """The call made once per observation."""
+class _Call(nn.Module):
+    """A part of the network's computation as a module."""
 
     def __init__(self, net: UNet):
         super().__init__()
         self.net = net
+
+
+class _Embed(_Call):
+    """The call made once per observation."""
 
     def forward(self, known_pixels: Tensor, known_map: Tensor) -> Tensor:
         return self.net.embed(known_pixels, known_map)
 
 
-class _Step(nn.Module):
+class _Step(_Call):
     """The call made at every timestep."""
-
-    def __init__(self, net: UNet):
-        super().__init__()
-        self.net = net
 
     def forward(
         self, x_t: Tensor, known_map: Tensor, time: Tensor, embedded: Tensor, latent: Tensor | None = None
     ) -> Tensor:
         v: Tensor = self.net(x_t, x_t, known_map, time, embedded, latent)
         return v
+
+
+def _calls(model: Model) -> dict[str, nn.Module]:
+    return {"embed": _Embed(model.net).eval(), "step": _Step(model.net).eval()}
 
 
 def write_onnx(model: Model, out: Path, sampler: str | None = None, steps: int | None = None) -> None:
@@ -73,23 +77,19 @@ def write_onnx(model: Model, out: Path, sampler: str | None = None, steps: int |
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         _needed(package)
-    _check_objective(model)
+    if model.gives == ESTIMATE:
+        raise InputError(
+            f"objective {model.recipe.objective}: cannot be exported: use a network trained with v, eps or few"
+        )
     table = coefficients(model, sampler or model.sampler, steps or model.steps)
     with folder_written_whole(out) as folder:
-        for name, module in (("embed", _Embed(model.net)), ("step", _Step(model.net))):
-            _export(module.eval(), _examples(model, name, 2, 7, 8), folder / f"{name}.onnx", model.net.config.multiple)
+        for name, module in _calls(model).items():
+            _export(module, _examples(model, name, 2, 7, 8), folder / f"{name}.onnx", model.net.config.multiple)
         (folder / "sampler.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
         (folder / "README.md").write_text(
             card(model, ONNX_CARD.replace("MULTIPLE", str(model.net.config.multiple))), encoding="utf-8"
         )
         _check_onnx(model, folder)
-
-
-def _check_objective(model: Model) -> None:
-    if model.gives == ESTIMATE:
-        raise InputError(
-            f"objective {model.recipe.objective}: cannot be exported: use a network trained with v, eps or few"
-        )
 
 
 def _examples(model: Model, name: str, rows: int, tall: int, wide: int) -> dict[str, Tensor]:
@@ -123,7 +123,7 @@ def _export(module: nn.Module, examples: dict[str, Tensor], path: Path, multiple
             verbose=False,
             dynamic_shapes={name: shapes[name] for name in examples},
             input_names=list(examples),
-            output_names=["embedded" if isinstance(module, _Embed) else "v"],
+            output_names=["v" if isinstance(module, _Step) else "embedded"],
         )
     assert program is not None
     program.save(str(path), include_initializers=True, external_data=False)
@@ -132,7 +132,7 @@ def _export(module: nn.Module, examples: dict[str, Tensor], path: Path, multiple
 def _check_onnx(model: Model, folder: Path) -> None:
     """Raise InputError where onnxruntime and torch disagree."""
     runtime = _needed("onnxruntime")
-    for name, module in (("embed", _Embed(model.net)), ("step", _Step(model.net))):
+    for name, module in _calls(model).items():
         session = runtime.InferenceSession((folder / f"{name}.onnx").read_bytes(), providers=["CPUExecutionProvider"])
         for size in SIZES:
             given = _examples(model, name, *size)
@@ -200,7 +200,7 @@ def _sampler_rows(model: Model, sampler: str, timesteps: Sequence[int]) -> list[
 
 
 def _few_rows(model: Model, timesteps: Sequence[int]) -> list[dict[str, Any]]:
-    """A few-step model: the sample is noised to the next timestep; below T the network reads latent noise."""
+    """The coefficients of a few-step model: noise the sample to timestep s; below T, read latent noise."""
     rows = []
     for t, s in pairwise(timesteps):
         a = float(model.schedule.alpha_bar[s])
