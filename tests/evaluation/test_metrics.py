@@ -142,9 +142,7 @@ def test_ties_are_broken_uniformly():
 def test_coverage():
     assert metrics.coverage(np.full(17, 10), 0.9) == pytest.approx(0.9)
     assert metrics.coverage(np.full(9, 10), 0.5) == pytest.approx(0.5)
-    assert metrics.coverage(np.array([5, 0, 0, 0, 5]), 0.5) == pytest.approx(
-        0
-    )  # always outside
+    assert metrics.coverage(np.array([5, 0, 0, 0, 5]), 0.5) == pytest.approx(0)  # always outside
     assert metrics.coverage(np.array([0, 0, 9, 0, 0]), 0.5) == pytest.approx(1)
     histogram = metrics.ranks(*gaussians(), np.random.default_rng(1)).sum(0)
     assert metrics.coverage(histogram, 0.9) == pytest.approx(0.9, abs=0.01)
