@@ -95,7 +95,7 @@ def test_all_blocks_have_one_data_range(checkpoint, digits):
     grey = digits[:3].astype(np.float32)
     grey[0] /= 255
     images, how = da.from_array(grey, (1, 28, 28)), {"samples": 1, "steps": 1, "dtype": "float32"}
-    with pytest.raises(InputError, match="a block has values from 0 to 2.*give value_range"):
+    with pytest.raises(InputError, match=r"a block has values from 0 to 2.*give value_range"):
         inkfill_dask.inpaint(checkpoint, images, np.ones((28, 28), bool) & (np.arange(28) < 14), **how).compute()
     with pytest.raises(InputError, match="int32 has no natural data range: give value_range"):
         inkfill_dask.inpaint(checkpoint, images.astype("int32"), np.ones((28, 28), bool), **how)

@@ -1,5 +1,7 @@
 """The imputer: NaN filled, all other values unchanged."""
 
+import shutil
+
 import numpy as np
 import pytest
 from sklearn.utils import estimator_checks
@@ -9,7 +11,22 @@ from inkfill.integrations import sklearn as imputer_module
 from inkfill.integrations.sklearn import InkfillImputer
 
 
+@pytest.mark.check
 def test_fit_and_transform(tmp_path, digits):
+    fit_and_transform(tmp_path, digits)
+
+
+def test_fit_and_transform_with_given_weights(tmp_path, digits, checkpoint, monkeypatch):
+    def train(config, folder, **settings):
+        assert (config.data_mask, config.steps) == ("nan", 6)
+        folder.mkdir()
+        return shutil.copy(checkpoint, folder / "model.safetensors")
+
+    monkeypatch.setattr(imputer_module, "train", train)
+    fit_and_transform(tmp_path, digits)
+
+
+def fit_and_transform(tmp_path, digits):
     images = digits.astype(np.float32) / 255
     hole = np.random.default_rng(0).random(images.shape) < 0.4
     images[hole] = np.nan
