@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from helpers import model_of, run
-from inkfill.data.images import DTYPES, ValueRange, as_images, has_units, without_hidden_colour
+from inkfill.data.images import ValueRange, as_images, has_units, without_hidden_colour
 from inkfill.errors import InputError
 from inkfill.filling.inpaint import inpaint
 from inkfill.models.model import Model, Recipe, load
@@ -24,7 +24,7 @@ def test_weights_of_every_dtype_are_loaded(dtype, tmp_path):
 
 def test_other_dtypes_are_refused_with_those_that_are_not():
     for dtype in ("complex64", "U3", np.longdouble):
-        with pytest.raises(InputError, match="dtype.*not supported.*uint8.*float64"):
+        with pytest.raises(InputError, match=r"dtype.*not supported.*uint8.*float64"):
             as_images(np.zeros((1, 12, 12), dtype))
 
 

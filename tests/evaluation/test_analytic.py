@@ -16,7 +16,7 @@ from inkfill.evaluation.analytic import AnalyticPrior, EmpiricalPrior, GaussianM
 SCHEDULE = Schedule.named("cosine")
 
 
-def grid(n=601, reach=3.0):
+def grid(n=301, reach=3.0):
     axis = torch.linspace(-reach, reach, n, dtype=torch.float64)
     return torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2), (axis[1] - axis[0]) ** 2
 

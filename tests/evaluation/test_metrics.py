@@ -120,7 +120,7 @@ def test_energy_score_is_lowest_for_the_true_standard_deviation():
 
 
 def test_the_rank_histogram_is_flat_for_the_true_distribution_only():
-    """14,400 ranks in 17 bins: each count within 5 standard errors; overconfident: a U; underconfident: a dome."""
+    """14,400 ranks in 17 bins: counts within 5 standard errors. Overconfident: a U shape; underconfident: a dome."""
     histogram = metrics.ranks(*gaussians(), np.random.default_rng(1)).sum(0)
     assert histogram.sum() == 400 * 36
     expected = 400 * 36 / 17

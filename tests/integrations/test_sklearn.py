@@ -1,4 +1,6 @@
-"""The imputer: NaN in, numbers out, and what was there as it was."""
+"""The imputer: NaN filled, all other values unchanged."""
+
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +11,22 @@ from inkfill.integrations import sklearn as imputer_module
 from inkfill.integrations.sklearn import InkfillImputer
 
 
-def test_it_learns_and_fills(tmp_path, digits):
+@pytest.mark.check
+def test_fit_and_transform(tmp_path, digits):
+    fit_and_transform(tmp_path, digits)
+
+
+def test_fit_and_transform_with_given_weights(tmp_path, digits, checkpoint, monkeypatch):
+    def train(config, folder, **settings):
+        assert (config.data_mask, config.steps) == ("nan", 6)
+        folder.mkdir()
+        return shutil.copy(checkpoint, folder / "model.safetensors")
+
+    monkeypatch.setattr(imputer_module, "train", train)
+    fit_and_transform(tmp_path, digits)
+
+
+def fit_and_transform(tmp_path, digits):
     images = digits.astype(np.float32) / 255
     hole = np.random.default_rng(0).random(images.shape) < 0.4
     images[hole] = np.nan
@@ -24,7 +41,7 @@ def test_it_learns_and_fills(tmp_path, digits):
     assert (draws[0] == draws[1]).all()
     assert (draws[0][~hole] == images[~hole]).all()
     assert (draws[0] != draws[2])[hole].any()
-    assert (draws[0] != whole)[hole].any()  # which is a mean of two
+    assert (draws[0] != whole)[hole].any()  # a mean of two samples
     imputer.set_params(sample_posterior=False, seed=0)
     masked = np.ma.masked_array(np.where(hole, 0.5, images), hole)
     assert (imputer.transform(masked) == whole).all()
@@ -46,12 +63,12 @@ def test_it_learns_and_fills(tmp_path, digits):
         "check_mixin_order",
     ],
 )
-def test_checks_of_scikit_learn(check):
-    """Those that ask for no tables of two axes, which images are not."""
+def test_the_checks_of_scikit_learn(check):
+    """Those that do not need two-dimensional data."""
     getattr(estimator_checks, check)("InkfillImputer", InkfillImputer())
 
 
-def test_it_has_the_manners_of_scikit_learn():
+def test_settings_and_refusals():
     imputer = InkfillImputer(minutes=3)
     assert InkfillImputer(**imputer.get_params()).get_params() == imputer.get_params()
     assert imputer.set_params(samples=4).samples == 4
@@ -63,7 +80,7 @@ def test_it_has_the_manners_of_scikit_learn():
         imputer.fit(np.zeros((20, 8, 8), np.uint8))
 
 
-def test_a_fit_that_was_interrupted_is_none(monkeypatch, digits):
+def test_an_interrupted_fit_raises(monkeypatch, digits):
     monkeypatch.setattr(imputer_module, "train", lambda *_, **__: False)
     with pytest.raises(KeyboardInterrupt):
         InkfillImputer(steps=1).fit(digits[:20].astype(np.float32))
