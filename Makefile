@@ -7,7 +7,7 @@ PYTHON ?= python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --no-build-isolation --no-deps --editable .
 
-.PHONY: demo page docs dist kernels names test quick check hard lint notebook clean
+.PHONY: demo page docs dist kernels names test quick check hard gpu lint notebook clean
 
 demo: .venv/installed
 	.venv/bin/inkfill demo --out inkfill-demo
@@ -46,6 +46,9 @@ check: .venv/installed-dev
 
 hard: .venv/installed-dev
 	INKFILL_HARD=1000000 OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto tests/hard
+
+gpu: .venv/installed-dev
+	.venv/bin/python tests/gpu.py
 
 lint: .venv/installed-dev
 	.venv/bin/ruff check .

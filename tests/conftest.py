@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import tiny_model
+from helpers import CHROMIUM, OpenedPage, random_model, tiny_model, written_page
 from inkfill import data
 from inkfill.models.checkpoint import save_network
 from inkfill.models.model import Model, Recipe
+from inkfill.web.page import write_page
 
 torch.set_num_threads(1)  # the suite runs on as many processes as there are cores
 
@@ -51,6 +52,44 @@ def hostile() -> list[Path]:
     """Files found by fuzzing, where they are at hand: beside the data that ``INKFILL_DATA`` names."""
     folder = Path(os.environ.get("INKFILL_DATA", "."), "..", "hostile")
     return sorted(path for path in folder.glob("*") if path.suffix != ".md") if folder.is_dir() else []
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium. Not for the session: playwright's event loop would be in the way of other tests."""
+    from playwright.sync_api import sync_playwright
+
+    assert CHROMIUM, "chromium is not installed"
+    with sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def opened(browser):
+    """A function that opens a page: ``opened(path, fragment, **context)``."""
+    pages = []
+
+    def open_page(path, fragment="", **context):
+        pages.append(OpenedPage(browser, path, fragment, **context))
+        return pages[-1]
+
+    yield open_page
+    for page in pages:
+        page.tab.context.close()
+
+
+@pytest.fixture(scope="session")
+def small_page(tmp_path_factory) -> Path:
+    """The page of a small network with random weights, for grey images of 28x28 pixels; T = 200, 3 steps."""
+    return written_page(tmp_path_factory.mktemp("page") / "page.html", random_model("grey"))
+
+
+@pytest.fixture(scope="session")
+def shipped_page(tmp_path_factory) -> Path:
+    """The page of the shipped weights."""
+    return write_page("mnist", tmp_path_factory.mktemp("page") / "page.html")
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -2,6 +2,7 @@
 
 import html
 import logging
+from typing import Any
 
 
 class InputError(ValueError):
@@ -11,6 +12,12 @@ class InputError(ValueError):
 def shown(text: object) -> str:
     """Text of unknown origin, such as a file name, as one line of UTF-8 without control characters."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))
+
+
+def encodable(text: str, stream: Any) -> str:
+    """Text that a stream can encode: other characters are escaped."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def escaped(text: object) -> str:

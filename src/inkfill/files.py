@@ -154,7 +154,7 @@ def exists(path: Path) -> bool:
 
 def _unfinished(name: str) -> str:
     """The prefix of a temporary name, cut to what file systems allow: they count bytes."""
-    return f"{UNFINISHED}{os.fsencode(name)[:100].decode(errors='ignore')}-"
+    return f"{UNFINISHED}{os.fsdecode(os.fsencode(name)[:100])}-"
 
 
 def _umask() -> int:

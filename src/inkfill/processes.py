@@ -17,7 +17,7 @@ from inkfill.errors import InputError
 
 PATIENCE = 300.0  # seconds to wait for another process
 MEETING = 60.0  # seconds to wait at the start
-GRACE = 10.0  # seconds to wait after a request to stop
+GRACE = 60.0  # seconds to wait after a request to stop
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,12 @@ def processes(
     Each uses ``device``; by default a GPU of its own where there are any. ``asked_to_stop`` returns True after Ctrl-C.
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local = int(os.environ.get("LOCAL_RANK", 0))
     if device is None:
-        cuda = torch.cuda.is_available()
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        device = torch.device("cuda", local) if device.index is None else device
+        torch.cuda.set_device(device)  # needs an index
     if world > 1:
         backend = "nccl" if device.type == "cuda" else "gloo"
         with _one_line("did not come"):

@@ -1,8 +1,7 @@
-"""Foreign models: every way of predicting, diffusers' own pipelines number by number, and what is refused."""
+"""Foreign models: every prediction, diffusers' own pipelines number by number, and unsupported models."""
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +9,9 @@ import torch
 from PIL import Image
 
 import inkfill
-from helpers import refused, run
+from helpers import ROOT, refused, run
 from inkfill.core.samplers import ancestral, ddim
-from inkfill.core.schedule import Schedule
+from inkfill.core.schedule import PREDICTIONS, Schedule
 from inkfill.errors import InputError
 from inkfill.evaluation.analytic import AnalyticPrior, GaussianMixture
 from inkfill.filling.inpaint import inpaint, sample
@@ -34,21 +33,21 @@ def mixture(d):
 
 
 def wrapped(predicts):
-    """The exact denoiser in the clothes of somebody's model, which counts from 0."""
+    """The exact denoiser as a foreign model whose timesteps count from 0."""
     denoise = exact().unconditional(torch.zeros(1, 3, 2, 2))
 
     def predict(x_t, t):
         assert (t == t[0]).all()
-        level = int(t[0]) + 1
-        x0 = denoise(x_t, level)
-        eps = SCHEDULE.eps_from_x0(x_t, level, x0)
-        score = -eps / float(1 - SCHEDULE.alpha_bar[level]) ** 0.5
-        return {"x0": x0, "eps": eps, "v": SCHEDULE.v_from_eps(x0, level, eps), "score": score}[predicts]
+        ours = int(t[0]) + 1
+        x0 = denoise(x_t, ours)
+        eps = SCHEDULE.eps_from_x0(x_t, ours, x0)
+        score = -eps / float(1 - SCHEDULE.alpha_bar[ours]) ** 0.5
+        return {"x0": x0, "eps": eps, "v": SCHEDULE.v_from_eps(x0, ours, eps), "score": score}[predicts]
 
-    return adapters.prior(predict, SCHEDULE.alpha_bar[1:], predicts, 3, bounded=False)
+    return adapters.prior(predict, SCHEDULE.alpha_bar[1:], predicts, channels=3, bounded=False)
 
 
-@pytest.mark.parametrize("predicts", adapters.PREDICTS)
+@pytest.mark.parametrize("predicts", PREDICTIONS)
 def test_every_prediction_gives_the_same_denoiser(predicts):
     x = torch.randn(5, 3, 2, 2, generator=torch.Generator().manual_seed(0))
     expected, found = exact().unconditional(x), wrapped(predicts).unconditional(x)
@@ -57,7 +56,7 @@ def test_every_prediction_gives_the_same_denoiser(predicts):
 
 
 def test_a_model_in_sigma_gives_the_same_denoiser():
-    """D(x, sigma) of the exact prior: what x_t at the level of that sigma has as its mean."""
+    """D(x, sigma) of the exact prior is the posterior mean given x_t at the timestep of that sigma."""
     means = torch.linspace(-0.8, 0.8, 24).view(2, 3, 2, 2)
 
     def denoiser(x, sigma):
@@ -76,16 +75,16 @@ def test_a_model_in_sigma_gives_the_same_denoiser():
 
 
 @pytest.mark.parametrize("method", ["ddnm", "pigdm", "repaint", "mcgdiff"])
-def test_methods_run_on_it_as_on_the_closed_form(method):
+def test_methods_run_on_it_as_on_the_analytic_prior(method):
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
     oracle = AnalyticPrior(mixture(192), SCHEDULE, channels=3, bounded=True)
     denoise = oracle.unconditional(torch.zeros(1, 3, 8, 8))
-    foreign = adapters.prior(lambda x, t: denoise(x, int(t[0]) + 1), SCHEDULE.alpha_bar[1:], "x0", 3)
+    foreign = adapters.prior(lambda x, t: denoise(x, int(t[0]) + 1), SCHEDULE.alpha_bar[1:], "x0", channels=3)
     how = {"mask": "half:left", "samples": 2, "method": method, "steps": 6, "sampler": "dpmpp-sde"}
     np.testing.assert_array_equal(inpaint(foreign, images, **how), inpaint(oracle, images, **how))
 
 
-def test_a_table_that_starts_at_one_counts_as_we_do(caplog):
+def test_a_table_that_starts_at_1_has_our_timesteps():
     seen = []
 
     def predict(x, t):
@@ -97,12 +96,12 @@ def test_a_table_that_starts_at_one_counts_as_we_do(caplog):
     assert seen == [[7, 7], [6, 6]]
 
 
-def test_what_cannot_be_a_prior():
+def test_impossible_priors_are_refused():
     with pytest.raises(InputError, match="unknown prediction"):
         adapters.prior(lambda x, t: x, SCHEDULE.alpha_bar, "noise")
     with pytest.raises(InputError, match="1 to 4"):
         adapters.prior(lambda x, t: x, SCHEDULE.alpha_bar, channels=5)
-    with pytest.raises(InputError, match="fall at every level"):
+    with pytest.raises(InputError, match="decrease strictly"):
         adapters.prior(lambda x, t: x, torch.tensor([0.5, 0.6]))
     with pytest.raises(InputError, match="shapes must agree"):
         inpaint(
@@ -116,9 +115,9 @@ def test_what_cannot_be_a_prior():
 
 
 def test_the_lines_of_the_readme_run(tmp_path, monkeypatch, diffusers):
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
     lines = next(block for block in readme.split("```python\n")[1:] if "import adapters" in block).split("```")[0]
-    diffusers.DDPMPipeline(network(diffusers), diffusers.DDPMScheduler(100)).save_pretrained(tmp_path / "ddpm-icons")
+    diffusers.DDPMPipeline(network(diffusers), diffusers.DDPMScheduler(100)).save_pretrained(tmp_path / "my-ddpm")
     monkeypatch.chdir(tmp_path)
     names = {
         "inkfill": inkfill,
@@ -155,14 +154,15 @@ SCHEDULES = [
     {"prediction_type": "sample", "beta_schedule": "scaled_linear"},
     {"prediction_type": "v_prediction", "beta_schedule": "squaredcos_cap_v2"},
     {"prediction_type": "v_prediction", "beta_schedule": "linear", "rescale_betas_zero_snr": True},
-    {"prediction_type": "epsilon", "beta_schedule": "linear", "thresholding": True, "sample_max_value": 2.0},
+    {"prediction_type": "epsilon", "trained_betas": [0.001 * (1 + i) for i in range(100)]},
+    {"prediction_type": "epsilon", "beta_schedule": "linear", "clip_sample": False},
 ]
 
 
 @pytest.mark.parametrize("settings", SCHEDULES)
 def test_ddim_is_diffusers_own_number_by_number(diffusers, settings, tmp_path):
-    clip = not settings.get("thresholding")
-    scheduler = diffusers.DDIMScheduler(num_train_timesteps=100, clip_sample=clip, **settings)
+    clip = settings.get("clip_sample", True)
+    scheduler = diffusers.DDIMScheduler(num_train_timesteps=100, **settings)
     pipeline = diffusers.DDIMPipeline(network(diffusers), scheduler)
     pipeline.save_pretrained(tmp_path / "p", safe_serialization=True)
     pipeline.set_progress_bar_config(disable=True)
@@ -173,9 +173,9 @@ def test_ddim_is_diffusers_own_number_by_number(diffusers, settings, tmp_path):
     x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
     denoise = prior.unconditional(x)
     scheduler.set_timesteps(10)
-    levels = [int(t) + 1 for t in scheduler.timesteps] + [0]  # their timestep t is our level t + 1
+    timesteps = [int(t) + 1 for t in scheduler.timesteps] + [0]  # their timestep t is t + 1 here
     with torch.no_grad():
-        ours = ddim(lambda x, t: denoise(x, t).clamp(-1, 1) if clip else denoise(x, t), x, prior.schedule, levels)
+        ours = ddim(lambda x, t: denoise(x, t).clamp(-1, 1) if clip else denoise(x, t), x, prior.schedule, timesteps)
     np.testing.assert_allclose((ours / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy(), theirs, atol=2e-4)
 
 
@@ -198,7 +198,7 @@ def test_ancestral_is_diffusers_own_number_by_number(diffusers, prediction):
 
 
 @pytest.mark.parametrize("scheduler", ["PNDMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler"])
-def test_other_schedulers_of_diffusers_have_the_same_levels(diffusers, scheduler):
+def test_other_schedulers_of_diffusers_have_the_same_timesteps(diffusers, scheduler):
     made = getattr(diffusers, scheduler)(200, beta_schedule="linear")
     prior = adapters.from_diffusers(diffusers.DDPMPipeline(network(diffusers), made))
     torch.testing.assert_close(prior.schedule.alpha_bar[1:], made.alphas_cumprod.double(), rtol=1e-5, atol=1e-7)
@@ -209,11 +209,11 @@ def test_every_method_runs_on_a_folder_of_diffusers_in_colour(diffusers, tmp_pat
     prior = adapters.from_diffusers(tmp_path / "p")
     image = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)
     for name, method in METHODS.items():
-        if not (method.conditional or method.draws):
+        if not method.needs:
             filled = inpaint(prior, image, "half:left", 2, name, steps=3)
             np.testing.assert_array_equal(filled[:, :, :, 8:], np.repeat(image[:, None, :, 8:], 2, 1))
     assert sample(prior, 2, steps=2).shape == (2, 16, 16, 3)
-    Image.fromarray(image[0, :13, :11]).save(tmp_path / "odd.png")  # an odd size: mirrored inside, cut back
+    Image.fromarray(image[0, :13, :11]).save(tmp_path / "odd.png")  # an odd size: padded, then cropped
     words = ["inpaint", tmp_path / "odd.png", "--mask", "half:left", "--checkpoint", tmp_path / "p", "--steps", 2]
     assert run(*words, "--out", tmp_path / "filled.png", "--report", tmp_path / "r") == 0
     filled = np.asarray(Image.open(tmp_path / "r" / "image-0.png"))
@@ -222,7 +222,7 @@ def test_every_method_runs_on_a_folder_of_diffusers_in_colour(diffusers, tmp_pat
     refused(capsys, *words, "--method", "conditional", "--out", tmp_path / "x.png", says=["conditional", "lacks"])
 
 
-def test_a_learnt_variance_is_left_out(diffusers):
+def test_a_learned_variance_is_dropped(diffusers):
     net = network(diffusers, out_channels=6)
     prior = adapters.from_diffusers(diffusers.DDPMPipeline(net, diffusers.DDPMScheduler(50)))
     x = torch.randn(1, 3, 16, 16)
@@ -230,7 +230,7 @@ def test_a_learnt_variance_is_left_out(diffusers):
     torch.testing.assert_close(prior.unconditional(x)(x, 10), prior.schedule.x0_from_eps(x, 10, mean))
 
 
-def test_what_is_no_model_for_us(diffusers, tmp_path, capsys):
+def test_unsupported_models_are_refused(diffusers, tmp_path, capsys):
     good = tmp_path / "good"
     diffusers.DDPMPipeline(network(diffusers), diffusers.DDPMScheduler(50)).save_pretrained(good)
 
@@ -245,15 +245,18 @@ def test_what_is_no_model_for_us(diffusers, tmp_path, capsys):
     cases = [
         (spoilt("text", "model_index.json", lambda s: s.update(text_encoder=["transformers", "X"])), "with text"),
         (spoilt("latent", "model_index.json", lambda s: s.update(vqvae=["diffusers", "VQModel"])), "latents"),
-        (spoilt("part", "model_index.json", lambda s: s.pop("unet")), "without unet"),
-        (spoilt("class", "unet/config.json", lambda s: s.update(_class_name="UNet2DConditionModel")), "no UNet2DModel"),
+        (spoilt("part", "model_index.json", lambda s: s.pop("unet")), "needs unet and scheduler"),
+        (
+            spoilt("class", "unet/config.json", lambda s: s.update(_class_name="UNet2DConditionModel")),
+            "not a UNet2DModel",
+        ),
         (spoilt("flow", "scheduler/scheduler_config.json", lambda s: s.update(prediction_type="flow")), "flow"),
         (
             spoilt("list", "scheduler/scheduler_config.json", lambda s: s.update(prediction_type=[])),
             "unknown prediction",
         ),
         *(
-            (spoilt(f"levels-{i}", "scheduler/scheduler_config.json", lambda s, more=more: s.update(more)), "scheduler")
+            (spoilt(f"table-{i}", "scheduler/scheduler_config.json", lambda s, more=more: s.update(more)), "scheduler")
             for i, more in enumerate(
                 (
                     {"beta_schedule": "x"},
@@ -261,13 +264,22 @@ def test_what_is_no_model_for_us(diffusers, tmp_path, capsys):
                     {"num_train_timesteps": -5},
                     {"trained_betas": ["a"]},
                     {"trained_betas": [10**400]},
-                    {"thresholding": True, "dynamic_thresholding_ratio": "x"},
                 )
             )
         ),
+        (
+            spoilt("threshold", "scheduler/scheduler_config.json", lambda s: s.update(thresholding=True)),
+            "dynamic thresholding is not supported",
+        ),
         (spoilt("huge", "unet/config.json", lambda s: s.update(block_out_channels=[16000, 16000])), "fewer weights"),
-        (spoilt("deep", "unet/config.json", lambda s: s.update(layers_per_block=10**9)), "no network has"),
-        (spoilt("words", "unet/config.json", lambda s: s.update(block_out_channels="wide")), "no network has"),
+        (
+            spoilt("deep", "unet/config.json", lambda s: s.update(layers_per_block=10**9)),
+            "impossible unet",
+        ),
+        (
+            spoilt("words", "unet/config.json", lambda s: s.update(block_out_channels="wide")),
+            "impossible unet",
+        ),
         (spoilt("shape", "unet/config.json", lambda s: s.update(block_out_channels=[8, 32])), "cannot be read"),
     ]
     pickled = tmp_path / "pickled"
@@ -280,7 +292,7 @@ def test_what_is_no_model_for_us(diffusers, tmp_path, capsys):
         refused(capsys, *words, says=[word])
     with pytest.raises(InputError, match="model_index"):
         adapters.from_diffusers(tmp_path)
-    with pytest.raises(InputError, match="no UNet2DModel"):
+    with pytest.raises(InputError, match="not a UNet2DModel"):
         adapters.from_diffusers(object())
     labelled = diffusers.DDPMPipeline(network(diffusers, num_class_embeds=3), diffusers.DDPMScheduler(9))
     with pytest.raises(InputError, match="class labels"):

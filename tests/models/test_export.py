@@ -1,4 +1,4 @@
-"""Our networks in other programs: onnxruntime and diffusers make what we make."""
+"""Exports: onnxruntime and diffusers compute what this library computes."""
 
 import json
 from dataclasses import replace
@@ -18,30 +18,31 @@ from inkfill.models.model import Model, Recipe, load
 
 
 def run_onnx(folder, images, mask, seed, samples):
-    """Completions of uint8 ``[H, W]`` from the files alone, as their model card has it."""
+    """Samples of a uint8 image ``[H, W]`` from the files alone, as their model card says."""
     runtime = pytest.importorskip("onnxruntime")
     table = json.loads((folder / "sampler.json").read_text())
     embed, net = (runtime.InferenceSession(folder / f"{name}.onnx") for name in ("embed", "step"))
-    half = (table["white"] - table["black"]) / 2
+    half = (table["high"] - table["low"]) / 2
     known = np.repeat((~mask)[None, None].astype(np.float32), samples, 0)
-    pixels = ((images[None, None].astype(np.float32) - table["black"]) / half - 1) * known
+    pixels = ((images[None, None].astype(np.float32) - table["low"]) / half - 1) * known
     noise = SampleNoise(seed, [0] * samples, list(range(samples)), pixels.shape[1:])
     (embedded,) = embed.run(None, {"known_pixels": pixels, "known_map": known})
     x, before = noise().numpy(), 0.0
     for step in table["steps"]:
-        given = {"x_t": x, "known_map": known, "level": np.array([step["level"]], np.float32), "embedded": embedded}
-        if table["fresh"]:
-            given["fresh"] = noise().numpy() if step["c_fresh"] else np.zeros_like(x)
+        given = {"x_t": x, "known_map": known, "time": np.array([step["time"]], np.float32), "embedded": embedded}
+        if table["latent"]:
+            given["latent"] = noise().numpy() if step["c_latent"] else np.zeros_like(x)
         (v,) = net.run(None, given)
         x0 = np.where(known > 0, pixels, (step["signal"] * x - step["noise"] * v).clip(-1, 1))
         z = noise().numpy() if step["c_noise"] else 0.0
         x = step["c_x"] * x + step["c_x0"] * x0 + step["c_before"] * before + step["c_noise"] * z
         x, before = x.astype(np.float32), x0
-    values = ((x[:, 0] + 1) * half + table["black"]).round().clip(table["black"], table["white"])
-    values = np.where(values - table["black"] <= table["floor"], table["black"], values)
+    values = ((x[:, 0] + 1) * half + table["low"]).round().clip(table["low"], table["high"])
+    values = np.where(values - table["low"] <= table["floor"], table["low"], values)
     return np.where(mask, values, images).astype(np.uint8)
 
 
+@pytest.mark.check
 def test_a_deeper_network_is_exported(tmp_path):
     """The export itself runs both files in onnxruntime and compares, on sides that are multiples of 8."""
     pytest.importorskip("onnxscript")
@@ -50,8 +51,9 @@ def test_a_deeper_network_is_exported(tmp_path):
     assert "multiples of 8" in (tmp_path / "onnx" / "README.md").read_text()
 
 
+@pytest.mark.check
 @pytest.mark.parametrize("name", ["mnist", "mnist-few"])
-def test_onnxruntime_completes_as_we_do(name, tmp_path, digits):
+def test_onnxruntime_draws_the_same_samples(name, tmp_path, digits):
     pytest.importorskip("onnxscript")
     model = load(name, "cpu", "float32")
     write_onnx(model, tmp_path / "onnx")
@@ -68,8 +70,8 @@ def test_onnxruntime_completes_as_we_do(name, tmp_path, digits):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("steps", [1, 2, 7])
-def test_coefficients_are_the_sampler(sampler, steps, model):
-    """A run by the table is the sampler's own, on a denoiser that is not linear."""
+def test_coefficients_reproduce_the_sampler(sampler, steps, model):
+    """The table gives the sampler's own result, on a nonlinear denoiser."""
     rows = coefficients(model, sampler, steps)["steps"]
     shape, n = (1, 8, 8), [0, 1]
 
@@ -77,8 +79,8 @@ def test_coefficients_are_the_sampler(sampler, steps, model):
         return torch.tanh(x + t / 1000)
 
     noise = SampleNoise(0, n, n, shape)
-    levels = [row["t"] for row in rows] + [0]
-    wanted = SAMPLERS[sampler](denoise, noise(), model.schedule, levels, noise)
+    timesteps = [row["t"] for row in rows] + [0]
+    wanted = SAMPLERS[sampler](denoise, noise(), model.schedule, timesteps, noise)
     noise = SampleNoise(0, n, n, shape)
     x, before = noise(), torch.zeros(())
     for row in rows:
@@ -90,19 +92,13 @@ def test_coefficients_are_the_sampler(sampler, steps, model):
     torch.testing.assert_close(x, wanted, rtol=1e-4, atol=1e-4)
 
 
-def tiny(**recipe):
-    config = UNetConfig(widths=(16, 32), blocks=(1, 1), head_width=16, time_width=32)
-    net, generator = UNet(config), torch.Generator().manual_seed(0)
-    for parameter in net.parameters():
-        torch.nn.init.normal_(parameter, std=0.1, generator=generator)
-    return Model(net, Recipe(**recipe), dtype=torch.float32)
-
-
-@pytest.mark.parametrize("recipe", [{}, {"schedule": "linear"}, {"T": 200}], ids=["cosine", "linear", "200 levels"])
-def test_diffusers_denoises_as_we_do(tmp_path, recipe):
-    """The same predictions at every level, and by their DDIM from one noise the images of ours."""
+@pytest.mark.parametrize(
+    "recipe", [{}, {"schedule": "linear", "T": 100}, {"T": 200}], ids=["cosine", "linear", "200 timesteps"]
+)
+def test_diffusers_has_the_same_denoiser(tmp_path, model, recipe):
+    """The same alpha_bar, and the same predictions at three timesteps."""
     diffusers = pytest.importorskip("diffusers")
-    model = tiny(**recipe)
+    model = Model(model.net, Recipe(**recipe), dtype=torch.float32)
     write_diffusers(model, tmp_path / "folder")
     pipeline = diffusers.DDPMPipeline.from_pretrained(tmp_path / "folder")
     T = model.schedule.T
@@ -119,18 +115,15 @@ def test_diffusers_denoises_as_we_do(tmp_path, recipe):
     assert list((tmp_path / "folder").rglob("*.bin")) == []
 
 
-def test_what_cannot_be_exported_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no denoiser"):
+def test_unsupported_exports_are_refused(tmp_path, model):
+    with pytest.raises(InputError, match="diffusers needs a denoiser"):
         write_diffusers(load("mnist-few", "cpu", "float32"), tmp_path / "x")
-    with pytest.raises(InputError, match="another one in diffusers"):
-        write_diffusers(tiny(schedule="linear", T=100), tmp_path / "x")
-    model = tiny()
-    with pytest.raises(InputError, match="completes nothing"):
+    with pytest.raises(InputError, match="objective regression: cannot be exported"):
         write_onnx(Model(model.net, replace(model.recipe, objective="regression")), tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_keeps_what_is_there(tmp_path, monkeypatch, capsys):
+def test_the_command_keeps_existing_files(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine").write_text("precious")
     monkeypatch.setattr("sys.argv", ["inkfill", "export", "--format", "onnx", "--out", str(tmp_path)])
     with pytest.raises(SystemExit) as stop:

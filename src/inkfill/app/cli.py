@@ -11,7 +11,7 @@ import click
 
 from inkfill import defaults
 from inkfill.app.commands import about, evaluate, inpaint, show, train
-from inkfill.errors import InputError, shown
+from inkfill.errors import InputError, encodable, shown
 
 
 @click.group(
@@ -78,7 +78,8 @@ def main() -> None:
     except MemoryError:
         _fail("not enough memory: use fewer or smaller images", 1)
     except RuntimeError as error:
-        if "memory" not in str(error):  # torch's message where numpy and Python raise MemoryError
+        # torch raises these where numpy and Python raise MemoryError.
+        if type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):
             raise
         _fail("not enough memory: use fewer or smaller images", 1)
     except OSError as error:
@@ -92,7 +93,7 @@ def main() -> None:
 
 def _fail(message: str, status: int) -> None:
     with contextlib.suppress(OSError, ValueError):  # a closed standard error must not hide the exit status
-        click.echo(f"inkfill: {shown(' '.join(message.split()))}", err=True)
+        click.echo(encodable(f"inkfill: {shown(' '.join(message.split()))}", sys.stderr), err=True)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # torch's own exit would wait for a process that hangs
         os._exit(status)
     sys.exit(status)

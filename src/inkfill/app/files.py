@@ -109,7 +109,8 @@ def fit_masks(given: masks.MaskInput, images: list[Images], names: list[str] | N
         options = replace(given.options, colour=None)
         found = [np.concatenate([masks.fit(next(paired), image[None], seed, options) for image in x]) for x in images]
     else:
-        found = [masks.fit(given, array, seed + i) for i, array in enumerate(images)]
+        starts = np.cumsum([0, *(len(array) for array in images)])
+        found = [masks.fit(given, array, seed, first=int(at)) for at, array in zip(starts, images, strict=False)]
     if given.of_images and not any(mask.any() for mask in found):
         raise InputError(masks.NOTHING.format(given.of_images))
     for mask in found:
@@ -126,7 +127,7 @@ def _paired(folder: Path, names: list[str], options: masks.MaskOptions) -> list[
     for stem, file in files.items():
         if stem not in names:
             raise InputError(f"{file}: no picture is called {stem}: name each mask like its image")
-    return [masks.mask_of(read_picture(files[name]), str(files[name]), options) for name in names]
+    return masks.masks_of([(read_picture(files[name]), str(files[name])) for name in names], options)
 
 
 # ---- standard input and output ---------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import numpy as np
 from inkfill.app import files
 from inkfill.app.report import write_inpainting
 from inkfill.core.fill import most_central
-from inkfill.core.rng import stream
 from inkfill.data import Images, ValueRange, masks
 from inkfill.data.images import Mask, as_images, range_for, range_of_type, size_words, without_alpha
 from inkfill.data.readers import read_array
@@ -166,11 +165,10 @@ def _parts(request: Request, count: int) -> Iterator[tuple[int, Images, Mask]]:
     """The number of the first image, the images and their masks, part after part."""
     source = request.images[0]
     request.mask.check_count(count)
-    rng = stream(request.options.seed, "mask")
     for start in range(0, count, PART):
         # Mapped anew for each part: the pages that were read are released with the map.
         part = np.array(as_images(read_array(source), str(source))[start : start + PART])
-        yield start, part, request.mask.draw(part, rng, start)
+        yield start, part, request.mask.draw(part, request.options.seed, start)
 
 
 def _range_in_parts(request: Request, model: Model | Foreign, array: Images) -> tuple[float, float] | None:

@@ -3,6 +3,7 @@
 import errno
 import functools
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import click
 
 from inkfill import defaults
 from inkfill.app.choices import CHOICES
-from inkfill.errors import InputError, shown
+from inkfill.errors import InputError, encodable, shown
 from inkfill.progress import Progress
 
 if TYPE_CHECKING:  # torch takes a second to import; a command imports it when it runs
@@ -109,7 +110,7 @@ def shared(network: Network) -> Iterator[tuple["Processes", Network]]:
     with processes(find_device(network.device) if network.device else None) as group:
         if not group.first:
             logging.getLogger("inkfill").setLevel(logging.ERROR)
-        yield group, replace(network, device=network.device or str(group.device))
+        yield group, replace(network, device=str(group.device))
 
 
 @contextmanager
@@ -124,7 +125,7 @@ def bar(total: int, name: str) -> Iterator[Progress]:
 def echo(text: str) -> None:
     """Print text, with control characters in file names escaped."""
     try:
-        click.echo("\n".join(shown(line) for line in text.splitlines()))
+        click.echo(encodable("\n".join(shown(line) for line in text.splitlines()), sys.stdout))
     except OSError as error:
         if error.errno == errno.EPIPE:  # the reader of the pipe has closed it
             raise

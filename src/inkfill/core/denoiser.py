@@ -117,7 +117,9 @@ def jacobian(denoise: Denoiser, x_t: Tensor, t: int) -> tuple[Tensor, Callable[[
         raise InputError("this denoiser has no gradient (torch.no_grad inside?): use a method without backward passes")
 
     def transposed(w: Tensor) -> Tensor:
-        return torch.autograd.grad(x0_hat, x, w, retain_graph=True)[0]
+        with torch.enable_grad():
+            product = (x0_hat * w).sum()  # a scalar: given grad_outputs, torch would import sympy (3 s, once)
+        return torch.autograd.grad(product, x, retain_graph=True)[0]
 
     return x0_hat.detach(), transposed
 

@@ -7,6 +7,7 @@ pixels, or fractions of the side when below 1; ranges are written ``LOW-HIGH``.
 A new family is one function with the decorator ``@family(name, syntax, example)``.
 """
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -233,7 +234,7 @@ TRAINING = (
     "stripes:1-6@4,half:random+pixels:0.2-0.8@4,box:0.2-0.7:random+strokes@3,half:random+half:random@4"
 )
 NAMED = {"training": TRAINING}
-PART = 1000  # masks drawn at once: the random numbers of a mask take at least eight times the memory of its pixels
+AT_ONCE = 2**22  # random numbers drawn at once: 32 MiB
 
 
 @dataclass(frozen=True)
@@ -257,6 +258,10 @@ class MaskSpec:
     choices: tuple[tuple[Term, ...], ...]  # a union of terms each
     weights: tuple[float, ...]
 
+    def numbers(self, height: int, width: int) -> int:
+        """The random numbers that the mask of one image consumes."""
+        return 1 + max(len(union) for union in self.choices) * (PARAMETERS + height * width)
+
     def draw(self, n: int, height: int, width: int, rng: np.random.Generator, images: NDArray | None = None) -> Mask:
         """Masks for n images: bool ``[n, height, width]``, True = missing.
 
@@ -265,14 +270,15 @@ class MaskSpec:
         where a mask does not fit the size.
         """
         mask = np.zeros((n, height, width), bool)
-        for start in range(0, max(1, n), PART):
-            part = slice(start, min(n, start + PART))
+        together = max(1, AT_ONCE // self.numbers(height, width))
+        for start in range(0, max(1, n), together):
+            part = slice(start, min(n, start + together))
             mask[part] = self._draw(part.stop - start, height, width, rng, None if images is None else images[part])
         return mask
 
     def _draw(self, n: int, height: int, width: int, rng: np.random.Generator, images: NDArray | None) -> Mask:
         terms = max(len(union) for union in self.choices)
-        numbers = rng.random((n, 1 + terms * (PARAMETERS + height * width)))
+        numbers = rng.random((n, self.numbers(height, width)))
         weights = np.array(self.weights) / max(self.weights)  # so that their sum is finite
         choice = np.searchsorted(np.cumsum(weights) / sum(weights), numbers[:, 0], side="right")
         blocks = numbers[:, 1:].reshape(n, terms, -1)
@@ -297,11 +303,10 @@ def _term(text: str) -> Term:
     if name not in FAMILIES:
         raise _unknown(text)
     term = Term(FAMILIES[name], tuple(settings), inverted)
-    try:  # settings are checked where they are used, by drawing no images of the largest size
+    try:  # settings are checked where they are used, by drawing no images
         nothing_drawn = np.empty((0, 1024, 1024))
-        term.draw(Canvas(np.empty((0, PARAMETERS)), nothing_drawn, nothing_drawn.astype(np.uint8)))
-    except InputError:
-        raise
+        with contextlib.suppress(InputError):  # a size that does not fit is refused where images are drawn
+            term.draw(Canvas(np.empty((0, PARAMETERS)), nothing_drawn, nothing_drawn.astype(np.uint8)))
     except (ValueError, TypeError):
         raise _unknown(text) from None
     return term

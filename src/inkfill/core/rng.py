@@ -48,6 +48,19 @@ def stream(seed: int, *key: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(check_seed(seed), spawn_key=_words(key))))
 
 
+def key(seed: int, *words: int | str) -> int:
+    """A seed derived from another one, for uses that must not share its streams."""
+    return int(stream(seed, *words).integers(2**62))
+
+
+def skip(rng: np.random.Generator, count: int) -> np.random.Generator:
+    """The generator of :func:`stream` after ``count`` uniform numbers, without drawing them."""
+    blocks, rest = divmod(count, 4)  # a step of Philox gives four 64-bit words, and a uniform number takes one
+    rng.bit_generator.advance(blocks)  # type: ignore[attr-defined]
+    rng.random(rest)
+    return rng
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch's global generator for the initial weights of a network, and restore its state afterwards."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from inkfill.data import incomplete
 from inkfill.data.dataset import Dataset
-from inkfill.data.images import Images, channels_of, size_words, with_channels
+from inkfill.data.images import Images, channels_of, size_words, with_channels, without_hidden_colour
 from inkfill.data.readers import read_idx, read_images, stacked
 from inkfill.data.rendered import rendered
 from inkfill.errors import InputError, reason, remark
@@ -195,9 +195,9 @@ def _split(path: Path) -> Dataset:
     tenth = len(images) // 10
     order = incomplete.order_of(len(images))
     if not isinstance(images, list):
-        images = images[order]
+        images = without_hidden_colour(images[order])
         return Dataset(path.stem, images[: -2 * tenth], images[-2 * tenth : -tenth], images[-tenth:], {})
-    alike = of_one_kind(images)
+    alike = [without_hidden_colour(image[None])[0] for image in of_one_kind(images)]
     shuffled = [alike[i] for i in order]
     groups = by_size(shuffled[: -2 * tenth])
     held_out = shuffled[-2 * tenth : -tenth], shuffled[-tenth:]

@@ -21,6 +21,9 @@ MIN_SIDE = 8  # pixels
 MAX_SIDE = 16_384  # pixels
 MAX_PIXELS = 2**26  # per image
 CHANNELS = {1: "grey", 2: "grey with alpha", 3: "colour", 4: "colour with alpha"}
+DTYPES = (
+    "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64",
+)  # fmt: skip
 
 # ---- values ----------------------------------------------------------------------------------------------------------
 
@@ -109,12 +112,19 @@ def range_of(images: Images) -> tuple[float, float]:
 def range_of_type(dtype: np.dtype, learnt: ValueRange, learnt_type: str) -> ValueRange | None:
     """The data range of a dtype: ``learnt`` for the dtype of the training images, else the dtype's own.
 
-    None where it depends on the values.
+    None where it depends on the values: the dtype implies no range, or ``learnt`` is in units of its own, such as
+    metres, and not the range of its dtype.
     """
     if dtype.name == learnt_type or (dtype.kind == "f" and np.dtype(learnt_type).kind == "f"):
         return learnt
     natural = natural_range(dtype)
-    return learnt.scaled(*natural) if natural else None
+    return learnt.scaled(*natural) if natural and not has_units(learnt, learnt_type) else None
+
+
+def has_units(learnt: ValueRange, learnt_type: str) -> bool:
+    """Whether a data range differs from the one that its dtype implies; for floats that is 0 to 1."""
+    implied = (0.0, 1.0) if np.dtype(learnt_type).kind == "f" else natural_range(np.dtype(learnt_type))
+    return (learnt.low, learnt.high) != implied
 
 
 def range_for(
@@ -122,7 +132,8 @@ def range_for(
 ) -> ValueRange:
     """The data range of images to fill, for a model trained on images of range ``learnt`` and dtype ``learnt_type``.
 
-    In this order: ``given``; by the dtype; 0 to 1 for floats within it; ``learnt`` if it holds the observed values.
+    In this order: ``given``; by the dtype; 0 to 1 for floats within it, unless ``learnt`` has units of its own;
+    ``learnt`` if it holds the observed values.
     Raises InputError where none applies, and for observed values that are not finite.
     """
     dtype, known = images.dtype, images[~missing]
@@ -138,7 +149,7 @@ def range_for(
     if by_type:
         return by_type
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-    if low >= 0 and high <= 1 and dtype.kind == "f":
+    if low >= 0 and high <= 1 and dtype.kind == "f" and not has_units(learnt, learnt_type):
         return learnt.scaled(0.0, 1.0)
     if low < learnt.low or high > learnt.high:
         raise InputError(f"{dtype} values from {low:g} to {high:g}: the data range is unknown: give --range LOW HIGH")
@@ -219,6 +230,21 @@ def without_alpha(images: Images, knows: int) -> Images:
     return images[..., 0] if knows == 1 else images[..., :-1]
 
 
+def without_hidden_colour(images: Images) -> Images:
+    """The images with 0 where they are wholly transparent, so that hidden colour is never read.
+
+    Of 2 and 4 channels the last may be alpha or a band: in an image with alpha, at least half of its values are 0 or
+    opaque, and a hundredth opaque.
+    """
+    if channels_of(images) not in (2, 4):
+        return images
+    last = images[..., -1]
+    opaque, clear = last == opaque_of(images.dtype), last == 0
+    alpha = ((opaque | clear).mean((1, 2)) >= 0.5) & (opaque.mean((1, 2)) >= 0.01)
+    hidden = clear & alpha[:, None, None]
+    return np.where(hidden[..., None], np.zeros((), images.dtype), images) if hidden.any() else images
+
+
 def opaque_of(dtype: np.dtype) -> float:
     """The opaque value of an alpha channel, by dtype alone: the top of 8 and 16 bits, 255 of other integers, else 1."""
     natural = natural_range(dtype)
@@ -276,8 +302,8 @@ def as_images(given: Any, name: str = "images") -> Images:
 
 def _checked(array: NDArray[Any], name: str) -> Images:
     """An array of images with N first, checked. Raises InputError."""
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"{name}: {array.dtype} values: give numbers or booleans")
+    if array.dtype.name not in DTYPES:
+        raise InputError(f"{name}: dtype {array.dtype} is not supported: use one of {', '.join(DTYPES)}")
     if array.ndim == 2 or (array.ndim == 3 and array.shape[2] <= 4 < min(array.shape[:2])):
         array = array[None]
     if array.ndim == 4 and array.shape[1] == 1 and array.shape[3] > 4:
@@ -299,7 +325,9 @@ def check_size(height: int, width: int, name: str) -> None:
     if min(height, width) < MIN_SIDE:
         raise InputError(f"{name}: {height}x{width} pixels: both sides must be at least {MIN_SIDE}: enlarge or pad it")
     if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
-        raise InputError(f"{name}: {height}x{width} pixels: more than the limit of {MAX_PIXELS:,}: cut it into parts")
+        raise InputError(
+            f"{name}: {height}x{width} pixels, more than inkfill reads ({MAX_PIXELS:,}): cut it into parts"
+        )
 
 
 def pixels_of(picture: Any, name: str) -> Images:

@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
+from inkfill.core.rng import key
 from inkfill.data import masks
 from inkfill.data.dataset import Dataset
 from inkfill.data.images import Images, Mask, channels_of, of_values
 from inkfill.data.readers import read_images
 from inkfill.errors import InputError, remark
 
+AT_ONCE = 2**23  # values that are filled together: 64 MiB each for a few arrays
 SPLITS = ("train", "validation", "test")
 MIN_OBSERVED = 0.02  # fraction of the training pixels
 MAX_SIDE = 2**10  # side of the largest neighbourhood of a local mean
@@ -42,7 +45,8 @@ def load(read: Callable[[str], Dataset], name: str, mask: str, seed: int) -> Dat
 def _of_splits(dataset: Dataset, name: str, given: masks.MaskInput, seed: int) -> dict[str, Mask]:
     """The masks of every split."""
     if given.array is None and given.folder is None:
-        return {split: masks.fit(given, dataset.split(split), seed + i) for i, split in enumerate(SPLITS)}
+        seeds = {"train": seed} | {split: key(seed, "data mask", split) for split in SPLITS[1:]}
+        return {split: masks.fit(given, dataset.split(split), seeds[split]) for split in SPLITS}
     # Masks in files follow the order of the images: split them as the images were split.
     images = read_images(Path(name))
     if isinstance(images, list):
@@ -72,10 +76,18 @@ def blurred(images: Images, holes: Mask) -> Images:
 
     The mean is over the smallest square of side 3, 5, 9, ... with an observed pixel. Missing pixels are not read.
     """
+    together = max(1, AT_ONCE // images[0].size)
+    parts = [slice(start, start + together) for start in range(0, len(images), together)]
+    totals = [np.where(of_values(holes[p], images[p]), 0, images[p]).sum((0, 1, 2), dtype=np.float64) for p in parts]
+    overall = np.reshape(np.sum(totals, 0) / max(1, (~holes).sum()), (1, -1, 1, 1))
+    return np.concatenate([_blurred(images[part], holes[part], torch.from_numpy(overall)) for part in parts])
+
+
+def _blurred(images: Images, holes: Mask, overall: Tensor) -> Images:
+    """A part of the images; ``overall`` is the mean of all observed values, by channel."""
     planes = torch.from_numpy(np.moveaxis(images if images.ndim == 4 else images[..., None], -1, 1).astype(np.float64))
     known = torch.from_numpy(~holes[:, None]).double()
     planes = torch.where(known > 0, planes, 0.0)
-    overall = planes.sum((0, 2, 3), keepdim=True) / known.sum().clamp(min=1)
     filled, left, side = planes.clone(), known == 0, 3
     while bool(left.any()) and side <= min(MAX_SIDE, 2 * max(images.shape[1:3]) + 1):
         total = F.avg_pool2d(planes, side, 1, side // 2, divisor_override=1)

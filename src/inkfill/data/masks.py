@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from inkfill.core.masks import MaskSpec, parse
-from inkfill.core.rng import stream
+from inkfill.core.rng import skip, stream
 from inkfill.data.images import Images, Mask, channels_of, opaque_of
 from inkfill.data.readers import PICTURES, picture_files, read_array, read_frames
 from inkfill.errors import InputError, remark, shown
@@ -22,6 +22,7 @@ from inkfill.files import exists
 
 NO_HOLES = "the images have no missing values (NaN or masked): give a mask (--mask)"
 NOTHING = "--mask {}: no pixel is missing: there is nothing to fill"
+LAYER_COLOURS = 4  # at most, of a painted layer that covers more than half
 OF_IMAGES = ("nan", "alpha")  # masks that the images themselves define
 
 
@@ -70,13 +71,15 @@ class MaskInput:
         if self.array is not None:
             _check_count(self.array, count)
 
-    def draw(self, images: Images, rng: np.random.Generator, first: int = 0) -> Mask:
+    def draw(self, images: Images, seed: int = 0, first: int = 0) -> Mask:
         """The mask bool ``[N, H, W]`` of images number ``first`` and later of a set. Raises InputError.
 
-        A spec takes the next numbers of ``rng``: the parts of a set must be drawn in order.
+        A drawn mask depends on the seed, the image's number and its size, and not on the other images.
         """
         if self.spec:
-            found = self.spec.draw(len(images), images.shape[1], images.shape[2], rng, np.ma.getdata(images))
+            height, width = images.shape[1:3]
+            rng = skip(stream(seed, "mask"), first * self.spec.numbers(height, width))
+            found = self.spec.draw(len(images), height, width, rng, np.ma.getdata(images))
         elif self.folder:
             found = _fitted(_stacked(self.folder, self.options), images)
         elif self.array is not None:
@@ -121,23 +124,24 @@ def read_mask(given: Any, options: MaskOptions = AS_IT_IS) -> MaskInput:
     return MaskInput(text, array=found, options=options)
 
 
-def fit(mask: Any, images: Images, seed: int = 0, options: MaskOptions = AS_IT_IS) -> Mask:
+def fit(mask: Any, images: Images, seed: int = 0, options: MaskOptions = AS_IT_IS, first: int = 0) -> Mask:
     """The mask of a set of images, bool ``[N, H, W]``, from anything that :func:`read_mask` takes.
 
-    A spec is drawn with ``seed``. Masked values of a numpy masked array are always missing. Raises InputError.
+    A spec is drawn with ``seed``; ``first`` is the number of the first image in the set. Masked values of a numpy
+    masked array are always missing. Raises InputError.
     """
     given = read_mask(mask, options)
     given.check_count(len(images))
     if given.unspecified and not holes_of(images).any():
         raise InputError(NO_HOLES)
-    found = given.draw(images, stream(seed, "mask"))
+    found = given.draw(images, seed, first)
     return np.logical_or(found, holes_of(images)) if isinstance(images, np.ma.MaskedArray) else found
 
 
 def fit_each(specs: Sequence[str], images: Images, seed: int = 0) -> Mask:
-    """One spec per image, drawn with the seeds ``seed``, ``seed`` + 1, ...: bool ``[N, H, W]``. Raises InputError."""
+    """One spec per image: bool ``[N, H, W]``. Raises InputError."""
     each = zip(specs, images, strict=True)
-    return np.concatenate([fit(spec, image[None], seed + i) for i, (spec, image) in enumerate(each)])
+    return np.concatenate([fit(spec, image[None], seed, first=i) for i, (spec, image) in enumerate(each)])
 
 
 def _fitted(given: NDArray[Any], images: Images) -> Mask:
@@ -148,6 +152,8 @@ def _fitted(given: NDArray[Any], images: Images) -> Mask:
         given = given[:, 0]
     if given.ndim == 3 and len(given) == 1:
         given = given[0]
+    if given.ndim == 4 and given.shape == images.shape:
+        raise InputError(f"the mask has shape {list(given.shape)}: masks per channel are not supported: give [N, H, W]")
     if given.ndim not in (2, 3) or given.shape[-2:] != images.shape[1:3]:
         raise InputError(
             f"the mask has shape {list(given.shape)}, the images have {list(images.shape)}: sizes must agree"
@@ -173,9 +179,9 @@ def holes_of(images: Images) -> Mask:
 
 
 def transparent(images: Images) -> Mask:
-    """Pixels that are more than half transparent. Raises InputError for images without an alpha channel."""
+    """Pixels that are more than half transparent; none in images without an alpha channel, which are opaque."""
     if channels_of(images) not in (2, 4):
-        raise InputError(f"--mask alpha: needs an alpha channel: these images have {channels_of(images)} channels")
+        return np.zeros(images.shape[:3], bool)
     alpha = np.ma.getdata(images)[..., -1]
     return alpha < opaque_of(alpha.dtype) / 2
 
@@ -186,7 +192,7 @@ def transparent(images: Images) -> Mask:
 def _stacked(path: Path, options: MaskOptions) -> Mask:
     """The masks ``[N, H, W]`` of an image file (a frame each) or of a folder of them. Raises InputError."""
     files = picture_files(path) if path.is_dir() else [path]
-    parts = [mask_of(frame, str(file), options) for file in files for frame in read_frames(file)]
+    parts = masks_of([(frame, str(file)) for file in files for frame in read_frames(file)], options)
     if len({part.shape for part in parts}) > 1:
         raise InputError(f"{path}: masks of several sizes need images of the same sizes, in a folder")
     return _marking(np.stack(parts), path)
@@ -209,12 +215,28 @@ def _mask_array(values: NDArray[Any], name: str) -> Mask:
     return values != 0
 
 
-def mask_of(picture: Images, name: str, options: MaskOptions = AS_IT_IS) -> Mask:
-    """The mask ``[H, W]`` in an image ``[H, W]`` or ``[H, W, C]``. Raises InputError.
+def masks_of(pictures: Sequence[tuple[Images, str]], options: MaskOptions = AS_IT_IS) -> list[Mask]:
+    """The masks ``[H, W]`` in images ``[H, W]`` or ``[H, W, C]`` with their names, all read in one way.
 
-    With ``options.colour``: pixels of that colour (within 60 grey levels). With alpha: the painted pixels of a mostly
-    empty layer, or else the erased pixels of an image. Otherwise: light pixels, soft edges cut at half.
+    With ``options.colour``: pixels of that colour (within 60 grey levels). With alpha: the painted pixels, if all
+    images are layers painted in few colours; else the erased pixels. Otherwise: light pixels, soft edges cut at half;
+    where the values are 0, 1 and perhaps 255, all but 0. Raises InputError.
     """
+    clear = [picture for picture, _ in pictures if picture.ndim == 3 and picture.shape[2] in (2, 4)]
+    painted = all(_is_layer(picture) for picture in clear)
+    if clear and options.colour is None:
+        remark(f"masks with alpha: {'painted (opaque)' if painted else 'erased (transparent)'} pixels are filled")
+    return [_mask_of(picture, name, options, painted) for picture, name in pictures]
+
+
+def _is_layer(picture: Images) -> bool:
+    """Whether an image with alpha is a painted layer: mostly empty, or painted in few colours."""
+    opaque = picture[picture[..., -1] >= np.iinfo(picture.dtype).max / 2]
+    return len(opaque) < picture[..., 0].size / 2 or len(np.unique(opaque[:, :-1], axis=0)) <= LAYER_COLOURS
+
+
+def _mask_of(picture: Images, name: str, options: MaskOptions, painted: bool) -> Mask:
+    """The mask in one image; ``painted``: with alpha, opaque pixels are filled. Raises InputError."""
     top = float(np.iinfo(picture.dtype).max)
     if options.colour is not None:
         if picture.ndim != 3 or picture.shape[2] < 3:
@@ -223,8 +245,12 @@ def mask_of(picture: Images, name: str, options: MaskOptions = AS_IT_IS) -> Mask
         return apart <= 60
     if picture.ndim == 3 and picture.shape[2] in (2, 4):
         opaque = picture[..., -1] >= top / 2
-        return opaque if opaque.mean() < 0.5 else ~opaque
+        return opaque if painted else ~opaque
     grey = picture.max(-1) if picture.ndim == 3 else picture
+    values = set(np.unique(grey).tolist())
+    if 1 in values and values <= {0, 1, int(top)}:
+        remark(f"{name}: a mask with the values {', '.join(map(str, sorted(values)))}: all but 0 is filled")
+        return grey > 0
     soft = float(((grey > 0.05 * top) & (grey < 0.95 * top)).mean())
     if soft > 0.5:
         raise InputError(f"{name}: the mask is not binary: use black (keep) and white (fill)")

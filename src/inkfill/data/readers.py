@@ -22,11 +22,15 @@ from numpy.typing import NDArray
 from inkfill.data.images import MAX_PIXELS, MAX_SIDE, Images, as_images, check_size, pixels_of
 from inkfill.errors import InputError, reason
 
+FIRST_FRAME = ("JPEG", "MPO")  # a camera's previews and gain maps follow
+BITS_PER_SAMPLE, SAMPLE_FORMAT, SIGNED = 258, 339, 2  # tags of TIFF, and a value of the second
 ORIENTATION = 0x0112  # Exif tag
 MAX_BYTES = 2**30  # the largest array that is unpacked from a compressed file or read into memory
 MAX_RATIO = 1100  # upper bound of the compression ratio of gzip
-PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm"}
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+PICTURES = {
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pnm",
+}  # fmt: skip
+FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
 
 @contextlib.contextmanager
@@ -39,7 +43,8 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except Exception as error:
-        raise InputError(f"{path}: not a readable {kind} ({reason(error)})") from None
+        what = "unknown format" if type(error).__name__ == "UnidentifiedImageError" else reason(error)
+        raise InputError(f"{path}: not a readable {kind} ({what})") from None
 
 
 # ---- IDX -------------------------------------------------------------------------------------------------------------
@@ -147,14 +152,20 @@ def read_frames(path: Path) -> list[Images]:
         # From memory: of a file, Pillow allocates what a chunk announces, which may be 4 GiB in 400 bytes.
         body = path.read_bytes()
         with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(body), formats=FORMATS) as picture:
-            count = getattr(picture, "n_frames", 1)
-            check_size(picture.height, picture.width, str(path))
-            if count * picture.height * picture.width > MAX_PIXELS:
-                size_text = f"{count} frames of {picture.height}x{picture.width}"
-                raise InputError(f"{path}: {size_text} are more than inkfill reads: cut it into parts")
             if picture.format == "PNG" and _is_deep_colour(body):
                 raise InputError(f"{path}: colour with 16 bits would lose 8: save it as .npy (uint16)")
-            return [pixels_of(_upright(frame), str(path)) for frame in ImageSequence.Iterator(picture)]
+            frames: list[Images] = []
+            pixels = 0
+            for frame in ImageSequence.Iterator(picture):
+                check_size(frame.height, frame.width, str(path))  # of every page: they may differ
+                pixels += frame.height * frame.width
+                if pixels > MAX_PIXELS:
+                    raise InputError(f"{path}: {len(frames) + 1} frames are more than inkfill reads: cut it into parts")
+                _check_tiff(frame, path)
+                frames.append(pixels_of(_upright(frame), str(path)))
+                if picture.format in FIRST_FRAME:
+                    break
+            return frames
 
 
 def _upright(frame: Any) -> Any:
@@ -167,6 +178,18 @@ def _upright(frame: Any) -> Any:
             turned.format = frame.format
             return turned
     return frame
+
+
+def _check_tiff(frame: Any, path: Path) -> None:
+    """Raise InputError for a TIFF page whose values Pillow would change silently: deep colour, signed bytes."""
+    if frame.format != "TIFF":
+        return
+    bits, formats = (frame.tag_v2.get(tag, (default,)) for tag, default in ((BITS_PER_SAMPLE, 8), (SAMPLE_FORMAT, 1)))
+    bits, formats = (each if isinstance(each, tuple) else (each,) for each in (bits, formats))
+    if len(bits) > 1 and max(bits) > 8:
+        raise InputError(f"{path}: colour with {max(bits)} bits would lose some: save it as .npy")
+    if max(bits) <= 8 and max(formats) == SIGNED:
+        raise InputError(f"{path}: signed bytes would be read as unsigned: save it as .npy (int8)")
 
 
 def _is_deep_colour(png: bytes) -> bool:
@@ -229,6 +252,10 @@ def read_images(path: Path) -> Images | list[Images]:
         return stacked(pictures)
     if reader := READERS.get(path.suffix.lower()):
         return as_images(reader(path), str(path))
+    with _reading(path, "file"), path.open("rb") as file:
+        start = file.read(2)
+    if start not in (b"\0\0", b"\x1f\x8b"):
+        raise InputError(f"{path}: unknown format: give .npy, .npz, IDX, or an image ({', '.join(sorted(PICTURES))})")
     array = read_idx(path)
     if array.ndim != 3:
         raise InputError(f"{path}: IDX file of labels: give one of images")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from inkfill.core.denoiser import Observation
 from inkfill.data import Images, ValueRange
-from inkfill.data.images import of_values, range_of, size_words
+from inkfill.data.images import channels_of, of_values, range_of, size_words
 from inkfill.errors import InputError
 from inkfill.evaluation.analytic import EmpiricalPrior
 from inkfill.models.model import Model
@@ -97,13 +97,19 @@ def biharmonic(train: Images, images: Images, mask: Mask, k: int, rng: np.random
 
 
 def opencv(algorithm: str) -> Baseline:
-    """OpenCV's ``inpaint`` with a radius of 3 pixels, K times; it raises InputError for anything but bytes."""
+    """OpenCV's ``inpaint`` with a radius of 3 pixels, K times. Raises InputError for dtypes that it cannot fill."""
 
     def fill(train: Images, images: Images, mask: Mask, k: int, rng: np.random.Generator) -> Images:
         cv2 = _needed("cv2", "opencv-python-headless")
-        if images.dtype != np.uint8 or (images.ndim == 4 and images.shape[3] not in (1, 3)):
-            raise InputError("OpenCV fills 8-bit grey or RGB only: leave out telea and navier-stokes")
-        blank = np.where(of_values(mask, images), 0, images).astype(np.uint8)
+        grey = images.ndim == 3 or images.shape[3] == 1
+        if not (images.dtype == np.uint8 and (grey or images.shape[3] == 3)) and not (
+            images.dtype in (np.uint16, np.float32) and grey
+        ):
+            raise InputError(
+                f"OpenCV cannot fill {images.dtype} images of {channels_of(images)} channels, but uint8 of 1 or 3, and "
+                "uint16 and float32 of 1: leave out telea and navier-stokes"
+            )
+        blank = np.where(of_values(mask, images), 0, images).astype(images.dtype)
         pairs = zip(blank, mask.astype(np.uint8), strict=True)
         found = np.stack([cv2.inpaint(image, hole, 3, getattr(cv2, algorithm)) for image, hole in pairs])
         return np.repeat(_put(found.reshape(images.shape)[:, None], images, mask), k, 1)

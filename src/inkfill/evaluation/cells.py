@@ -43,6 +43,7 @@ class Cell:
     seed: int = 0
     sampler: str = defaults.SAMPLER
     settings: Mapping[str, float] = field(default_factory=dict, hash=False)  # of the method
+    value_range: tuple[float, float] | None = None  # the data range of the images; by default inferred
 
     def check(self) -> None:
         """Raise InputError for an unknown mask, method or setting."""
@@ -73,14 +74,18 @@ def complete(
     regression: Model | None = None,
     group: Processes = ALONE,
     progress: Progress = ignore,
+    holes: NDArray[np.bool_] | None = None,
 ) -> Completed:
-    """Draw the samples of a cell. Baselines need ``train``, the baseline ``regression`` its own network.
+    """Draw the samples of a cell.
 
-    The processes of ``group`` share the images of a diffusion method; their number changes samples by rounding only.
+    Baselines need ``train``, the baseline ``regression`` its own network. ``holes`` ``[N, H, W]`` are pixels without a
+    true value: they are filled too, and are not in the mask of the result. The processes of ``group`` share the images
+    of a diffusion method; their number changes samples by rounding only.
     Raises InputError.
     """
     cell.check()
-    mask, began = masks.fit(cell.mask, images, cell.seed), time.perf_counter()
+    drawn, began = masks.fit(cell.mask, images, cell.seed), time.perf_counter()
+    mask = drawn if holes is None else drawn | holes
     evaluations, cores = 0.0, torch.get_num_threads()
     if cell.method in BASELINES:
         if train is None:
@@ -96,7 +101,7 @@ def complete(
     seconds = (time.perf_counter() - began) * cores / (len(images) * filled.shape[1])
     at = machine(model)
     where = f"{at['device']}, {at['threads']} threads x {group.world}, {at['dtype']}, torch {at['torch']}"
-    return Completed(filled, mask, evaluations, seconds, where)
+    return Completed(filled, drawn if holes is None else drawn & ~holes, evaluations, seconds, where)
 
 
 def _shared(
@@ -109,7 +114,7 @@ def _shared(
     spent: list[int] = []
     filled = inpaint(
         model, images[part], mask[part], cell.samples, cell.method, cell.steps, cell.seed, cell.sampler,
-        settings=cell.settings, progress=progress, count=spent.append, first=part.start,
+        settings=cell.settings, value_range=cell.value_range, progress=progress, count=spent.append, first=part.start,
     )  # fmt: skip
     evaluations = group.total(sum(spent)) / (len(images) * cell.samples)
     return np.concatenate(group.gather(filled)), evaluations

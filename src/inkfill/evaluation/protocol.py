@@ -10,7 +10,7 @@ import numpy as np
 
 from inkfill import defaults
 from inkfill.data import Dataset, Images, ValueRange
-from inkfill.data.images import array_hash
+from inkfill.data.images import array_hash, range_for
 from inkfill.errors import InputError
 from inkfill.evaluation import metrics
 from inkfill.evaluation.baselines import BASELINES, REGRESSION, SMOOTH
@@ -130,6 +130,7 @@ def plan(
     seed: int = 0,
     sampler: str = defaults.SAMPLER,
     settings: Mapping[str, float] | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> list[Cell]:
     """The cells of every mask, method and number of steps, without repetitions; baselines have no steps or settings.
 
@@ -140,7 +141,8 @@ def plan(
         for name in dict.fromkeys(methods):
             baseline = name in (*BASELINES, REGRESSION)
             for count in (1,) if baseline else dict.fromkeys(steps):
-                cells.append(Cell(spec, name, count, samples, seed, sampler, {} if baseline else dict(settings or {})))
+                chosen = {} if baseline else dict(settings or {})
+                cells.append(Cell(spec, name, count, samples, seed, sampler, chosen, value_range))
                 cells[-1].check()
     return cells
 
@@ -166,7 +168,13 @@ def run(
     images, labels = dataset.split(split)[:count], dataset.labels.get(split)
     labels = labels[:count] if labels is not None else None
     judges = Judges.of(dataset) if group.first and labels is not None else None
+    model, given = networks.model, cells[0].value_range
+    holes = dataset.holes[split][:count] if split in dataset.holes else None
+    whole = np.zeros(images.shape[:3], bool) if holes is None else holes
+    values = range_for(images, whole, model.value_range, model.image_dtype, given)
     data_hash, results = array_hash(images), []
+    if holes is not None:
+        data_hash = array_hash(np.frombuffer((data_hash + array_hash(holes)).encode(), np.uint8))
     with locked(out, "evaluate") if out and group.first else nullcontext():
         if out and group.first:
             claim(out, "evaluate")
@@ -178,16 +186,16 @@ def run(
             with bar(len(images) * cell.samples // group.world, title) as progress:
 
                 def completed(cell: Cell = cell, progress: Progress = progress) -> Completed:
-                    return complete(networks.model, images, cell, dataset.train, networks.regression, group, progress)
+                    return complete(model, images, cell, dataset.train, networks.regression, group, progress, holes)
 
                 done = kept(out, cell, about, completed, group) if out else completed()
             if group.first:
-                row = score(images, done, cell, labels, judges, networks.model.value_range)
+                row = score(images, done, cell, labels, judges, values)
                 small = len(dataset.train) <= defaults.FEW_IMAGES and dataset.train.shape[1:] == images.shape[1:]
                 if small and cell.method in METHODS and done.mask.any():
                     row["copied"] = memorisation(images, done, dataset.train)
                 results.append(Result(cell, done, row))
-    return _evaluation(networks, dataset, split, images, data_hash, results) if group.first else None
+    return _evaluation(networks, dataset, split, images, data_hash, results, values) if group.first else None
 
 
 def memorisation(truth: Images, done: Completed, train: Images) -> float:
@@ -203,7 +211,13 @@ def memorisation(truth: Images, done: Completed, train: Images) -> float:
 
 
 def _evaluation(
-    networks: Networks, dataset: Dataset, split: str, images: Images, data_hash: str, results: list[Result]
+    networks: Networks,
+    dataset: Dataset,
+    split: str,
+    images: Images,
+    data_hash: str,
+    results: list[Result],
+    values: ValueRange,
 ) -> Evaluation:
     """The results with their provenance."""
     cell = results[0].cell
@@ -221,4 +235,4 @@ def _evaluation(
         f"{dataset.name}, {split} split, {len(images)} images, K = {cell.samples}, seed {cell.seed}, "
         f"sampler {cell.sampler}"
     )
-    return Evaluation(images, results, about, summary, networks.model.value_range)
+    return Evaluation(images, results, about, summary, values)

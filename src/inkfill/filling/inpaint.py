@@ -30,8 +30,10 @@ from inkfill.data.images import (
     of_values,
     opaque_of,
     other_channels,
+    pixels_of,
     range_for,
     without_alpha,
+    without_hidden_colour,
 )
 from inkfill.data.readers import PICTURES, picture_files, read_images, stacked
 from inkfill.errors import InputError, remark
@@ -112,8 +114,11 @@ def inpaint(
     given = _understood(images, model.channels)
     if isinstance(given, list):
         holes = _masks_of(given, hidden, seed)
-        return [_filled(draw, given[i], hole, samples, first + i)[0] for i, hole in enumerate(holes)]
-    out = _filled(draw, given, masks.fit(hidden, given, seed), samples, first)
+        pairs = list(zip(given, holes, strict=True))
+        each = (_filled(draw, without_hidden_colour(x), hole, samples, first + i) for i, (x, hole) in enumerate(pairs))
+        return [_restored(out, x, hole, hidden)[0] for out, (x, hole) in zip(each, pairs, strict=True)]
+    hole = masks.fit(hidden, given, seed)
+    out = _restored(_filled(draw, without_hidden_colour(given), hole, samples, first), given, hole, hidden)
     if not isinstance(images, Tensor):
         return out
     channels_first = out.ndim == 5 and images.ndim == 4 and images.shape[1] == out.shape[4]
@@ -161,6 +166,26 @@ def _unconditional(task: Task) -> Tensor:
     return task.sample(lambda x_t, t: torch.where(observed.known, observed.pixels, task.unconditional(x_t, t)))
 
 
+def _restored(out: Images, images: Images, mask: Mask, given: Any) -> Images:
+    """Samples with what the network was not shown or replaced needlessly.
+
+    These are colours under transparent observed pixels, and observed channels of pixels of which another channel is NaN
+    or masked.
+    """
+    if images.ndim == 3:
+        return out
+    values, missing = np.ma.getdata(images), mask[..., None]
+    if channels_of(images) in (2, 4):
+        hidden = (values[..., -1:] == 0) & ~missing
+        out = np.where(hidden[:, None], values[:, None], out)
+    if isinstance(given, masks.MaskInput) and (given.unspecified or given.of_images == "nan"):
+        own = np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
+        own = own | np.ma.getmaskarray(images)
+        observed = ~own & own.any(-1, keepdims=True)
+        out = np.where(observed[:, None], values[:, None], out)
+    return out
+
+
 def _check_count(name: str, value: Any) -> None:
     if not isinstance(value, (int, np.integer)) or value < 1:
         raise InputError(f"{name} must be an integer of at least 1, not {value!r}")
@@ -181,7 +206,7 @@ def _masks_of(pictures: list[Images], mask: Any, seed: int) -> list[Mask]:
     each = mask if isinstance(mask, (list, tuple)) else [mask] * len(pictures)
     if len(each) != len(pictures):
         raise InputError(f"{len(each)} masks for {len(pictures)} images: give one each, or one for all")
-    return [masks.fit(each[i], picture, seed + i) for i, picture in enumerate(pictures)]
+    return [masks.fit(each[i], picture, seed, first=i) for i, picture in enumerate(pictures)]
 
 
 def _check_pairs(images: Any, mask: Any) -> None:
@@ -190,7 +215,7 @@ def _check_pairs(images: Any, mask: Any) -> None:
     if folder is None or not (isinstance(images, (str, Path)) and Path(images).is_dir()):
         return
     pictures, holes = ([file.stem for file in picture_files(each)] for each in (Path(images), folder))
-    if len(holes) > 1 and pictures != holes:
+    if pictures != holes:
         both = zip_longest(pictures, holes, fillvalue="none")
         one, other = next((picture, hole) for picture, hole in both if picture != hole)
         raise InputError(f"{folder}: masks are paired with images by name, but {other} is beside {one}: rename it")
@@ -206,6 +231,13 @@ def _understood(images: Any, channels: int) -> Images | list[Images]:
         images = read_images(path)
         if path.is_dir() or path.suffix.lower() in PICTURES:
             images = [as_known(picture, channels) for picture in images]
+    if hasattr(images, "getbands"):  # a Pillow image
+        images = as_known(pixels_of(images, "images"), channels)
+    elif isinstance(images, (list, tuple)) and any(hasattr(each, "getbands") for each in images):
+        images = [
+            as_known(pixels_of(each, f"images[{i}]"), channels) if hasattr(each, "getbands") else each
+            for i, each in enumerate(images)
+        ]
     if isinstance(images, (list, tuple)) and images and not isinstance(images[0], (list, tuple, int, float)):
         each = [as_images(picture, f"images[{i}]") for i, picture in enumerate(images)]
         one = stacked([picture[0] for picture in each]) if all(len(picture) == 1 for picture in each) else None

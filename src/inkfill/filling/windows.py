@@ -1,7 +1,7 @@
-"""Large pictures, filled through windows of the size that a network learnt.
+"""Large images are filled in windows of the training size.
 
-Every window is filled given what is known in it, and what it filled is known to the windows after it: where windows
-overlap, they agree. The plan depends on the mask alone.
+A window is conditioned on its observed pixels and on those filled by the windows before it, so overlapping windows
+agree. The plan depends on the mask alone.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from inkfill.data.images import Mask
 
-LARGE = 2.0  # sides of a window from which on a picture is filled through windows
-CONTEXT = 0.5  # share of a window that should be known when it is filled
+LARGE = 2.0  # an image with a side above this many sides of a window is filled in windows
+CONTEXT = 0.5  # the fraction of a window that should be observed when it is filled
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a picture: its upper left corner and its size, and its number in the plan."""
+    """A part of an image: its upper left corner, its size and its number in the plan."""
 
     top: int
     left: int
@@ -27,20 +27,20 @@ class Window:
 
     @property
     def place(self) -> tuple[slice, slice]:
-        """Where it is, to index ``[H, W]`` with."""
+        """Its index into ``[H, W]``."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
 
 def is_large(shape: tuple[int, int], size: tuple[int, int] | None) -> bool:
-    """Whether pictures of a shape are to be filled through windows of a size."""
+    """Whether images of a shape are filled in windows of a size."""
     return size is not None and (shape[0] > LARGE * size[0] or shape[1] > LARGE * size[1])
 
 
 def plan(mask: Mask, size: tuple[int, int]) -> list[list[Window]]:
-    """Waves of windows that cover what a mask ``[H, W]`` hides; the windows of a wave do not overlap.
+    """Waves of windows that cover the missing pixels of a mask ``[H, W]``; windows of a wave do not overlap.
 
-    Holes that fit into a window with enough around them are filled at once; larger ones from their edges inwards, as
-    windows with more known pixels go first.
+    Windows with enough context are filled together. Without one, the window with the most observed pixels is filled
+    alone, so large holes are filled from their edges inwards.
     """
     height, width = min(size[0], mask.shape[0]), min(size[1], mask.shape[1])
     missing, waves, number = mask.copy(), [], 0
@@ -48,7 +48,7 @@ def plan(mask: Mask, size: tuple[int, int]) -> list[list[Window]]:
     while missing.any():
         rank = _ranks(missing, tops, lefts, height, width)
         order = np.argsort(-rank, axis=None, kind="stable")
-        enough = rank.flat[order[0]] >= height * width  # windows that know too little wait for those that know enough
+        enough = rank.flat[order[0]] >= height * width  # windows with too little context wait for the others
         wave: list[Window] = []
         taken = np.zeros_like(missing)
         for index in order[: int((rank >= (height * width if enough else 0)).sum())]:
@@ -69,10 +69,10 @@ def plan(mask: Mask, size: tuple[int, int]) -> list[list[Window]]:
 def _ranks(
     missing: Mask, tops: NDArray[np.int64], lefts: NDArray[np.int64], height: int, width: int
 ) -> NDArray[np.float64]:
-    """Which window should come first, by its corner; -1 for those with nothing to fill.
+    """The priority of each window, by its corner; -1 for a window without missing pixels.
 
-    Those that know enough by what they would fill (at least ``height`` x ``width``), the others by what they know; of
-    equals the one whose hole is nearest to its middle, so that there is context all around.
+    Windows with enough context rank by their number of missing pixels (plus ``height`` x ``width``), the others by
+    their number of observed pixels. A tie goes to the window whose missing pixels are nearest to its centre.
     """
     y, x = np.arange(missing.shape[0])[:, None] + 0.5, np.arange(missing.shape[1])[None] + 0.5
     hidden, down, right = (_sums(missing * weight, tops, lefts, height, width) for weight in (1.0, y, x))
@@ -85,14 +85,14 @@ def _ranks(
 
 
 def _corners(side: int, window: int) -> NDArray[np.int64]:
-    """Places of a window along a side: every eighth of it, and the last one."""
+    """Starts of windows along a side: a step of an eighth of a window, and the last start."""
     return np.unique(np.append(np.arange(0, side - window + 1, max(1, window // 8)), side - window))
 
 
 def _sums(
     values: NDArray[np.float64], tops: NDArray[np.int64], lefts: NDArray[np.int64], height: int, width: int
 ) -> NDArray[np.float64]:
-    """The sum of the values in the window at each corner, from one table of sums."""
+    """The sum of ``values`` in the window at each corner, from a summed-area table."""
     table = np.zeros((values.shape[0] + 1, values.shape[1] + 1))
     table[1:, 1:] = values.cumsum(0).cumsum(1)
     a, b = tops[:, None], lefts[None, :]

@@ -8,7 +8,7 @@
 Needs ``pip install inkfill[dask]``.
 """
 
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,20 @@ from inkfill.data import masks
 from inkfill.data.images import Images, Mask, range_of_type, without_alpha
 from inkfill.errors import InputError
 from inkfill.filling.inpaint import inpaint as inpaint_now
+from inkfill.models.checkpoint import find_checkpoint
 from inkfill.models.model import Model, load
 
 GIVE_RANGE = "give value_range=(LOW, HIGH), the same for all blocks"
 
 
-@cache  # a process that works on many blocks reads the weights once
 def _loaded(checkpoint: Path | str | None, device: str | None, dtype: str | None) -> Model:
+    """The model, read once per process and version of the file."""
+    file = find_checkpoint(checkpoint).stat() if find_checkpoint(checkpoint).exists() else None
+    return _read(checkpoint, device, dtype, (file.st_mtime_ns, file.st_size, file.st_ino) if file else None)
+
+
+@lru_cache(maxsize=4)
+def _read(checkpoint: Path | str | None, device: str | None, dtype: str | None, version: object) -> Model:
     return load(checkpoint, device, dtype)
 
 

@@ -56,9 +56,27 @@ class InkfillImputer:
             setattr(self, name, value)
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        """The estimator tags of scikit-learn: images have more than two dimensions and may have NaN."""
+        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
+
+        inputs = InputTags(two_d_array=False, three_d_array=True, allow_nan=True)
+        return Tags(
+            estimator_type=None,
+            target_tags=TargetTags(required=False),
+            transformer_tags=TransformerTags(),
+            input_tags=inputs,
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether ``fit`` was called."""
+        return hasattr(self, "model_")
+
     def fit(self, images: Images, y: None = None) -> "InkfillImputer":
         """Train on float images, NaN where missing. Raises InputError."""
         images = _floats(images)
+        if not self.steps and not self.minutes > 0:
+            raise InputError(f"minutes: must be above 0 without steps, not {self.minutes!r}")
         self._kept = None if self.folder else tempfile.TemporaryDirectory(prefix="inkfill-")
         folder = Path(self.folder or self._kept.name)  # type: ignore[union-attr]
         if (folder / "images.npy").exists() and not claimed(folder, "imputer"):

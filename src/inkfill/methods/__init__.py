@@ -4,7 +4,7 @@
 *particle* methods propose and weight.
 """
 
-from inkfill.methods import chains, guided, optimised, particles
+from inkfill.methods import guided, chains, optimised, particles  # noqa: I001 (the registry's order: conditional first)
 from inkfill.methods.registry import METHODS, Method, find_method, mean_methods, method
 from inkfill.methods.task import Task
 

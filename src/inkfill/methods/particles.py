@@ -31,8 +31,8 @@ def log_normal(x: Tensor, mean: Tensor, variance: float | Tensor) -> Tensor:
 def resample(log_weights: Tensor, noise: SampleNoise) -> Tensor:
     """Systematic resampling: ancestors ``[B, P]`` from log-weights ``[B, P]``, one uniform draw a row."""
     p = log_weights.shape[1]
-    cumulative = log_weights.double().softmax(1).cumsum(1)
-    points = (noise.uniform().double()[:, None] + torch.arange(p, device=log_weights.device)) / p
+    cumulative = log_weights.softmax(1).cumsum(1)
+    points = (noise.uniform().to(cumulative.dtype)[:, None] + torch.arange(p, device=log_weights.device)) / p
     return torch.searchsorted(cumulative, points).clamp(max=p - 1)
 
 
@@ -63,8 +63,9 @@ def run_filter(task: Task, particles: int, threshold: float, kernel: Kernel) -> 
     b, p = shape[0], particles
     # [B P, C, H, W], a row's particles adjacent.
     x, log_start = kernel.start(noise(p).flatten(0, 1))
-    log_w = torch.zeros(b, p, dtype=torch.float64, device=x.device)
-    log_evidence = log_start.view(b, p)[:, 0].double()
+    exact = torch.float32 if x.device.type == "mps" else torch.float64  # mps has no float64
+    log_w = torch.zeros(b, p, dtype=exact, device=x.device)
+    log_evidence = log_start.view(b, p)[:, 0].to(exact)
     rows = torch.arange(b, device=x.device)[:, None] * p
     x0_hat = x
     for t, s in pairwise(task.timesteps):
@@ -82,7 +83,7 @@ def run_filter(task: Task, particles: int, threshold: float, kernel: Kernel) -> 
         x = kernel.propose(x, ancestors, t, s, noise(p).flatten(0, 1)) if s > 0 else x0_hat
     log_evidence = log_evidence + log_w.logsumexp(1) - math.log(p)
     cumulative = log_w.softmax(1).cumsum(1)
-    one = torch.searchsorted(cumulative, noise.uniform().double()[:, None]).clamp(max=p - 1)
+    one = torch.searchsorted(cumulative, noise.uniform().to(exact)[:, None]).clamp(max=p - 1)
     return Filtered(x0_hat[(rows + one).flatten()], log_evidence)
 
 

@@ -16,8 +16,9 @@ from inkfill.core.denoiser import ConditionalPrior, Prior
 from inkfill.errors import InputError
 
 Settings = Mapping[str, float]
-# Ranges of settings other than "from 0": fractions, and a variance that is a divisor.
-RANGES = {"eta": (0, 1), "zeta": (0, 1), "middle": (0, 1), "prior_variance": (1e-6, math.inf)}
+# Ranges of settings other than 1 to MOST (integers) or 0 to MOST: fractions, and a variance that is a divisor.
+RANGES = {"eta": (0, 1), "zeta": (0, 1), "middle": (0, 1), "prior_variance": (1e-6, 1e6)}
+MOST = {int: 10_000, float: 1e6}  # more would run for ever, or out of memory
 NEEDS = {"conditional": "a conditional denoiser", "generative": "a few-step model", "": "posterior means"}
 
 
@@ -47,12 +48,11 @@ class Method:
                 known = f"its settings are {', '.join(found)}" if found else "this method has no settings"
                 raise InputError(f"unknown setting {name!r}: {known}")
             whole = isinstance(found[name], int)
-            least, most = RANGES.get(name, (int(whole), math.inf))
+            least, most = RANGES.get(name, (int(whole), MOST[type(found[name])]))
             numeric = isinstance(value, Real) and math.isfinite(value)
             if not numeric or not least <= value <= most or (whole and value != int(value)):
                 kind = "an integer" if whole else "a number"
-                limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
-                raise InputError(f"the setting {name} must be {kind} {limits}, not {value!r}")
+                raise InputError(f"the setting {name} must be {kind} from {least:g} to {most:,g}, not {value!r}")
             found[name] = int(value) if whole else float(value)
         return found
 

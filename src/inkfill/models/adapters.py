@@ -20,7 +20,7 @@ from torch import Tensor
 
 from inkfill.core.denoiser import Denoiser, Prior
 from inkfill.core.schedule import PREDICTIONS, Schedule
-from inkfill.data.images import BYTES, CHANNELS
+from inkfill.data.images import BYTES, CHANNELS, MIN_SIDE
 from inkfill.errors import InputError, reason, shown
 from inkfill.files import read_json
 
@@ -136,6 +136,15 @@ def prior_in_sigma(
 # ---- diffusers -------------------------------------------------------------------------------------------------------
 
 PREDICTION_TYPES = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+EDM_SCHEDULERS = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
+NO_BETAS = (  # they have betas among their settings in some versions, and do not use them
+    "FlowMatchEulerDiscreteScheduler",
+    "FlowMatchHeunDiscreteScheduler",
+    "ScoreSdeVeScheduler",
+    "ScoreSdeVpScheduler",
+    "CMStochasticIterativeScheduler",
+    "KarrasVeScheduler",
+)
 
 
 def is_diffusers(path: Path) -> bool:
@@ -156,9 +165,31 @@ def from_diffusers(source: Any, device: torch.device | str = "cpu") -> Foreign:
     if isinstance(source, (str, Path)):
         net, scheduler = _read_pipeline(Path(source), diffusers)
     else:
-        net, scheduler = getattr(source, "unet", None), dict(getattr(getattr(source, "scheduler", None), "config", {}))
+        net, given = getattr(source, "unet", None), getattr(source, "scheduler", None)
+        scheduler = {"_class_name": type(given).__name__, **dict(getattr(given, "config", {}))}
     if net is None or not isinstance(net, diffusers.UNet2DModel):
         raise InputError(f"{type(net).__name__}: not a UNet2DModel: only unconditional diffusers models are supported")
+    about: About = {
+        "channels": net.config.in_channels,
+        "image_size": _image_size(net.config.sample_size),
+        "multiple": 2 ** (len(net.config.block_out_channels) - 1),
+        "bounded": bool(scheduler.get("clip_sample", True)),
+        "device": device,
+        "name": f"{type(net).__name__} of diffusers",
+    }
+    predict = _predictor(net.eval().requires_grad_(False).to(device))
+    kind = str(scheduler.get("_class_name", "DDPMScheduler"))
+    if kind in EDM_SCHEDULERS:
+        return _preconditioned(predict, scheduler, about)
+    if kind in NO_BETAS or not {"beta_schedule", "trained_betas", "beta_start"} & {*scheduler}:
+        raise InputError(
+            f"{shown(kind)}: not a schedule of betas or an EDM one: give a model trained with one of these"
+        )
+    return prior(predict, *_table(scheduler, diffusers), **about)
+
+
+def _table(scheduler: dict[str, Any], diffusers: Any) -> tuple[Tensor, str]:
+    """alphas_cumprod and the prediction type of a scheduler with betas. Raises InputError."""
     predicts = PREDICTION_TYPES.get(str(scheduler.get("prediction_type", "epsilon")))
     if predicts is None:
         raise InputError(f"unknown prediction type {shown(str(scheduler.get('prediction_type')))!r}")
@@ -170,18 +201,38 @@ def from_diffusers(source: Any, device: torch.device | str = "cpu") -> Foreign:
         _schedule(table)
     except (ValueError, TypeError, NotImplementedError, RuntimeError, KeyError, IndexError, OverflowError) as error:
         raise InputError(f"the scheduler cannot be read ({reason(error)[:100]})") from None
-    size = net.config.sample_size
-    return prior(
-        _predictor(net.eval().requires_grad_(False).to(device)),
-        table,
-        predicts,
-        channels=net.config.in_channels,
-        image_size=(size, size) if isinstance(size, int) else tuple(size) if size else None,
-        multiple=2 ** (len(net.config.block_out_channels) - 1),
-        bounded=bool(scheduler.get("clip_sample", True)),
-        device=device,
-        name=f"{type(net).__name__} of diffusers",
-    )
+    return table, predicts
+
+
+def _image_size(size: Any) -> tuple[int, int] | None:
+    """Height and width from a network's ``sample_size``. Raises InputError for anything else."""
+    sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (list, tuple)) else size
+    if sides is None:
+        return None
+    if not (isinstance(sides, tuple) and len(sides) == 2 and all(isinstance(n, int) and n >= MIN_SIDE for n in sides)):
+        raise InputError(f"the unet's sample_size cannot be {shown(str(size)[:40])}: at least {MIN_SIDE} is needed")
+    return sides
+
+
+def _preconditioned(predict: Predict, scheduler: dict[str, Any], about: About) -> Foreign:
+    """A network with EDM's preconditioning: D = c_skip x + c_out F(c_in x, ln(sigma) / 4) (Karras et al. 2022, eq. 7).
+
+    diffusers negates c_out for v prediction. Raises InputError.
+    """
+    names = ("sigma_data", "sigma_min", "sigma_max")
+    found = [scheduler.get(name, default) for name, default in zip(names, (0.5, 0.002, 80.0), strict=True)]
+    if not all(isinstance(value, (int, float)) and 0 < value < 1e6 for value in found):
+        raise InputError(f"the scheduler cannot be read ({', '.join(names)}: {found})")
+    data, least, most = map(float, found)
+    sign = -1.0 if scheduler.get("prediction_type") == "v_prediction" else 1.0
+
+    def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
+        s = sigma.view(-1, 1, 1, 1)
+        total = s**2 + data**2
+        output = predict(x / total.sqrt(), sigma.log() / 4)
+        return data**2 / total * x + sign * s * data / total.sqrt() * output
+
+    return prior_in_sigma(denoiser, least, most, **about)
 
 
 def _read_pipeline(folder: Path, diffusers: Any) -> tuple[Any, dict[str, Any]]:
@@ -211,7 +262,9 @@ def _read_pipeline(folder: Path, diffusers: Any) -> tuple[Any, dict[str, Any]]:
         raise InputError(f"{folder}: its scheduler has no settings")
     try:
         _check_size(folder, config, diffusers)
-        net = diffusers.UNet2DModel.from_pretrained(folder / "unet", use_safetensors=True, local_files_only=True)
+        net = diffusers.UNet2DModel.from_pretrained(
+            folder / "unet", use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
+        )
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise

@@ -126,6 +126,8 @@ def find_checkpoint(path: Path | str | None) -> Path:
     if not isinstance(path, (str, Path)):
         raise InputError(f"checkpoint: give a file or a name, not {path!r}")
     found = NAMED.get(str(path), Path(path))
+    if found.is_dir() and not (found / "model.safetensors").is_file():
+        raise InputError(f"{found}: no model.safetensors in this folder: give the folder of a run, or a file")
     return found / "model.safetensors" if (found / "model.safetensors").is_file() else found
 
 

@@ -231,7 +231,7 @@ def write_diffusers(model: Model, out: Path) -> None:
         num_train_timesteps=model.schedule.T,
         unet=asdict(model.net.config),
     )
-    net.net.load_state_dict(model.net.float().state_dict())
+    net.net.load_state_dict({name: value.float() for name, value in model.net.state_dict().items()})
     version = _needed("diffusers").__version__
     scheduler = {
         "_class_name": "DDPMScheduler",

@@ -17,11 +17,10 @@ from inkfill.core.denoiser import ConditionalPrior, Denoiser, Draw, GenerativePr
 from inkfill.core.objectives import ESTIMATE, MEAN, OBJECTIVES
 from inkfill.core.schedule import SCHEDULES, Schedule
 from inkfill.core.unet import UNet
-from inkfill.data.images import CHANNELS, MAX_SIDE, MIN_SIDE, ValueRange, check_size
+from inkfill.data.images import CHANNELS, DTYPES, MAX_SIDE, MIN_SIDE, ValueRange, check_size
 from inkfill.errors import InputError, shown
 from inkfill.models.checkpoint import find_checkpoint, load_network
 
-DTYPES = ("bool", "uint8", "uint16", "float16", "float32", "float64", "int32", "int64")  # of training images
 MAX_T = 10**6  # timesteps
 
 

@@ -41,6 +41,7 @@ class TrainConfig:
     seed: int = 0  # random seed
     low: float | None = None  # data range: the value that becomes -1; by default from the dtype or the data
     high: float | None = None  # the value that becomes 1
+    floor: float | None = None  # samples up to low + floor become low; by default 4 for uint8 with an exact background
     start: str = ""  # checkpoint to start from, a name or a path: its weights, architecture and noise schedule
     teacher: str = ""  # checkpoint whose samples a few-step model learns from too
     pairs: int = 65_536  # masked images that the teacher fills first, twice each
@@ -61,8 +62,11 @@ class TrainConfig:
             ("pairs", 1, 10**7),
             ("rounds", 1, 1000),
             ("weight_decay", 0.0, 1.0),
+            ("floor", 0.0, 1e9),
         ):
             value = getattr(self, name)
+            if value is None:
+                continue
             if not low <= value <= high:
                 raise InputError(f"--{name.replace('_', '-')} {value:g}: give a number from {low:g} to {high:g}")
         ends = [end for end in (self.low, self.high) if end is not None]

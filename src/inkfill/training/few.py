@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from inkfill import progress
 from inkfill.core.masks import MaskSpec
 from inkfill.core.objectives import MEAN, SAMPLE, objective
-from inkfill.core.rng import SampleNoise, stream
+from inkfill.core.rng import SampleNoise, key, stream
 from inkfill.core.schedule import Schedule
 from inkfill.data.images import Images, Mask, ValueRange, channels_of
 from inkfill.errors import InputError
@@ -93,7 +93,7 @@ def find_pairs(
             for n in todo:
                 parts[n] = _make(paths[n], model, images, spec, n, seed, progress.both(bar, beat))
     index, mask, samples = (np.concatenate(each) for each in zip(*filter(None, parts), strict=True))
-    return Pairs(index, mask, samples, seed)
+    return Pairs(index, mask, samples, key(seed, "pairs"))
 
 
 def _make(
@@ -110,10 +110,10 @@ def _make(
     index = rng.integers(len(images), size=PART)
     chosen = images[index]
     mask = spec.draw(PART, images.shape[1], images.shape[2], rng, chosen)
+    noise, first = key(seed, "pairs"), number * PART  # a seed of its own: evaluations must not meet this noise
     samples = inpaint(
-        model, chosen, mask, DRAWS, "conditional", TEACHER_STEPS, seed, TEACHER_SAMPLER, first=number * PART,
-        progress=advance,
-    )  # fmt: skip
+        model, chosen, mask, DRAWS, "conditional", TEACHER_STEPS, noise, TEACHER_SAMPLER, first=first, progress=advance
+    )
     with written_whole(path) as temporary:
         np.savez(temporary, index=index, mask=mask, samples=samples)
     return index, mask, samples

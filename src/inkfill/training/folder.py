@@ -108,7 +108,7 @@ class RunFolder:
 
     def validations(self) -> list[tuple[float, int]]:
         """The logged validation losses, each with its step."""
-        rows = [json.loads(line) for line in self.metrics.open()] if self.metrics.exists() else []
+        rows = [json.loads(line) for line in self.metrics.read_text().splitlines()] if self.metrics.exists() else []
         return [(row["validation"], row["step"]) for row in rows if "validation" in row]
 
     def least_loss(self) -> float:

@@ -27,7 +27,7 @@ def data_range(config: TrainConfig, dataset: Dataset) -> ValueRange:
         raise InputError(
             f"--range {low:g} {high:g}: values from {images.min():g} to {images.max():g} leave it: widen it"
         )
-    return ValueRange(low, high, black_floor(images))
+    return ValueRange(low, high, black_floor(images) if config.floor is None else config.floor)
 
 
 def recipe_of(config: TrainConfig, dataset: Dataset, values: ValueRange, step: int) -> Recipe:

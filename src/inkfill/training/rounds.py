@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from inkfill import progress
-from inkfill.core.rng import stream
+from inkfill.core.rng import key
 from inkfill.data import Dataset, Images
 from inkfill.data.images import Mask
 from inkfill.files import written_whole
@@ -81,7 +81,7 @@ class Rounds(Source):
     def _make(self, folder: Path, number: int, model: Model, progress: Callable[[int], object]) -> None:
         """Impute a part. The noise of an image depends on the seed, the round and the image alone."""
         rows = self._rows(number)
-        seed = int(stream(self.seed, "round", self.begun).integers(2**62))
+        seed = key(self.seed, "round", self.begun)
         found = inpaint(
             model, self.blurred[rows], self.holes[rows], 1, steps=STEPS, seed=seed, first=rows.start, progress=progress
         )

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import math
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -28,10 +29,10 @@ from inkfill.core.unet import UNet
 from inkfill.data.augment import augmented
 from inkfill.data.datasets import check_name
 from inkfill.data.images import CHANNELS, ValueRange, channels_of, size_words
-from inkfill.errors import InputError, shown
+from inkfill.errors import InputError, encodable, shown
 from inkfill.files import file_hash, locked
 from inkfill.models.checkpoint import find_checkpoint, save_network, save_state
-from inkfill.models.model import Model, Recipe, find_dtype, load
+from inkfill.models.model import Model, Recipe, find_device, find_dtype, load
 from inkfill.processes import Processes, processes
 from inkfill.training import few
 from inkfill.training.batches import Batches, Source
@@ -241,6 +242,7 @@ def train(
     validate_every: int | None = None,
     quiet: bool = False,
     on_validation: OnValidation | None = None,
+    device: str | None = None,
 ) -> bool:
     """Train into the folder ``out``. Returns True if the run finished, False if a signal stopped it.
 
@@ -252,7 +254,7 @@ def train(
     """
     stop, folder = StopRequest(), RunFolder(out)
     with ExitStack() as stack:
-        group = stack.enter_context(processes(asked_to_stop=stop.asked))
+        group = stack.enter_context(processes(find_device(device) if device else None, stop.asked))
         say = _say if group.first and not quiet else lambda text: None
         if group.first:
             folder.check(resume, overwrite)
@@ -342,7 +344,7 @@ def _validate(run: Run, bar: Any, on_validation: OnValidation | None) -> None:
 
 def _say(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # a closed standard output must not end the run
-        print(shown(text), flush=True)
+        print(encodable(shown(text), sys.stdout), flush=True)
 
 
 def _say_overfitting(folder: RunFolder, say: Callable[[str], None]) -> None:

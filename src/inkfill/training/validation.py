@@ -26,7 +26,7 @@ def validation_losses(
     All calls use the same masks, timesteps and noise.
     """
     schedule, device = batches.schedule, next(net.parameters()).device
-    batches = replace(batches, size=SIZE, device=device, make=objective.draw or type(batches).make)
+    batches = replace(batches, size=SIZE, augment="", device=device, make=objective.draw or type(batches).make)
     errors, counts = torch.zeros(10), torch.zeros(10)
     net.eval()
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):

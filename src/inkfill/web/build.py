@@ -1,6 +1,6 @@
-"""Compile the page's kernels: ``python -m inkfill.web.build`` (needs ``pip install ziglang``, a compiler as a package).
+"""Compile the page's kernels: ``python -m inkfill.web.build`` (needs ``pip install ziglang``, a compiler).
 
-The result is kept beside the source, so that nobody who makes a page needs a compiler; a test builds it again.
+The compiled files are in the repository, so writing a page needs no compiler; a test compiles and compares them.
 """
 
 import subprocess
@@ -13,7 +13,7 @@ FLAGS = "-target wasm32-freestanding -O3 -ffreestanding -nostdlib -fno-sanitize=
 
 
 def build(folder: Path = HERE) -> None:
-    """Compile kernels.c into both files of ``folder``."""
+    """Compile kernels.c into both ``.wasm`` files in ``folder``."""
     for name, flags in BUILDS.items():
         command = [sys.executable, "-m", "ziglang", "cc", *FLAGS.split(), *flags, "kernels.c", "-o", str(folder / name)]
         subprocess.run(command, check=True, cwd=HERE)

@@ -1,4 +1,4 @@
-// The door: what the page holds is unpacked, workers are started, and window.inkfill.complete gives completions.
+// The entry point for code: unpacks the weights, starts workers, defines window.inkfill.complete, which draws samples.
 
 const element = (id) => document.getElementById(id);
 const ABOUT = JSON.parse(element("about").textContent);
@@ -18,7 +18,7 @@ async function inflated(id) {
   return new Uint8Array(await new Response(packed.pipeThrough(new DecompressionStream("deflate"))).arrayBuffer());
 }
 
-// Bytes that were sorted by their place in a number, as numbers of `size` bytes again.
+// Undo the sorting of bytes by significance: numbers of `size` bytes.
 function interleaved(planes, size) {
   const out = new Uint8Array(planes.length), count = planes.length / size;
   for (let b = 0; b < size; b++) for (let i = 0; i < count; i++) out[size * i + b] = planes[b * count + i];
@@ -30,7 +30,7 @@ function halfToFloat(half) {
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
 }
 
-// Tensors { shape, data } by name, from the numbers of all of them in a row.
+// Tensors { shape, data } by name, from their concatenated numbers.
 function tensors(shapes, numbers) {
   let at = 0;
   const named = {};
@@ -53,7 +53,7 @@ async function unpacked() {
 
 // ---- workers --------------------------------------------------------------------------------------------------------
 
-// One network each; the rows of a job are shared among them.
+// Each has a copy of the network; they share the samples of a job.
 class Workers {
   constructor() {
     this.jobs = new Map();
@@ -77,13 +77,13 @@ class Workers {
             else this.jobs.get(data.id)?.(data);
           };
           worker.onerror = (event) => reject(new Error(event.message));
-          worker.postMessage({ kind: "load", wasm, about: { recipe: RECIPE, config: CONFIG }, weights, classifier });
+          worker.postMessage({ kind: "load", wasm, about: { recipe: RECIPE, config: CONFIG, alpha_bar: ABOUT.alpha_bar }, weights, classifier });
         });
       }),
     );
   }
 
-  // Give parts of `samples` to the workers; `heard` is told what they say. Resolves when all are done.
+  // Share `samples` among the workers; `heard` is called with every message. Resolves when all are done.
   async run(kind, given, samples, heard, signal) {
     await this.ready;
     const parts = this.workers.map((_, w) => samples.filter((_, i) => i % this.workers.length === w));
@@ -116,8 +116,8 @@ function checked({ pixels, mask, height = HEIGHT, width = WIDTH, channels = CHAN
     return value;
   };
   if (height !== HEIGHT || width !== WIDTH || channels !== CHANNELS)
-    throw new Error(`this network fills ${HEIGHT}x${WIDTH} pictures of ${CHANNELS} channels`);
-  if (pixels?.length !== AREA * CHANNELS || mask?.length !== AREA) throw new Error("pixels and mask do not fit the picture");
+    throw new Error(`this network takes images of ${HEIGHT}x${WIDTH} pixels and ${CHANNELS} channels`);
+  if (pixels?.length !== AREA * CHANNELS || mask?.length !== AREA) throw new Error(`pixels and mask must have ${AREA * CHANNELS} and ${AREA} values`);
   return {
     pixels: Uint8Array.from(pixels),
     mask: Uint8Array.from(mask, (missing) => (missing ? 1 : 0)),
@@ -129,15 +129,16 @@ function checked({ pixels, mask, height = HEIGHT, width = WIDTH, channels = CHAN
   };
 }
 
-// Completions of a picture: { pixels, mask, height, width, channels, seed, image, samples, steps } to { pixels [samples *
-// H * W * C], evaluations, ms, labels }. `onBelief` hears of every evaluation; `signal` cancels.
+// Samples of an image: { pixels, mask, height, width, channels, seed, image, samples, steps } to { pixels [samples * H * W *
+// C], evaluations, ms, labels }. `onPrediction` is called with the prediction x0_hat of every network evaluation; `signal`
+// cancels.
 async function complete(given) {
   const job = checked(given), size = AREA * CHANNELS, began = performance.now();
   const pixels = new Uint8Array(job.samples * size), labels = [];
   let evaluations = 0;
   const samples = Array.from({ length: job.samples }, (_, i) => i);
   const heard = (said) => {
-    if (said.kind === "belief") given.onBelief?.(said);
+    if (said.kind === "prediction") given.onPrediction?.(said);
     if (said.kind !== "done") return;
     said.samples.forEach((sample, i) => {
       pixels.set(said.pixels.subarray(i * size, (i + 1) * size), sample * size);
@@ -145,7 +146,7 @@ async function complete(given) {
     });
     evaluations += said.evaluations;
   };
-  await WORKERS.run("run", { ...job, watch: Boolean(given.onBelief) }, samples, heard, given.signal);
+  await WORKERS.run("run", { ...job, watch: Boolean(given.onPrediction) }, samples, heard, given.signal);
   return { pixels, evaluations, ms: performance.now() - began, labels: labels[0] ? labels : null };
 }
 

@@ -1,8 +1,8 @@
-// The arithmetic of the page, for WebAssembly: what torch's operators and numpy's generator are to the Python side.
+// The arithmetic of the page in WebAssembly, in place of torch's operators and numpy's generator.
 //
-// Feature maps are channels-last, float32 [rows, height, width, channels], and channels come in multiples of 4, one SIMD
-// word. Every output element is summed in the same order whatever the batch, so a completion does not depend on what
-// was computed beside it. Built twice by build.py: plain SIMD, and relaxed SIMD with its fused multiply-add.
+// Feature maps are channels-last, float32 [rows, height, width, channels], with a multiple of 4 channels (one SIMD word).
+// The order of summation does not depend on the batch, so a sample does not depend on the others. build.py compiles this
+// file twice: with plain SIMD, and with relaxed SIMD for its fused multiply-add.
 
 #include <stdint.h>
 #include <wasm_simd128.h>
@@ -11,7 +11,7 @@
 #define INLINE static inline __attribute__((always_inline))
 typedef v128_t f4; // four floats
 
-extern uint8_t __heap_base; // where memory is free from
+extern uint8_t __heap_base; // start of free memory
 uint32_t EXPORT(heap)(void) { return (uint32_t)&__heap_base; }
 
 INLINE f4 load(const float *p) { return wasm_v128_load(p); }
@@ -32,7 +32,7 @@ INLINE float total(f4 v) {
 
 // ---- matrix product -------------------------------------------------------------------------------------------------
 
-// One step of the inner index: a row of b, times one number of each row of a.
+// One step of the inner index: a row of b times one number of each row of a.
 INLINE void inner(const int R, const int V, f4 sum[6][2], const f4 *left, const float *b) {
   f4 column[2];
   for (int v = 0; v < V; v++) column[v] = load(b + 4 * v);
@@ -44,8 +44,8 @@ INLINE void inner(const int R, const int V, f4 sum[6][2], const f4 *left, const 
   for (int r = 0; r < R; r++) left[r] = wasm_i32x4_shuffle(four[r], four[r], lane, lane, lane, lane); \
   inner(R, V, sum, left, b + lane * ldb);
 
-// R rows by 4 V columns of c = a b + bias; the sums stay in registers. Four numbers of each row of a are loaded at once:
-// a load for every number costs more in addresses than in arithmetic.
+// R rows by 4 V columns of c = a b + bias, summed in registers. Four numbers of each row of a are loaded at once, because
+// computing an address for each costs more than the arithmetic.
 INLINE void block(const int R, const int V, int k, const float *a, int lda, const float *b, int ldb, float *c, int ldc,
                   const float *bias) {
   f4 sum[6][2];
@@ -87,9 +87,9 @@ void EXPORT(matmul)(int m, int n, int k, const float *a, int lda, const float *b
 
 // ---- 3x3 convolution: Winograd F(4x4, 3x3) (Lavin and Gray 2016) ------------------------------------------------------
 
-#define TILES 64 // that are worked on together: what is in between fits into a cache
+#define TILES 64 // processed together, so that intermediate values fit into a cache
 
-// Weights [out, in, 3, 3] as torch has them, to [36, in, out]: G w G'.
+// torch's weights [out, in, 3, 3] to [36, in, out]: G w G'.
 void EXPORT(winograd)(const float *w, float *u, int in, int out) {
   const float G[6][3] = {{1 / 4.f, 0, 0},           {-1 / 6.f, -1 / 6.f, -1 / 6.f},  {-1 / 6.f, 1 / 6.f, -1 / 6.f},
                          {1 / 24.f, 1 / 12.f, 1 / 6.f}, {1 / 24.f, -1 / 12.f, 1 / 6.f}, {0, 0, 1}};
@@ -153,7 +153,7 @@ INLINE void tile_out(const float *m, float *y, const float *bias, int top, int l
   }
 }
 
-// y [rows, h, w, out] = x [rows, h, w, in] convolved, zeros around it; `scratch` holds 36 * 64 * (in + out) floats.
+// y [rows, h, w, out] = x [rows, h, w, in] convolved with zero padding; `scratch` holds 36 * 64 * (in + out) floats.
 void EXPORT(conv3x3)(const float *x, const float *u, const float *bias, float *y, float *scratch, int rows, int h,
                      int w, int in, int out) {
   int across = (w + 3) / 4, each = across * ((h + 3) / 4), tiles = rows * each;
@@ -173,7 +173,7 @@ void EXPORT(conv3x3)(const float *x, const float *u, const float *bias, float *y
   }
 }
 
-// ---- what is between the products -------------------------------------------------------------------------------------
+// ---- between the products ---------------------------------------------------------------------------------------------
 
 // LayerNorm over the channels of every pixel.
 void EXPORT(norm)(const float *x, const float *scale, const float *shift, float *y, int pixels, int channels) {
@@ -191,7 +191,7 @@ void EXPORT(norm)(const float *x, const float *scale, const float *shift, float 
   }
 }
 
-// e to the x: 2^n times a polynomial in what is left.
+// exp(x): 2^n times a polynomial in the remainder.
 INLINE f4 exponential(f4 x) {
   x = wasm_f32x4_max(wasm_f32x4_min(x, all(88)), all(-87));
   f4 n = wasm_f32x4_nearest(mul(x, all(1.44269504f)));
@@ -211,7 +211,7 @@ void EXPORT(silu)(float *x, int n) {
   }
 }
 
-// Softmax of rows of n values, `stride` apart (a multiple of 4, the rest of a row is made 0), in place.
+// Softmax of rows of n values, `stride` apart (a multiple of 4; the rest of a row is set to 0), in place.
 void EXPORT(softmax)(float *x, int rows, int n, int stride, float scale) {
   for (; rows--; x += stride) {
     float most = x[0], sum = 0;
@@ -238,7 +238,7 @@ void EXPORT(fold)(const float *from, float *to, int rows, int h, int w, int c, i
     }
 }
 
-// [n, m] to [m, stride], the rest of a row made 0.
+// [n, m] to [m, stride]; the rest of a row is set to 0.
 void EXPORT(transpose)(const float *from, int n, int m, int ld, float *to, int stride) {
   for (int j = 0; j < m; j++)
     for (int i = 0; i < stride; i++) to[j * stride + i] = i < n ? from[i * ld + j] : 0;
@@ -248,13 +248,13 @@ void EXPORT(transpose)(const float *from, int n, int m, int ld, float *to, int s
 
 typedef struct {
   uint64_t key[2], counter[4], drawn[4];
-  uint32_t used, half, waiting; // of the four drawn; the upper half of one, and whether it waits
+  uint32_t used, half, waiting; // numbers used of the four drawn; the unused upper half of one, and whether there is one
 } Stream;
 
 __attribute__((import_module("math"), import_name("log1p"))) extern double log1p(double);
 __attribute__((import_module("math"), import_name("exp"))) extern double exp(double);
 
-INLINE uint64_t high(uint64_t a, uint64_t b) { // of a product of 128 bits
+INLINE uint64_t high(uint64_t a, uint64_t b) { // upper half of a 128-bit product
   uint64_t a0 = (uint32_t)a, a1 = a >> 32, b0 = (uint32_t)b, b1 = b >> 32;
   uint64_t low = a0 * b0, left = a1 * b0 + (low >> 32), right = a0 * b1 + (uint32_t)left;
   return a1 * b1 + (left >> 32) + (right >> 32);
@@ -281,7 +281,7 @@ static uint32_t bits(Stream *s) {
 
 INLINE float uniform(Stream *s) { return (bits(s) >> 8) * (1.0f / 16777216); }
 
-// n standard normal numbers. `width` and `height` have 256 layers of the ziggurat, `inside` what of each needs no test.
+// n standard normal numbers. `width` and `height` describe the ziggurat's 256 layers, `inside` the part accepted untested.
 void EXPORT(normal)(Stream *s, float *out, int n, const uint32_t *inside, const float *width, const float *height) {
   const float R = 3.6541528853610088f, inverse = 0.27366123732975828f;
   while (n) {

@@ -1,4 +1,4 @@
-// rng.py: random streams by name, the very numbers that numpy draws (SeedSequence, Philox4x64-10, float32 ziggurat).
+// core/rng.py: random streams by name, bit for bit those of numpy (SeedSequence, Philox4x64-10, float32 ziggurat).
 
 // numpy.random.SeedSequence(seed, spawn_key=key).generate_state(4): four 32-bit words.
 function seedSequence(seed, key) {
@@ -25,7 +25,7 @@ function seedSequence(seed, key) {
   return pool.map((word) => hash(word, 0x58f38ded) >>> 0);
 }
 
-// The layers of the ziggurat: 256 of equal area under the normal density.
+// The ziggurat: 256 layers of equal area under the normal density.
 function ziggurat() {
   const R = 3.6541528853610088, AREA = 0.0049286732339746519, SCALE = 2 ** 23;
   const density = (x) => Math.exp(-0.5 * x * x);
@@ -44,12 +44,12 @@ function ziggurat() {
   return { inside, width, height };
 }
 
-// SampleNoise: a stream for every row, fixed by (seed, image, sample); a call gives the next draw of every row.
+// One stream per row, fixed by (seed, image, sample); draw() returns the next numbers of every row.
 class SampleNoise {
   constructor(machine, seed, image, samples, count) {
     Object.assign(this, { machine, count });
     this.rows = samples.map((sample) => {
-      const state = new Uint8Array(96), words = new Uint32Array(state.buffer); // key, counter, drawn, used, half, waiting
+      const state = new Uint8Array(96), words = new Uint32Array(state.buffer); // struct stream of kernels.c: key, counter, drawn, used, half, waiting
       words.set(seedSequence(seed, [image, sample]));
       words[20] = 4;
       return state;

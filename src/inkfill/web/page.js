@@ -1,36 +1,36 @@
-// The page: a picture, a mask, and what the completions of window.inkfill.complete say.
+// The page: an image, a mask, and the samples that window.inkfill.complete draws.
 
 const SIZE = AREA * CHANNELS, SAMPLES = 8, SHORT = RECIPE.objective === "few";
 const DIGITS = ABOUT.classifier && ["mnist", "rendered"].includes(RECIPE.trained_on);
-const HIDDEN = [58, 110, 190]; // the colour of a missing pixel
+const HIDDEN = [58, 110, 190]; // colour of a missing pixel
 const PER_PIXEL = Math.max(1, Math.floor(448 / Math.max(HEIGHT, WIDTH)));
 
 const state = { pixels: new Uint8Array(SIZE), mask: new Uint8Array(AREA), truth: new Uint8Array(AREA).fill(1), seed: 0, digit: -1,
   steps: RECIPE.sampling_steps };
 const undone = [], done = [];
-let pointing = false; // whether the pointer moved on the picture after the last key: then Tab shows the original
+let pointing = false; // whether the pointer moved on the image after the last key: then Tab shows the original
 let tool = "hide", brush = Math.max(1, Math.round(HEIGHT / 6)), cursor = null, corner = null, peeking = false, chosen = 0;
-let painting = false, again = false, running = null, results = null, beliefs = new Map(), wanted = false, shownStep = -1;
+let painting = false, again = false, running = null, results = null, paths = new Map(), wanted = false, shownStep = -1;
 
 const say = (text) => (element("said").textContent = text);
 const copied = ({ pixels, mask, truth, digit }) => ({ pixels: pixels.slice(), mask: mask.slice(), truth: truth.slice(), digit });
 
 // ---- drawing --------------------------------------------------------------------------------------------------------
 
-// Bytes [H, W, C] as a picture of the canvas; `paint(p, rgb)` may change the colour of pixel p.
+// Draw bytes [H, W, C] on a canvas; `paint(p, rgb)` may change the colour of pixel p.
 function show(canvas, bytes, paint = null) {
   canvas.width = WIDTH, canvas.height = HEIGHT;
-  canvas.getContext("2d").putImageData(pictured(bytes, paint), 0, 0);
+  canvas.getContext("2d").putImageData(imageData(bytes, paint), 0, 0);
 }
 
-function pictured(bytes, paint = null) {
-  const picture = new ImageData(WIDTH, HEIGHT), rgb = [0, 0, 0];
+function imageData(bytes, paint = null) {
+  const drawn = new ImageData(WIDTH, HEIGHT), rgb = [0, 0, 0];
   for (let p = 0; p < AREA; p++) {
     for (let c = 0; c < 3; c++) rgb[c] = bytes[p * CHANNELS + (CHANNELS === 3 ? c : 0)];
     if (paint) paint(p, rgb);
-    picture.data.set([...rgb, 255], 4 * p);
+    drawn.data.set([...rgb, 255], 4 * p);
   }
-  return picture;
+  return drawn;
 }
 
 const hiding = (p, rgb) => {
@@ -43,7 +43,7 @@ function drawEditor() {
   const canvas = element("editor"), context = canvas.getContext("2d");
   canvas.width = WIDTH * PER_PIXEL, canvas.height = HEIGHT * PER_PIXEL;
   const small = new OffscreenCanvas(WIDTH, HEIGHT);
-  small.getContext("2d").putImageData(pictured(state.pixels, peeking ? null : hiding), 0, 0);
+  small.getContext("2d").putImageData(imageData(state.pixels, peeking ? null : hiding), 0, 0);
   context.imageSmoothingEnabled = false;
   context.drawImage(small, 0, 0, canvas.width, canvas.height);
   if (PER_PIXEL >= 6) {
@@ -173,9 +173,9 @@ function listenToStrokes() {
   });
 }
 
-// ---- what follows a change ------------------------------------------------------------------------------------------
+// ---- updates --------------------------------------------------------------------------------------------------------
 
-// Everything that follows from picture, mask and settings; at most once a frame.
+// Redraw and sample again after a change of image, mask or settings; at most once a frame.
 function changed() {
   element("undo").disabled = !done.length;
   element("redo").disabled = !undone.length;
@@ -188,8 +188,8 @@ function changed() {
   });
 }
 
-// Long runs are cancelled by a change. Short ones, of few-step weights, are let finish, and the next takes up what was
-// changed meanwhile: so finished completions follow the brush.
+// A change cancels a long run. A short run, of a few-step model, finishes first, and the next includes later changes, so
+// that finished samples follow the brush.
 async function update() {
   if (running && SHORT && state.steps <= RECIPE.sampling_steps) return void (again = true);
   running?.abort();
@@ -197,41 +197,42 @@ async function update() {
   const job = { pixels: state.pixels, mask: state.mask, seed: state.seed, steps: state.steps, signal };
   try {
     if (!SHORT && state.mask.some(Boolean)) {
-      // One evaluation of one row at the noisiest level is nearly the mean: it follows the brush.
+      // The prediction at timestep T is nearly the mean of all samples: it follows the brush.
       const { pixels } = await complete({ ...job, samples: 1, steps: 1 });
       if (signal.aborted) return;
       show(element("mean"), pixels);
       document.dispatchEvent(new CustomEvent("inkfill:mean"));
-      if (painting) await new Promise((go) => setTimeout(go, 100)); // rather the next mean than half of eight
+      if (painting) await new Promise((go) => setTimeout(go, 100)); // prefer the next mean to half of the samples
       if (signal.aborted) return;
     }
-    beliefs = new Map();
-    const found = await complete({ ...job, samples: SAMPLES, onBelief: (said) => !signal.aborted && believed(said) });
+    paths = new Map();
+    const found = await complete({ ...job, samples: SAMPLES, onPrediction: (said) => !signal.aborted && predicted(said) });
     if (!signal.aborted) finished(found);
   } catch (error) {
-    if (error.message !== "cancelled") say(`That did not work: ${error.message}`);
+    if (error.message !== "cancelled") say(`Sampling failed: ${error.message}`);
   }
   if (running === mine) running = null;
   if (again) (again = false), update();
 }
 
-function believed({ samples, t, state: states, belief }) {
+// States and predictions of some samples at one timestep: extend their paths.
+function predicted({ samples, t, state: states, prediction }) {
   samples.forEach((sample, i) => {
     const part = (bytes) => bytes.subarray(i * SIZE, (i + 1) * SIZE);
-    if (!beliefs.has(sample)) beliefs.set(sample, []);
-    beliefs.get(sample).push({ t, state: part(states), belief: part(belief) });
-    show(element("eight").children[sample].firstChild, part(belief));
+    if (!paths.has(sample)) paths.set(sample, []);
+    paths.get(sample).push({ t, state: part(states), prediction: part(prediction) });
+    show(element("eight").children[sample].firstChild, part(prediction));
   });
 }
 
 function finished(found) {
   results = { ...found, each: Array.from({ length: SAMPLES }, (_, k) => found.pixels.subarray(k * SIZE, (k + 1) * SIZE)) };
   for (let k = 0; k < SAMPLES; k++) {
-    beliefs.get(k).push({ t: 0, state: results.each[k], belief: results.each[k] });
+    paths.get(k).push({ t: 0, state: results.each[k], prediction: results.each[k] });
     const button = element("eight").children[k], odds = found.labels?.[k], label = odds && odds.indexOf(Math.max(...odds));
     show(button.firstChild, results.each[k]);
     button.lastChild.textContent = odds ? `${label} · ${Math.round(100 * odds[label])} %` : "";
-    button.setAttribute("aria-label", `Completion ${k + 1}${odds ? `, reads as ${label}` : ""}`);
+    button.setAttribute("aria-label", `Sample ${k + 1}${odds ? `, classified as ${label}` : ""}`);
   }
   showSummary(found);
   drawStrip();
@@ -241,28 +242,28 @@ function finished(found) {
 }
 
 function showSummary({ labels, evaluations, ms }) {
-  const mean = new Float32Array(SIZE), spread = new Uint8Array(SIZE);
+  const mean = new Float32Array(SIZE), deviation = new Uint8Array(SIZE);
   for (const each of results.each) for (let i = 0; i < SIZE; i++) mean[i] += each[i] / SAMPLES;
   for (let i = 0; i < SIZE; i++) {
     const variance = results.each.reduce((sum, each) => sum + (each[i] - mean[i]) ** 2, 0) / SAMPLES;
-    spread[i] = Math.min(255, 2 * Math.sqrt(variance));
+    deviation[i] = Math.min(255, 2 * Math.sqrt(variance));
   }
   show(element("mean"), Uint8Array.from(mean, Math.round));
-  show(element("spread"), spread);
+  show(element("deviation"), deviation);
   const missing = state.mask.reduce((a, b) => a + b, 0), known = state.truth.every(Boolean) && state.pixels.some(Boolean);
   element("truth").style.visibility = known ? "" : "hidden";
   show(element("original"), state.pixels);
   let squares = 0;
   for (let i = 0; i < SIZE; i++) squares += ((mean[i] - state.pixels[i]) / 255) ** 2;
   const off = Math.sqrt(squares / Math.max(1, missing * CHANNELS));
-  element("error").textContent = known && missing ? `Mean off by ${off.toFixed(3)} over the hole (RMS; white is 1).` : "";
+  element("error").textContent = known && missing ? `RMS error of the mean over missing pixels: ${off.toFixed(3)} (data range 1).` : "";
   const shares = labels ? Array.from({ length: 10 }, (_, d) => [d, labels.reduce((sum, odds) => sum + odds[d], 0) / SAMPLES]) : [];
   const words = shares.filter(([, share]) => share >= 0.05).sort((a, b) => b[1] - a[1]).map(([d, share]) => `${d}: ${share.toFixed(2)}`);
   element("shares").textContent = words.join(", ");
-  say(missing ? `${SAMPLES} completions, ${evaluations / SAMPLES} evaluations each, in ${Math.round(ms)} ms.` : "Nothing is hidden: paint on the picture.");
+  say(missing ? `${SAMPLES} samples, NFE ${evaluations / SAMPLES}, ${Math.round(ms)} ms.` : "Nothing is masked: paint on the image.");
 }
 
-// ---- how it came about ----------------------------------------------------------------------------------------------
+// ---- reverse and forward process ------------------------------------------------------------------------------------
 
 const TILE = 64;
 
@@ -274,7 +275,7 @@ function drawTiles(canvas, rows, names, marked = -1) {
   context.imageSmoothingEnabled = false;
   rows.forEach((row, r) =>
     row.forEach((bytes, i) => {
-      small.getContext("2d").putImageData(pictured(bytes), 0, 0);
+      small.getContext("2d").putImageData(imageData(bytes), 0, 0);
       context.drawImage(small, i * w + 2, r * h + 2, w - 4, h - 4);
     }),
   );
@@ -286,24 +287,24 @@ function drawTiles(canvas, rows, names, marked = -1) {
 }
 
 function drawStrip() {
-  const path = beliefs.get(chosen);
+  const path = paths.get(chosen);
   if (!path) return;
-  const at = shownStep < 0 ? path.length >> 1 : Math.min(shownStep, path.length - 1), strip = element("strip"), { t, state: held, belief } = path[at];
-  drawTiles(strip, [path.map((p) => p.state), path.map((p) => p.belief)], path.map((p) => `t = ${p.t}`), at);
+  const at = shownStep < 0 ? path.length >> 1 : Math.min(shownStep, path.length - 1), strip = element("strip"), { t, state: held, prediction } = path[at];
+  drawTiles(strip, [path.map((p) => p.state), path.map((p) => p.prediction)], path.map((p) => `t = ${p.t}`), at);
   strip.setAttribute("aria-valuemax", path.length - 1);
   strip.setAttribute("aria-valuenow", at);
-  strip.setAttribute("aria-valuetext", `noise level ${t}`);
+  strip.setAttribute("aria-valuetext", `timestep ${t}`);
   show(element("state"), held);
-  show(element("belief"), belief);
+  show(element("prediction"), prediction);
   element("state-name").textContent = `state, t = ${t}`;
   element("which").textContent = chosen + 1;
   [...element("eight").children].forEach((button, k) => button.setAttribute("aria-pressed", k === chosen));
 }
 
 async function drawForward() {
-  const levels = Array.from({ length: 9 }, (_, i) => Math.round((i * RECIPE.T) / 8));
+  const timesteps = Array.from({ length: 9 }, (_, i) => Math.round((i * RECIPE.T) / 8));
   const found = [], given = { pixels: state.pixels.slice(), seed: state.seed, image: 0 };
-  await WORKERS.run("forward", given, levels, (said) => said.samples.forEach((t, i) => found.push([t, said.pixels.subarray(i * SIZE, (i + 1) * SIZE)])));
+  await WORKERS.run("forward", given, timesteps, (said) => said.samples.forEach((t, i) => found.push([t, said.pixels.subarray(i * SIZE, (i + 1) * SIZE)])));
   found.sort((a, b) => a[0] - b[0]);
   drawTiles(element("forward"), [found.map(([, bytes]) => bytes)], found.map(([t]) => `t = ${t}`));
 }
@@ -312,13 +313,13 @@ function listenToStrip() {
   const strip = element("strip");
   const go = (step) => ((shownStep = step), drawStrip());
   const at = (event) => {
-    const box = strip.getBoundingClientRect(), path = beliefs.get(chosen);
+    const box = strip.getBoundingClientRect(), path = paths.get(chosen);
     if (path) go(Math.min(path.length - 1, Math.max(0, Math.floor(((event.clientX - box.left) / box.width) * path.length))));
   };
   strip.addEventListener("pointermove", at);
   strip.addEventListener("pointerdown", at);
   strip.addEventListener("keydown", (event) => {
-    const last = (beliefs.get(chosen)?.length || 1) - 1, now = shownStep < 0 ? (last + 1) >> 1 : Math.min(shownStep, last);
+    const last = (paths.get(chosen)?.length || 1) - 1, now = shownStep < 0 ? (last + 1) >> 1 : Math.min(shownStep, last);
     const next = { ArrowLeft: now - 1, ArrowRight: now + 1, Home: 0, End: last }[event.key];
     if (next === undefined) return;
     go(Math.min(last, Math.max(0, next)));
@@ -326,7 +327,7 @@ function listenToStrip() {
   });
 }
 
-// ---- pictures in ----------------------------------------------------------------------------------------------------
+// ---- images in ------------------------------------------------------------------------------------------------------
 
 function take(pixels, { mask = null, truth = null, digit = -1 } = {}) {
   remember();
@@ -337,7 +338,7 @@ function take(pixels, { mask = null, truth = null, digit = -1 } = {}) {
   changed();
 }
 
-// The mean of an image's values over each pixel of a smaller grid: Float32Array [H * W * channels].
+// Box-filtered RGBA of an image on another grid: Float32Array [height * width * 4].
 function averaged(image, height, width, left = 0, top = 0, wide = image.width, tall = image.height) {
   const out = new Float32Array(height * width * 4);
   for (let y = 0; y < height; y++)
@@ -348,7 +349,7 @@ function averaged(image, height, width, left = 0, top = 0, wide = image.width, t
       for (let v = Math.floor(y0); v < y1; v++)
         for (let u = Math.floor(x0); u < x1; u++) {
           const share = (Math.min(x1, u + 1) - Math.max(x0, u)) * (Math.min(y1, v + 1) - Math.max(y0, v));
-          const within = (value, size) => Math.min(size - 1, Math.max(0, value)); // beyond its edges a picture goes on
+          const within = (value, size) => Math.min(size - 1, Math.max(0, value)); // edges are repeated
           const i = 4 * (within(v, image.height) * image.width + within(u, image.width));
           weight += share;
           for (let c = 0; c < 4; c++) out[4 * (y * width + x) + c] += share * image.data[i + c];
@@ -358,7 +359,7 @@ function averaged(image, height, width, left = 0, top = 0, wide = image.width, t
   return out;
 }
 
-// A picture as the network knows pictures; digits as MNIST has them: 20 pixels of ink, centred by its mass.
+// An image in the size of the training images; digits as in MNIST: 20 pixels of ink, centred by mass.
 function fitted(image, invert, light) {
   const values = new ImageData(image.width, image.height);
   values.data.set(image.data);
@@ -400,14 +401,14 @@ function isLight(image) {
   return sum / count > 140;
 }
 
-async function readPicture(file) {
+async function readImage(file) {
   const kinds = ["image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp"];
   try {
-    if (!kinds.includes(file.type)) throw new Error("it is no PNG, JPEG, GIF, WebP or BMP picture");
-    if (file.size > 2 ** 25) throw new Error("it has more than 32 MB");
+    if (!kinds.includes(file.type)) throw new Error("it is no PNG, JPEG, GIF, WebP or BMP");
+    if (file.size > 2 ** 25) throw new Error("it is larger than 32 MB");
     const bitmap = await createImageBitmap(file).catch(() => Promise.reject(new Error("the browser cannot read it")));
     if (Math.max(bitmap.width, bitmap.height) > 4096)
-      throw new Error(`it has ${bitmap.width}x${bitmap.height} pixels, and at most 4096x4096 are read`);
+      throw new Error(`it has ${bitmap.width}x${bitmap.height} pixels; the limit is 4096x4096`);
     const shrink = Math.min(1, 640 / Math.max(bitmap.width, bitmap.height)), canvas = new OffscreenCanvas(Math.max(1, Math.round(bitmap.width * shrink)), Math.max(1, Math.round(bitmap.height * shrink)));
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.imageSmoothingQuality = "high";
@@ -418,10 +419,10 @@ async function readPicture(file) {
       take(pixels, { truth, mask: truth.map((is) => 1 - is) });
     };
     use(invert);
-    offer(invert ? "It was dark on white; the network knows white on black, so it was inverted." : "", "Keep it as it was", () => use(false));
-    say("The picture was read and fitted.");
+    offer(invert ? "It was dark on white and was inverted: the network was trained on white on black." : "", "Undo the inversion", () => use(false));
+    say("Image opened and resized.");
   } catch (error) {
-    say(`This file cannot be used: ${error.message}.`);
+    say(`The file was not opened: ${error.message}.`);
   }
 }
 
@@ -432,7 +433,7 @@ function offer(text, label, act) {
   if (text) place.append(button(label, () => (act(), (place.hidden = true))));
 }
 
-// ---- pictures out ---------------------------------------------------------------------------------------------------
+// ---- images out -----------------------------------------------------------------------------------------------------
 
 function save(blob, name) {
   const link = document.createElement("a");
@@ -444,11 +445,11 @@ function save(blob, name) {
 
 function png(columns, paint = null) {
   const canvas = new OffscreenCanvas(WIDTH * columns.length, HEIGHT), context = canvas.getContext("2d");
-  columns.forEach((bytes, i) => context.putImageData(pictured(bytes, paint), i * WIDTH, 0));
+  columns.forEach((bytes, i) => context.putImageData(imageData(bytes, paint), i * WIDTH, 0));
   return canvas.convertToBlob({ type: "image/png" });
 }
 
-// numpy's file of the completions: uint8 [1, K, H, W] or [1, K, H, W, C].
+// The samples as a .npy file: uint8 [1, K, H, W] or [1, K, H, W, C].
 function npy() {
   const shape = [1, SAMPLES, HEIGHT, WIDTH, ...(CHANNELS > 1 ? [CHANNELS] : [])].join(", ");
   const words = `{'descr': '|u1', 'fortran_order': False, 'shape': (${shape}), }`, header = `${words.padEnd(117)}\n`;
@@ -460,17 +461,17 @@ async function copyChosen() {
     await navigator.clipboard.write([new ClipboardItem({ "image/png": png([results.each[chosen]]) })]);
     say("Copied.");
   } catch {
-    say("This browser does not let the page copy pictures: save it instead.");
+    say("This browser does not allow copying images: save it instead.");
   }
 }
 
 function listenToSaving() {
   element("copy").onclick = copyChosen;
-  element("save-one").onclick = async () => save(await png([results.each[chosen]]), `completion-${chosen + 1}.png`);
-  element("save-all").onclick = async () => save(await png(results.each), "completions.png");
+  element("save-one").onclick = async () => save(await png([results.each[chosen]]), `sample-${chosen + 1}.png`);
+  element("save-all").onclick = async () => save(await png(results.each), "samples.png");
   element("save-npy").onclick = () => save(npy(), "filled.npy");
   element("save-picture").onclick = async () => {
-    save(await png([state.pixels]), "picture.png");
+    save(await png([state.pixels]), "image.png");
     save(await png([state.pixels], (p, rgb) => rgb.fill(state.mask[p] ? 255 : 0)), "mask.png");
   };
 }
@@ -500,11 +501,11 @@ function writeAddress() {
   if (!state.truth.every(Boolean)) parts.set("truth", packedBits(state.truth));
   history.replaceState(null, "", `#${parts}`);
   element("python").textContent =
-    `inkfill inpaint picture.png --mask mask.png --seed ${state.seed} --samples ${SAMPLES} --steps ${state.steps} \\\n  ` +
+    `inkfill inpaint image.png --mask mask.png --seed ${state.seed} --samples ${SAMPLES} --steps ${state.steps} \\\n  ` +
     `${ABOUT.checkpoint === "mnist" ? "" : `--checkpoint ${ABOUT.checkpoint} `}--dtype float32 --out filled.npy`;
 }
 
-// What a link says, where it fits this page. Gives whether there was one.
+// Restore the state in the address, if it fits this page; returns whether it did.
 function readAddress() {
   const parts = new URLSearchParams(location.hash.slice(1));
   if (!parts.has("mask")) return false;
@@ -523,15 +524,15 @@ function readAddress() {
     take(pixels, { mask, truth, digit });
     return true;
   } catch (error) {
-    say(`The link cannot be read (${error.message}); it was left aside.`);
+    say(`The address was ignored: its ${error.message} does not fit this page.`);
     return false;
   }
 }
 
-// ---- putting it together --------------------------------------------------------------------------------------------
+// ---- controls and start ---------------------------------------------------------------------------------------------
 
 const STARTS = ABOUT.starts.map((text) => bytesOf(text));
-const TOOLS = [["hide", "Hide"], ["box", "Box"], ["show", "Show again"], ["ink", "Ink"], ["rub", "Rub out"]];
+const TOOLS = [["hide", "Hide"], ["box", "Box"], ["show", "Unhide"], ["ink", "Ink"], ["rub", "Erase"]];
 const PRESETS = {
   left: (x) => x < WIDTH / 2,
   right: (x) => x >= WIDTH / 2,
@@ -607,7 +608,7 @@ function makeTools() {
   });
   for (let k = 0; k < SAMPLES; k++) {
     const made = button("", () => ((chosen = k), (shownStep = -1), drawStrip()));
-    made.setAttribute("aria-label", `Completion ${k + 1}`);
+    made.setAttribute("aria-label", `Sample ${k + 1}`);
     made.append(document.createElement("canvas"), document.createElement("span"));
     show(made.firstChild, new Uint8Array(SIZE));
     element("eight").append(made);
@@ -625,7 +626,7 @@ function listen() {
   element("redo").onclick = () => step(undone, done);
   element("blank").onclick = () => (take(new Uint8Array(SIZE), { mask: new Uint8Array(AREA) }), choose("ink"));
   element("open").onclick = () => element("file").click();
-  element("file").onchange = ({ target }) => (target.files[0] && readPicture(target.files[0]), (target.value = ""));
+  element("file").onchange = ({ target }) => (target.files[0] && readImage(target.files[0]), (target.value = ""));
   element("again").onclick = () => ((state.seed = Math.floor(Math.random() * 1e6)), showSettings(), changed());
   element("seed").onchange = ({ target }) => ((state.seed = Math.min(Number.MAX_SAFE_INTEGER, Math.max(0, Math.floor(Number(target.value) || 0)))), showSettings(), changed());
   element("steps").onchange = ({ target }) => ((state.steps = Math.min(50, Math.max(1, Math.floor(Number(target.value) || 1)))), showSettings(), changed());
@@ -641,12 +642,12 @@ function listen() {
     else if (pointing && element("editor").matches(":hover")) peek(true), event.preventDefault();
   });
   addEventListener("keyup", (event) => event.key === "Tab" && peeking && peek(false));
-  addEventListener("paste", (event) => [...event.clipboardData.files].slice(0, 1).forEach(readPicture));
+  addEventListener("paste", (event) => [...event.clipboardData.files].slice(0, 1).forEach(readImage));
   for (const [name, over] of [["dragover", true], ["dragleave", false], ["drop", false]])
     addEventListener(name, (event) => {
       event.preventDefault();
       document.body.classList.toggle("over", over);
-      if (name === "drop") [...event.dataTransfer.files].slice(0, 1).forEach(readPicture);
+      if (name === "drop") [...event.dataTransfer.files].slice(0, 1).forEach(readImage);
     });
   addEventListener("hashchange", readAddress);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (drawStrip(), drawForward()));
@@ -662,11 +663,10 @@ function showSettings() {
 
 async function begin() {
   element("lead").textContent = ABOUT.lead;
-  element("source").textContent = ABOUT.source;
   element("about-page").textContent = ABOUT.footer;
   element("sampler-words").textContent = ABOUT.sampler_words;
-  element("same").textContent = ABOUT.float32 ? "" : " (this page holds 16-bit weights, so a few grey levels may differ; inkfill page --float32 makes one that gives the same)";
-  element("editor").setAttribute("aria-label", `Picture of ${HEIGHT} by ${WIDTH} pixels; blue is hidden`);
+  element("same").textContent = ABOUT.float32 ? "" : " (this page has 16-bit weights, so values may differ slightly; inkfill page --float32 writes one with equal samples)";
+  element("editor").setAttribute("aria-label", `Image of ${HEIGHT} by ${WIDTH} pixels; blue is masked`);
   makeTools();
   choose("hide");
   setBrush(brush);
@@ -680,7 +680,7 @@ async function begin() {
   try {
     await WORKERS.ready;
   } catch (error) {
-    say(`The network cannot run here: ${error.message}`);
+    say(`The network cannot run in this browser: ${error.message}`);
   }
 }
 

@@ -1,26 +1,12 @@
-// schedule.py: how much signal is left at every level, and every formula that follows from it.
+// core/schedule.py: the formulas of the forward and the reverse process. alpha_bar itself comes from Python.
 
 const fround = Math.fround;
 
-const SCHEDULES = {
-  // Linear betas from 1e-4 to 0.02 at T = 1000 (Ho et al. 2020, section 4).
-  linear(T) {
-    const first = (1e-4 * 1000) / T, last = Math.min((0.02 * 1000) / T, 0.999), alphaBar = [1];
-    for (let i = 0; i < T; i++) alphaBar.push(alphaBar[i] * (1 - (first + ((last - first) * i) / (T - 1))));
-    return alphaBar;
-  },
-  // Cosine schedule (Nichol and Dhariwal 2021, eq. 17), with each beta clipped at 0.999 as there.
-  cosine(T) {
-    const f = (t) => Math.cos((((t / T) + 0.008) / 1.008) * (Math.PI / 2)) ** 2, alphaBar = [1];
-    for (let t = 1; t <= T; t++) alphaBar.push(alphaBar[t - 1] * (1 - Math.min(1 - f(t) / f(t - 1), 0.999)));
-    return alphaBar;
-  },
-};
-
 class Schedule {
-  constructor(name, T) {
-    this.alphaBar = SCHEDULES[name](T);
-    this.T = T;
+  // alphaBar [T + 1] falls from exactly 1 at timestep 0.
+  constructor(alphaBar) {
+    this.alphaBar = alphaBar;
+    this.T = alphaBar.length - 1;
   }
 
   // a x + b y, rounded to float32 as torch does.
@@ -53,14 +39,14 @@ class Schedule {
   reverseStep(xt, x0Hat, t, s, eta, noise) {
     const at = this.alphaBar[t], as = this.alphaBar[s];
     const sigma2 = (eta ** 2 * (1 - as)) / (1 - at) * (1 - at / as);
-    const towards = Math.sqrt(Math.max(0, 1 - as - sigma2));
-    const xs = Schedule.mix(Math.sqrt(as), x0Hat, towards, this.epsFromX0(xt, t, x0Hat));
+    const direction = Math.sqrt(Math.max(0, 1 - as - sigma2));
+    const xs = Schedule.mix(Math.sqrt(as), x0Hat, direction, this.epsFromX0(xt, t, x0Hat));
     return noise && eta > 0 ? Schedule.mix(1, xs, Math.sqrt(sigma2), noise) : xs;
   }
 }
 
-// `steps` levels from T down, evenly spaced, then 0. As numpy.round: halves go to the even neighbour.
-function spacedLevels(T, steps) {
+// `steps` timesteps from T down, evenly spaced, then 0; halves round to even, as in numpy.round.
+function spacedTimesteps(T, steps) {
   return Array.from({ length: steps + 1 }, (_, i) => roundHalfEven(T - (i * T) / steps));
 }
 

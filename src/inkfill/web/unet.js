@@ -1,7 +1,7 @@
-// unet.py and evaluation/classifier.py: the networks, as calls of the kernels.
+// core/unet.py and evaluation/classifier.py: the networks, as calls of the kernels.
 
-// The kernels and their memory: weights first, then scratch. Growing the memory detaches every view of it, so views are
-// made when they are needed.
+// The kernels and their memory: weights first, then scratch. Growing the memory detaches all views, so they are made on
+// demand.
 class Machine {
   constructor(module) {
     this.kernels = new WebAssembly.Instance(module, { math: { log1p: Math.log1p, exp: Math.exp } }).exports;
@@ -28,7 +28,7 @@ class Machine {
     return new Float32Array(this.kernels.memory.buffer, at, floats);
   }
 
-  // Run what needs scratch, and give the scratch back.
+  // Run `work`, then free the memory that it allocated.
   scratch(work) {
     const mark = this.top;
     try {
@@ -51,7 +51,7 @@ class Machine {
 
 const up4 = (n) => Math.ceil(n / 4) * 4;
 
-// What the networks are made of. Weights are { shape, data } by torch's names; here they become addresses.
+// The layers that both networks use. Weights { shape, data }, by their names in torch, become addresses in memory.
 class Network {
   constructor(machine, weights) {
     Object.assign(this, { machine, kernels: machine.kernels, at: {}, shape: {} });
@@ -70,7 +70,7 @@ class Network {
     return u;
   }
 
-  // [out, in, area] to [area, in, out], so that a convolution over folded pixels is a matrix product.
+  // [out, in, area] to [area, in, out]: a convolution over folded pixels becomes a matrix product.
   static turned(data, out, ins, area) {
     const turned = new Float32Array(area * ins * up4(out));
     for (let o = 0; o < out; o++)
@@ -79,7 +79,7 @@ class Network {
     return turned;
   }
 
-  // x W + b; rows of the output are as wide as the next multiple of 4.
+  // x W + b; output rows are padded to a multiple of 4.
   linear(name, x, rows, bias = this.at[`${name}.bias`] || 0) {
     const [out, ins, ...area] = this.shape[`${name}.weight`], inner = ins * (area[0] ? area[0] * area[1] : 1);
     const y = this.machine.room(rows * up4(out));
@@ -109,7 +109,7 @@ class Network {
     return y;
   }
 
-  // Planes [rows, channels, height, width], mirrored at their ends to `size` and folded (torch's PixelUnshuffle).
+  // Planes [rows, channels, height, width], padded by reflection to [tall, wide] and folded (torch's PixelUnshuffle).
   planes(values, rows, channels, height, width, [tall, wide]) {
     const at = this.machine.room(rows * channels * tall * wide), out = this.machine.view(at, rows * channels * tall * wide);
     for (let r = 0, i = 0; r < rows; r++)
@@ -125,7 +125,7 @@ class Network {
   }
 }
 
-// Index i of a row that is mirrored at its ends as often as it takes.
+// Index i of a row of `length` that is reflected at both ends, repeatedly.
 function mirrored(i, length) {
   const there = i % (2 * (length - 1));
   return there < length ? there : 2 * (length - 1) - there;
@@ -140,7 +140,7 @@ class UNet extends Network {
 
   place(name, tensor) {
     const { shape: [ins, out], data } = tensor;
-    if (name.endsWith("grow.bias")) // one for each of the four pixels that a pixel becomes
+    if (name.endsWith("grow.bias")) // one per output pixel of the 2x2 block
       return this.machine.put(Float32Array.from({ length: 4 * ins }, (_, i) => data[i % ins]));
     if (!name.endsWith("grow.weight")) return super.place(name, tensor);
     const turned = new Float32Array(ins * out * 4); // [in, out, 2, 2] in torch
@@ -150,12 +150,12 @@ class UNet extends Network {
     return this.machine.put(turned);
   }
 
-  // Sinusoidal embedding of t / T, then two layers.
-  time(level) {
+  // Sinusoidal embedding of time = t / T in [0, 1], then two layers.
+  time(time) {
     const count = this.shape["time.layers.0.weight"][1] / 2, features = new Float32Array(2 * count);
     for (let i = 0; i < count; i++) {
       const frequency = fround(Math.exp(fround(fround(fround(-Math.log(1e4)) * i) / count)));
-      const angle = fround(fround(1000 * fround(level)) * frequency);
+      const angle = fround(fround(1000 * fround(time)) * frequency);
       features[i] = Math.sin(angle), features[count + i] = Math.cos(angle);
     }
     const width = this.shape["time.layers.0.bias"][0];
@@ -200,7 +200,7 @@ class UNet extends Network {
     });
   }
 
-  // The observation's share of the stem, once for all rows; pixels [C, H, W], known [H, W] of 0 and 1.
+  // The stem of the observed pixels, computed once for all rows; pixels [C, H, W], known [H, W] of 0 and 1.
   embed(pixels, known) {
     return this.machine.scratch(() => {
       const channels = this.config.channels + 1, all = new Float32Array(channels * known.length);
@@ -213,30 +213,30 @@ class UNet extends Network {
     });
   }
 
-  // What is shown where pixels are missing alone, through a stem of its own.
+  // The stem of x_t or of latent noise, which the network reads only where pixels are missing.
   stem(name, values, known, rows) {
     const hidden = values.map((value, i) => (known[i % known.length] ? 0 : value));
     const planes = this.planes(hidden, rows, this.config.channels, this.height, this.width, this.padded);
     return this.conv3x3(name, planes, [rows, ...this.half]);
   }
 
-  // v for rows of x_t [rows, C, H, W] at level t / T; `fresh` is noise like x_t for networks that draw, or null.
-  forward(xt, known, level, embedded, fresh) {
+  // v for x_t [rows, C, H, W] at time t / T; `latent` is noise like x_t for few-step models, or null.
+  forward(xt, known, t, embedded, latent) {
     return this.machine.scratch(() => {
       const { kernels, config: { widths, channels } } = this, rows = xt.length / (channels * known.length);
-      const time = this.time(level), half = [rows, ...this.half];
+      const time = this.time(t), half = [rows, ...this.half];
       const pixels = rows * this.half[0] * this.half[1], count = pixels * widths[0];
       let h = this.stem("stem_noisy", xt, known, rows);
       const shared = this.machine.put(embedded);
       for (let r = 0; r < rows; r++) kernels.accumulate(h + 4 * r * embedded.length, shared, embedded.length);
-      if (fresh) kernels.accumulate(h, this.stem("stem_fresh", fresh, known, rows), count);
+      if (latent) kernels.accumulate(h, this.stem("stem_latent", latent, known, rows), count);
       h = this.norm("norm", this.within(0, h, time, half), pixels);
       kernels.silu(h, count);
       return this.unfolded(this.conv3x3("head", h, half), rows);
     });
   }
 
-  // One resolution: down to the next, and up from there; the lowest is where attention is.
+  // One resolution: down to the next and up again; attention is at the lowest.
   within(depth, h, time, size) {
     const { kernels, config: { widths, blocks } } = this, [rows, height, width] = size, pixels = rows * height * width;
     const name = depth ? `between.${depth - 1}.` : "", wide = widths[depth];
@@ -256,7 +256,7 @@ class UNet extends Network {
     return h;
   }
 
-  // torch's PixelShuffle, cut back to the size of the images: [rows, C, H, W].
+  // torch's PixelShuffle, cropped to the size of the images: [rows, C, H, W].
   unfolded(at, rows) {
     const { height, width, config: { channels }, half } = this, [tall, wide] = half;
     const folded = this.machine.view(at, rows * tall * wide * 4 * channels), out = new Float32Array(rows * channels * height * width);

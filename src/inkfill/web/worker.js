@@ -1,20 +1,20 @@
-// model.py and inpainting.py: one network in a worker. What is asked for comes as messages, and so do the answers.
+// models/model.py and filling/inpaint.py: one network in a worker. Jobs and results are messages.
 
 class Model {
   constructor({ wasm, about, weights, classifier }) {
-    const { recipe, config } = about;
+    const { recipe, config, alpha_bar } = about;
     this.machine = new Machine(new WebAssembly.Module(wasm));
     this.net = new UNet(this.machine, weights, config, recipe.image_size);
     this.classifier = classifier && new Classifier(this.machine, classifier);
-    this.schedule = new Schedule(recipe.schedule, recipe.T);
+    this.schedule = new Schedule(alpha_bar);
     this.recipe = recipe;
   }
 
-  // Posterior means of x0 (or draws, from networks that draw) given x_t and what is known.
+  // Posterior means of x0 given x_t and the observed pixels; samples of x0 from a few-step model.
   denoiser(pixels, known, pause) {
     const embedded = this.net.embed(pixels, known), { T } = this.schedule;
-    return async (xt, t, fresh = null) => {
-      const x0 = this.schedule.x0FromV(xt, t, this.net.forward(xt, known, t / T, embedded, fresh));
+    return async (xt, t, latent = null) => {
+      const x0 = this.schedule.x0FromV(xt, t, this.net.forward(xt, known, t / T, embedded, latent));
       for (let i = 0; i < x0.length; i++)
         x0[i] = known[i % known.length] ? pixels[i % pixels.length] : Math.min(1, Math.max(-1, x0[i]));
       await pause();
@@ -22,7 +22,7 @@ class Model {
     };
   }
 
-  // Completions of one picture: bytes [rows, H, W, C], known pixels as they were.
+  // Samples of one image: bytes [rows, H, W, C], observed pixels unchanged.
   async inpaint({ pixels, mask, seed, image, samples, steps, sampler }, pause, watch) {
     const { channels, floor, objective } = this.recipe, area = mask.length, count = channels * area;
     const known = Float32Array.from(mask, (missing) => (missing ? 0 : 1)), x0 = new Float32Array(count);
@@ -42,20 +42,20 @@ class Model {
     const task = {
       sampler,
       schedule: this.schedule,
-      levels: spacedLevels(this.schedule.T, steps),
+      timesteps: spacedTimesteps(this.schedule.T, steps),
       noise: () => streams.draw(),
       denoise: this.denoiser(x0, known, pause),
-      watch: (t, x, x0Hat) => watch(t, () => ({ state: bytes(x, 0), belief: bytes(x0Hat, 0) })),
+      watch: (t, x, x0Hat) => watch(t, () => ({ state: bytes(x, 0), prediction: bytes(x0Hat, 0) })),
     };
     return bytes(await (objective === "few" ? few(task) : conditional(task)), floor);
   }
 
-  // One picture at several levels, all with the same noise: bytes [levels, H, W, C].
-  forward({ pixels, seed, image, samples: levels }) {
+  // One image at several timesteps with the same noise: bytes [timesteps, H, W, C].
+  forward({ pixels, seed, image, samples: timesteps }) {
     const { channels } = this.recipe, area = pixels.length / channels, x0 = new Float32Array(pixels.length);
     for (let i = 0; i < x0.length; i++) x0[(i % channels) * area + Math.floor(i / channels)] = pixels[i] / 127.5 - 1;
     const eps = new SampleNoise(this.machine, seed, image, [0], pixels.length).draw(), out = [];
-    for (const t of levels) {
+    for (const t of timesteps) {
       const xt = this.schedule.qSample(x0, t, eps);
       for (let i = 0; i < x0.length; i++) out.push((xt[(i % channels) * area + Math.floor(i / channels)] + 1) * 127.5);
     }
@@ -72,17 +72,17 @@ class Model {
 const cancelled = new Set(), waiting = [], channel = new MessageChannel();
 let model = null;
 channel.port1.onmessage = () => waiting.shift()();
-// Let messages in, so that a job can be cancelled between two evaluations (setTimeout would wait 4 ms).
-const breath = () => new Promise((go) => (waiting.push(go), channel.port2.postMessage(0)));
+// Receive waiting messages, so that a job can be cancelled between network evaluations (setTimeout would wait 4 ms).
+const receiveWaiting = () => new Promise((go) => (waiting.push(go), channel.port2.postMessage(0)));
 
 async function run(job) {
   let evaluations = 0;
   const pause = async () => {
     evaluations += job.samples.length;
-    await breath();
+    await receiveWaiting();
     if (cancelled.has(job.id)) throw new Error("cancelled");
   };
-  const watch = (t, show) => job.watch && postMessage({ id: job.id, kind: "belief", samples: job.samples, t, ...show() });
+  const watch = (t, show) => job.watch && postMessage({ id: job.id, kind: "prediction", samples: job.samples, t, ...show() });
   try {
     const pixels = await model.inpaint(job, pause, watch), size = pixels.length / job.samples.length;
     const labels = job.samples.map((_, i) => model.labels(pixels.subarray(i * size, (i + 1) * size)));

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 @click.command(epilog=f"Baselines: {', '.join(CHOICES['baselines'])}, regression.")
 @options.data
+@option("--data-mask", default="", metavar="MASK", help="Missing pixels of the images: filled, and not scored.")
+@options.value_range
 @option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True, help="Data split.")
 @option(
     "--mask",
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 @options.overwrite
 def evaluate(
     data: str,
+    data_mask: str,
+    value_range: tuple[float, float] | None,
     split: str,
     specs: tuple[str, ...],
     count: int,
@@ -86,8 +90,10 @@ def evaluate(
     with shared(network) as (group, at):
         networks = protocol.Networks.load(at.checkpoint, regression, at.device, at.dtype)
         steps, sampler = counts or [networks.model.steps], sampler or networks.model.sampler
-        cells = protocol.plan(specs, names or [networks.model.method], steps, samples, seed, sampler, given)
-        found = protocol.run(networks, load(data), split, count, cells, out, overwrite, group, bar)
+        cells = protocol.plan(
+            specs, names or [networks.model.method], steps, samples, seed, sampler, given, value_range
+        )
+        found = protocol.run(networks, load(data, data_mask, seed), split, count, cells, out, overwrite, group, bar)
     if found is not None:
         _report(found, out)
 

@@ -37,12 +37,14 @@ NEEDS = {"rounds": "data_mask", "pairs": "teacher"}  # options that require anot
 @option("--weight-decay", type=float, help="Weight decay, all parameters [default: 0.01].")
 @option("--ema", type=float, help="EMA decay per step [default: 0.9995].")
 @option("--schedule", type=click.Choice(CHOICES["schedules"]), help="Noise schedule [default: cosine].")
+@options.device
 @options.dtype
 @option(
     "--save-seconds", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds between checkpoints."
 )
 @option("--validate-every", type=COUNT, help="Steps between validations [default: 1000, or 250 with few images].")
 @options.value_range
+@option("--floor", type=float, help="Samples within this of the lowest value become it [default: 4 or 0, by the data].")
 @option("--seed", type=SEED, help="Random seed [default: 0].")
 def train(
     out: Path,
@@ -50,6 +52,7 @@ def train(
     overwrite: bool,
     save_seconds: float,
     validate_every: int | None,
+    device: str | None,
     value_range: tuple[float, float] | None,
     **settings: Any,
 ) -> None:
@@ -87,4 +90,13 @@ def train(
         raise InputError("--resume takes all settings from the run: give --out alone")
     check_apart(RunFolder(out).model, (given.get("start"), given.get("teacher")))
     pictures = training_pictures(RunFolder(out).figures)
-    run(TrainConfig(**given), out, resume, overwrite, save_seconds, validate_every, on_validation=pictures)
+    run(
+        TrainConfig(**given),
+        out,
+        resume,
+        overwrite,
+        save_seconds,
+        validate_every,
+        on_validation=pictures,
+        device=device,
+    )

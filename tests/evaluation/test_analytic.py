@@ -1,4 +1,4 @@
-"""Closed-form priors against brute force: automatic differentiation, grids, and each other."""
+"""Analytic priors against automatic differentiation, grids, and each other."""
 
 from dataclasses import replace
 
@@ -27,12 +27,12 @@ def test_density_integrates_to_one_and_has_the_stated_moments():
     p = gm.log_density(points).exp() * cell
     assert p.sum() == pytest.approx(1, abs=1e-6)
     torch.testing.assert_close(p @ points, gm.mean(), atol=1e-6, rtol=0)
-    apart = points - gm.mean()
-    torch.testing.assert_close(apart.T @ (p[:, None] * apart), gm.covariance(), atol=1e-6, rtol=0)
+    centred = points - gm.mean()
+    torch.testing.assert_close(centred.T @ (p[:, None] * centred), gm.covariance(), atol=1e-6, rtol=0)
 
 
 def test_samples_have_the_moments_and_the_weights():
-    """50,000 draws, five standard errors."""
+    """50,000 samples, within 5 standard errors."""
     gm, n = mixture(), 50_000
     x = gm.sample(n, stream(0))
     assert ((x.mean(0) - gm.mean()).abs() < 5 * (gm.covariance().diagonal() / n).sqrt()).all()
@@ -42,11 +42,13 @@ def test_samples_have_the_moments_and_the_weights():
 
 
 @pytest.mark.parametrize("t", [1, 100, 500, 900, 1000])
-def test_the_score_is_the_gradient_of_the_density(t):
-    gm = mixture()
+def test_the_denoiser_gives_the_gradient_of_the_density(t):
+    """Tweedie's formula: grad log p(x_t) = (sqrt(alpha_bar) x0_hat - x_t) / (1 - alpha_bar)."""
+    gm, a = mixture(), SCHEDULE.alpha_bar[t]
     x = torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(t)).requires_grad_()
     (gradient,) = torch.autograd.grad(gm.log_density(x, SCHEDULE, t).sum(), x)
-    torch.testing.assert_close(gm.score(x.detach(), SCHEDULE, t), gradient, rtol=1e-6, atol=1e-6)
+    score = (a.sqrt() * gm.denoiser(SCHEDULE)(x.detach(), t) - x.detach()) / (1 - a)
+    torch.testing.assert_close(score, gradient, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("t", [50, 300, 700])
@@ -62,8 +64,8 @@ def test_the_denoiser_is_the_posterior_mean(t):
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
-def test_the_posterior_of_any_linear_observation(noise):
-    """Moments and evidence of p(x given y) on a grid; without noise, on the line that y leaves."""
+def test_the_posterior_of_a_linear_observation(noise):
+    """Moments and evidence of p(x given y) on a grid; without noise, on the line matrix x = y."""
     gm = mixture()
     matrix, y = torch.tensor([[0.6, -0.8]], dtype=torch.float64), torch.tensor([0.2], dtype=torch.float64)
     posterior, evidence = gm.observe(matrix, y, noise)
@@ -78,8 +80,8 @@ def test_the_posterior_of_any_linear_observation(noise):
     weight = joint.softmax(0)
     assert evidence == pytest.approx(float((joint.exp() * cell).sum().log()), abs=1e-4)
     torch.testing.assert_close(posterior.mean(), weight @ points, atol=1e-4, rtol=0)
-    apart = points - posterior.mean()
-    torch.testing.assert_close(posterior.covariance(), apart.T @ (weight[:, None] * apart), atol=1e-4, rtol=0)
+    centred = points - posterior.mean()
+    torch.testing.assert_close(posterior.covariance(), centred.T @ (weight[:, None] * centred), atol=1e-4, rtol=0)
 
 
 def observation(known, pixels, b=1):
@@ -87,9 +89,9 @@ def observation(known, pixels, b=1):
     return Observation(torch.where(known, torch.tensor(pixels).view(1, 1, 1, -1), 0.0).expand(b, -1, -1, -1), known)
 
 
-def test_the_conditional_denoiser_keeps_what_is_known():
-    seen = observation([True, False], [0.4, 9.0], 5)
-    x0_hat = AnalyticPrior(mixture(), SCHEDULE).conditional(seen)(torch.randn(5, 1, 1, 2), 400)
+def test_the_conditional_denoiser_keeps_observed_pixels():
+    given = observation([True, False], [0.4, 9.0], 5)
+    x0_hat = AnalyticPrior(mixture(), SCHEDULE).conditional(given)(torch.randn(5, 1, 1, 2), 400)
     torch.testing.assert_close(x0_hat[..., 0], torch.full((5, 1, 1), 0.4))
 
 
@@ -105,7 +107,7 @@ def test_bad_mixtures_are_refused():
         mixture().conditional(SCHEDULE, different)
 
 
-# ---- the empirical prior is a mixture too, so the two must agree -----------------------------------------------------
+# ---- an empirical prior is a mixture ---------------------------------------------------------------------------------
 
 
 def both():
@@ -115,14 +117,14 @@ def both():
 
 
 @pytest.mark.parametrize("t", [1, 100, 600, 1000])
-def test_the_empirical_denoiser_is_the_mixtures(t):
+def test_the_empirical_denoiser_equals_that_of_the_mixture(t):
     prior, gm = both()
     x_t = torch.randn(9, 1, 2, 3, generator=torch.Generator().manual_seed(t))
     torch.testing.assert_close(prior.denoiser(SCHEDULE)(x_t, t), gm.denoiser(SCHEDULE)(x_t, t), atol=2e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("t", [10, 400, 900])
-def test_the_empirical_conditional_denoiser_is_the_mixtures_posterior(t):
+def test_the_empirical_conditional_denoiser_equals_that_of_the_mixture(t):
     prior, gm = both()
     prior.chunk = 2  # more than one chunk
     known = torch.tensor([[True, False, False], [False, True, False]]).expand(5, 1, 2, 3)
@@ -135,8 +137,8 @@ def test_the_empirical_conditional_denoiser_is_the_mixtures_posterior(t):
         torch.testing.assert_close(found[row], expected, atol=2e-4, rtol=1e-3)
 
 
-def test_exact_posterior_draws():
-    """20,000 draws: the mean is that of the mixture's posterior, within five standard errors."""
+def test_posterior_samples_of_the_empirical_prior():
+    """20,000 samples: their mean is that of the mixture's posterior, within 5 standard errors."""
     prior, gm = both()
     n = 20_000
     known = torch.tensor([[True, False, False], [False, False, False]]).expand(n, 1, 2, 3)
@@ -149,7 +151,7 @@ def test_exact_posterior_draws():
 
 
 @pytest.mark.check
-def test_55000_images_take_well_under_a_second():
+def test_the_denoiser_of_55000_images_is_fast():
     import time
 
     prior = EmpiricalPrior(torch.rand(55_000, 1, 28, 28), 0.1)
@@ -158,21 +160,21 @@ def test_55000_images_take_well_under_a_second():
     denoise(x_t, 500)
     began = time.perf_counter()
     denoise(x_t, 300)
-    assert time.perf_counter() - began < 3  # loose: machines differ
+    assert time.perf_counter() - began < 3  # about 0.3 s; machines differ
 
 
-def test_the_posterior_knows_of_noise():
+def test_the_posterior_given_noisy_pixels():
     """Prior N(0, 1), y = 1, noise 1: N(.5, .5) (by hand)."""
     gm = GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None])
-    seen = replace(observation([True, False], [1.0, 0.0], 3), noise=1.0)
-    posterior = gm.posterior(seen)
+    noisy = replace(observation([True, False], [1.0, 0.0], 3), noise=1.0)
+    posterior = gm.posterior(noisy)
     torch.testing.assert_close(posterior.mean(), torch.tensor([0.5, 0.0], dtype=torch.float64))
     torch.testing.assert_close(posterior.covariance().diagonal(), torch.tensor([0.5, 1.0], dtype=torch.float64))
     x_t = torch.zeros(3, 1, 1, 2)
     wanted = posterior.denoiser(SCHEDULE)(x_t, 500)
-    torch.testing.assert_close(AnalyticPrior(gm, SCHEDULE).conditional(seen)(x_t, 500), wanted)
+    torch.testing.assert_close(AnalyticPrior(gm, SCHEDULE).conditional(noisy)(x_t, 500), wanted)
     prior = EmpiricalPrior(torch.zeros(3, 1, 1, 2), 0.1)
     with pytest.raises(InputError, match="exact"):
-        prior.conditional(SCHEDULE, seen)
+        prior.conditional(SCHEDULE, noisy)
     with pytest.raises(InputError, match="exact"):
-        prior.sample_posterior(seen, stream(0))
+        prior.sample_posterior(noisy, stream(0))

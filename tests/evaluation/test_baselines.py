@@ -1,4 +1,4 @@
-"""The references that the table of methods is read against."""
+"""Baselines: observed pixels, independence from masked pixels, and their values."""
 
 import sys
 from dataclasses import replace
@@ -7,31 +7,32 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import TINY
 from inkfill.core.masks import parse
 from inkfill.core.rng import stream
 from inkfill.errors import InputError
 from inkfill.evaluation.baselines import BASELINES, empirical, mean_image, nearest, regress
 from inkfill.evaluation.cells import Cell, complete
 from inkfill.filling.inpaint import inpaint
-from inkfill.models.model import Model
+from inkfill.models.model import Model, load
 from inkfill.training.config import TrainConfig
 from inkfill.training.run import train
 
 
-def test_every_reference_returns_known_pixels_and_reads_no_others(digits):
+def test_every_baseline_returns_observed_pixels_and_never_reads_masked_ones(digits):
     images, train_images = digits[:3], digits[3:40]
     mask = parse("half:random").draw(3, 28, 28, stream(0))
     garbage = np.where(mask, 255 - images, images)
-    for reference in BASELINES.values():
-        filled = reference(train_images, images, mask, 4, stream(1))
+    for baseline in BASELINES.values():
+        filled = baseline(train_images, images, mask, 4, stream(1))
         assert filled.shape == (3, 4, 28, 28)
         known = np.broadcast_to(~mask[:, None], filled.shape)
         np.testing.assert_array_equal(filled[known], np.repeat(images[:, None], 4, 1)[known])
-        np.testing.assert_array_equal(filled, reference(train_images, garbage, mask, 4, stream(1)))
+        np.testing.assert_array_equal(filled, baseline(train_images, garbage, mask, 4, stream(1)))
 
 
-def test_smooth_fills_continue_what_is_known(monkeypatch):
-    """A ramp with a hole, grey and colour: biharmonic continues it; OpenCV fills with what is near."""
+def test_smooth_fills_continue_the_observed_pixels(monkeypatch):
+    """A ramp with a hole, grey and colour: biharmonic continues it, OpenCV fills with nearby values."""
     ramp = np.broadcast_to(np.arange(10, 210, 10, dtype=np.uint8)[None, :], (20, 20))
     for images in (ramp[None], np.stack([ramp, ramp.T, 255 - ramp], -1)[None]):
         mask = np.zeros((1, 20, 20), bool)
@@ -40,12 +41,12 @@ def test_smooth_fills_continue_what_is_known(monkeypatch):
             filled = BASELINES[name](images, images, mask, 2, stream(0))
             assert filled.shape == (1, 2, *images.shape[1:])
             assert np.abs(filled.astype(int) - images[:, None]).max() <= tolerance, name
-    fractions = (ramp / 255).astype(np.float32)[None]
-    filled = BASELINES["biharmonic"](fractions, fractions, mask, 1, stream(0))
+    floats = (ramp / 255).astype(np.float32)[None]
+    filled = BASELINES["biharmonic"](floats, floats, mask, 1, stream(0))
     assert filled.dtype == np.float32
-    assert np.abs(filled - fractions[:, None]).max() < 0.01
-    with pytest.raises(InputError, match="8 bits"):
-        BASELINES["telea"](fractions, fractions, mask, 1, stream(0))
+    assert np.abs(filled - floats[:, None]).max() < 0.01
+    with pytest.raises(InputError, match="8-bit"):
+        BASELINES["telea"](floats, floats, mask, 1, stream(0))
     whole = np.ones((1, 20, 20), bool)
     assert BASELINES["biharmonic"](ramp[None], ramp[None], whole, 1, stream(0)).max() == 0
     monkeypatch.setitem(sys.modules, "cv2", None)
@@ -53,32 +54,32 @@ def test_smooth_fills_continue_what_is_known(monkeypatch):
         BASELINES["telea"](ramp[None], ramp[None], mask, 1, stream(0))
 
 
-def test_what_the_references_answer(digits):
+def test_the_mean_and_the_nearest_training_images(digits):
     train_images = digits[:30]
     mask = parse("half:left").draw(2, 28, 28, stream(0))
     assert (
         mean_image(train_images, digits[30:32], mask, 2, stream(0))[:, 0][mask]
         == np.repeat(train_images.mean(0).round().astype(np.uint8)[None], 2, 0)[mask]
     ).all()
-    # A masked training image is its own nearest one, and its own exact posterior.
-    for reference in (nearest, empirical):
+    # A masked training image is its own nearest neighbour, and its own posterior.
+    for baseline in (nearest, empirical):
         np.testing.assert_array_equal(
-            reference(train_images, train_images[:2], mask, 1, stream(0))[:, 0], train_images[:2]
+            baseline(train_images, train_images[:2], mask, 1, stream(0))[:, 0], train_images[:2]
         )
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "bool"])
 @pytest.mark.parametrize("channels", [(), (3,), (4,)])
-def test_references_take_what_inkfill_takes(dtype, channels):
-    """Colour and other number types: known pixels bit for bit, and a training image is its own nearest one."""
+def test_baselines_support_every_dtype_and_channel(dtype, channels):
+    """Observed pixels bit for bit; a training image is its own nearest neighbour."""
     values = stream(0, "types").random((20, 9, 12, *channels))
     scale = np.iinfo(dtype).max if dtype.startswith("uint") else 1
     images = values > 0.5 if dtype == "bool" else (values * scale).astype(dtype)
     mask = parse("half:left").draw(20, 9, 12, stream(0))
-    for name, reference in BASELINES.items():
+    for name, baseline in BASELINES.items():
         if name in ("telea", "navier-stokes", "biharmonic") and (dtype != "uint8" or channels == (4,)):
             continue
-        filled = reference(images, images, mask, 2, stream(0))
+        filled = baseline(images, images, mask, 2, stream(0))
         assert filled.dtype == images.dtype, name
         assert filled.shape == (20, 2, 9, 12, *channels), name
         assert (
@@ -88,11 +89,8 @@ def test_references_take_what_inkfill_takes(dtype, channels):
             assert (filled[:, 0] == images).all()
 
 
-def test_regression_trains_and_answers_once(tmp_path, model, digits):
-    from helpers import TINY
-    from inkfill.models.model import load
-
-    config = TrainConfig(data="rendered", objective="regression", steps=40, batch_size=16, unet=TINY, dtype="float32")
+def test_regression_returns_one_image(tmp_path, model, digits):
+    config = TrainConfig(data="rendered", objective="regression", steps=2, batch_size=8, unet=TINY, dtype="float32")
     train(config, tmp_path, quiet=True)
     network = load(tmp_path / "model.safetensors", dtype=torch.float32)
     mask = parse("box:10").draw(2, 28, 28, stream(0))
@@ -108,8 +106,8 @@ def test_regression_trains_and_answers_once(tmp_path, model, digits):
         regress(model, digits[:2], mask)
 
 
-def test_regression_of_values_far_from_zero(model, digits):
-    """What becomes black is near to black, wherever black is."""
+def test_regression_in_a_data_range_far_from_zero(model, digits):
+    """A shifted data range shifts the values."""
     high = Model(model.net, replace(model.recipe, objective="regression", value_range=(1000.0, 1255.0)))
     plain = Model(model.net, replace(model.recipe, objective="regression"))
     images, mask = digits[:2].astype(np.int32), parse("half:left").draw(2, 28, 28, stream(0))
@@ -118,8 +116,8 @@ def test_regression_of_values_far_from_zero(model, digits):
     np.testing.assert_allclose(moved - 1000, regress(plain, images, mask), atol=1)
 
 
-def test_training_images_of_another_size_say_so(digits):
+def test_training_images_of_another_size_are_refused(digits):
     mask = np.ones((1, 12, 12), bool)
     for name in ("mean", "nearest", "empirical"):
-        with pytest.raises(InputError, match="28x28 say nothing of others of 12x12"):
+        with pytest.raises(InputError, match="28x28 do not fit images of 12x12"):
             BASELINES[name](digits, np.zeros((1, 12, 12), np.uint8), mask, 1, stream(0))
