@@ -1,11 +1,12 @@
-"""The notebooks run from the first cell to the last (with less training), and define no algorithm of their own."""
+"""The notebooks run from the first cell to the last with little training, and define no algorithm of their own."""
 
 import os
-from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parent.parent / "notebooks"
+from helpers import ROOT
+
+FOLDER = ROOT / "notebooks"
 
 
 @pytest.mark.check

@@ -1,5 +1,6 @@
-"""What the pages say can be typed: every command in the README and in docs/ parses, and local links lead somewhere."""
+"""README and docs: every command parses, local links exist, and the additions of extending.md work."""
 
+import json
 import os
 import re
 import shlex
@@ -15,7 +16,8 @@ from helpers import ROOT, commands
 from inkfill.app.cli import cli
 from inkfill.data.rendered import rendered
 
-NOT_YET = ("template", "extending")  # filled in by a script; commands of what is added there, which are run below
+EXTENDING = ROOT / "docs" / "extending.md"
+NOT_YET = ("template", "extending")  # a script fills templates in; the commands of extending.md need its additions
 MADE = [page for page in sorted((ROOT / "docs").rglob("*.md")) if not any(word in page.name for word in NOT_YET)]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *MADE]
 
@@ -34,7 +36,7 @@ def test_commands_parse(page):
 
 
 def test_there_are_commands_to_parse():
-    assert len(list(commands((ROOT / "README.md").read_text()))) > 12
+    assert sum(len(list(commands(page.read_text()))) for page in PAGES) > 12
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -45,32 +47,49 @@ def test_links_lead_somewhere(page):
             assert any(place.exists() for place in places), f"{page.name}: {target}"
 
 
-@pytest.fixture(scope="module")
-def extended(tmp_path_factory):
-    """A copy of the source with every change of docs/extending.md, and digits to use it on."""
-    folder = tmp_path_factory.mktemp("extended")
-    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    changes = re.findall(r"^```diff\n(.*?)^```", (ROOT / "docs" / "extending.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(changes) == 3
-    for change in changes:
-        subprocess.run(["git", "apply", "-"], cwd=folder, input=change, text=True, check=True)
-    np.save(folder / "digits.npy", rendered(40, 1, 1).train)
-    np.savetxt(folder / "heights.csv", np.linspace(0, 1, 28 * 28).reshape(28, 28), delimiter=",")
-    return folder
+# ---- docs/extending.md -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "inpaint digits.npy --mask half:left --method relaxed --set pull=0.8 --steps 3 --samples 1 --out filled.npy",
-        "train --data digits.npy --objective x0 --steps 2 --out runs/x0",
-        "inpaint heights.csv --mask box:10 --range 0 1 --steps 2 --samples 2 --out filled2.npy",
-    ],
-)
-def test_what_is_added_by_the_page_works(words, extended):
-    done = subprocess.run(
-        [sys.executable, "-m", "inkfill", *words.split()], cwd=extended, text=True, capture_output=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(extended / "src")},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert (extended / words.split()[-1]).exists()
+def additions() -> dict[str, str]:
+    """The code blocks of extending.md by the file that the text before each of them names."""
+    parts = re.split(r"^```python\n(.*?)^```", EXTENDING.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return {re.findall(r"`(src/[\w/]+\.py)`", text)[-1]: code for text, code in zip(parts[::2], parts[1::2])}  # noqa: B905
+
+
+def test_seven_additions_of_about_ten_lines():
+    found = additions()
+    assert len(found) == 7
+    for path, code in found.items():
+        compile(code, path, "exec")
+        assert (ROOT / path).is_file()
+        assert len([line for line in code.splitlines() if line]) <= 10
+    assert len(EXTENDING.read_text().split()) <= 400
+
+
+@pytest.mark.check
+def test_the_additions_work(tmp_path):
+    """Applied to a copy of the package: the names are registered, and the commands of the page run."""
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for path, code in additions().items():
+        with (tmp_path / path).open("a") as file:
+            file.write("\n\n" + code)
+    np.save(tmp_path / "digits.npy", rendered(3, 1, 1).train)
+    np.savetxt(tmp_path / "heights.csv", np.linspace(0, 1, 28 * 28).reshape(28, 28), delimiter=",")
+
+    def python(*words):
+        done = subprocess.run(
+            [sys.executable, "-m", *words], cwd=tmp_path, text=True, capture_output=True, check=False,
+            env={**os.environ, "PYTHONPATH": str(tmp_path / "src")},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    python("inkfill.app.choices")
+    names = {
+        name for each in json.loads((tmp_path / "src/inkfill/app/choices.json").read_text()).values() for name in each
+    }
+    assert {"relaxed", "half-ancestral", "sigmoid", "x0", "squares"} <= names
+    for line in commands(EXTENDING.read_text()):
+        python("inkfill", *shlex.split(line.replace("--steps 500", "--steps 2"))[1:])
+        assert (tmp_path / line.split()[-1]).exists()
+    assert np.load(tmp_path / "filled.npy").shape == (3, 8, 28, 28)
+    assert np.load(tmp_path / "heights.npy").shape == (1, 8, 28, 28)

@@ -1,6 +1,6 @@
-"""Every reader against broken files: nothing but InputError, and no more memory than it has a right to.
+"""Every reader on broken files: InputError alone, and bounded memory.
 
-``INKFILL_HARD`` says how many inputs (``make hard``: a million; 10,000 without it).
+``INKFILL_HARD`` is the number of inputs (``make hard``: a million; default 10,000).
 """
 
 import json
@@ -26,8 +26,8 @@ from inkfill.models.checkpoint import load_network, load_state, save_network, sa
 from inkfill.models.model import Recipe
 
 INPUTS = int(os.environ.get("INKFILL_HARD", "10000"))
-MOST = 2**28  # bytes that reading a file of some kilobytes may take at most
-READ = {  # kind: how it is read, and its share of the inputs
+MOST = 2**28  # largest number of bytes for reading a file of a few kilobytes
+READ = {  # kind: its reader
     "idx": read_idx,
     "idx.gz": read_idx,
     "npy": read_array,
@@ -65,7 +65,7 @@ def whole(folder: Path, digits: np.ndarray) -> dict[str, Path]:
 
 
 def mutated(body: bytes, rng: np.random.Generator) -> bytes:
-    """Some bytes of others, some cut out, doubled or appended; the beginning, where headers are, oftener."""
+    """Bytes changed, cut out, doubled or appended, more often at the beginning, where headers are."""
     out = bytearray(body)
     for _ in range(int(rng.integers(1, 6))):
         reach = len(out) if rng.random() < 0.4 else min(len(out), 256)
@@ -82,7 +82,7 @@ def mutated(body: bytes, rng: np.random.Generator) -> bytes:
 
 
 def refused_or_read(read: Callable[[Path], object], path: Path) -> bool:
-    """Whether it was read; anything but InputError goes through."""
+    """Whether the file was read; errors other than InputError are raised."""
     words = ""
     try:
         read(path)
@@ -114,7 +114,7 @@ def test_broken_files_are_read_or_refused_in_one_line(kind, tmp_path, digits, re
         if watched:
             assert peak < MOST
             most = max(most, peak)
-    assert read < tries  # not everything is taken
+    assert read < tries  # some are refused
     refused = f"{tries - read:,} refused in one line, {read:,} still a valid file"
     record_property("figures", f"broken files: {kind}: {tries:,} tried, {refused}, at most {most / 2**20:.1f} MiB")
 

@@ -1,6 +1,6 @@
-"""SIGKILL at random moments of what writes: nothing is half there, and doing it again ends in the same bits.
+"""SIGKILL at random moments of commands that write: no half-written file, and a repetition ends in the same bits.
 
-``INKFILL_HARD`` divided by 10,000 says how many kills each command gets (``make hard``: 100).
+``INKFILL_HARD`` / 10,000 is the number of kills of each command (``make hard``: 100).
 """
 
 import hashlib
@@ -23,8 +23,8 @@ from inkfill.models.checkpoint import load_network, load_state, save_network
 from inkfill.models.model import Recipe
 
 KILLS = max(1, int(os.environ.get("INKFILL_HARD", "10000")) // 10_000)
-STARTED = 1.0  # seconds before which a command is still importing: most kills come later
-# What is run, in a folder with `scans/`, `many.npy` and `tiny.safetensors`; each makes `made` or `made.EXT`.
+STARTED = 1.0  # seconds of imports; most kills come later
+# Commands in a folder with `scans/`, `many.npy` and `tiny.safetensors`; each writes `made` or `made.EXT`.
 COMMANDS = {
     "pictures": "inpaint scans --mask half:left --samples 4 --steps 40 --checkpoint tiny.safetensors --out made",
     "array": "inpaint many.npy --mask half:left --samples 4 --steps 40 --checkpoint tiny.safetensors --out made.npy",
@@ -34,7 +34,7 @@ COMMANDS = {
     "page": "page --checkpoint tiny.safetensors --out made.html",
     "diffusers": "export --format diffusers --checkpoint tiny.safetensors --out made",
 }
-# Trainings, of which every step saves: `rounds` completes its images twice on the way, `few` is taught by a teacher.
+# Trainings that save at every step: `rounds` imputes its images twice on the way, `few` has a teacher.
 TRAININGS = {
     "train": "--data many.npy --start tiny.safetensors --steps 100 --batch-size 2",
     "rounds": "--data holes.npy --data-mask nan --rounds 3 --start tiny.safetensors --steps 100 --batch-size 2",
@@ -49,7 +49,7 @@ def bench(tmp_path_factory, digits):
     net = tiny_model().net
     save_network(folder / "tiny.safetensors", net, net.state_dict(), Recipe(trained_on="many").to_json())
     np.save(folder / "many.npy", digits[:60])
-    np.save(folder / "small.npy", digits[:60, 2:26:3, 2:26:3])  # 8x8: a teacher completes 2,048 of them at least
+    np.save(folder / "small.npy", digits[:60, 2:26:3, 2:26:3])  # 8x8: a teacher fills at least 2,048 of them
     np.save(folder / "holes.npy", np.where(stream(0, "holes").random((24, 28, 28)) < 0.3, np.nan, digits[:24] / 255))
     (folder / "scans").mkdir()
     for i, digit in enumerate(digits[:4]):
@@ -71,7 +71,7 @@ def free_port() -> int:
 
 
 def found(folder: Path) -> dict[str, str]:
-    """What is in a folder, by name: hashes. Locks, and figures of time, are left out."""
+    """Hashes of the files of a folder by name, without locks and files with timings."""
     timed = ("*.lock", "*.json", "*.npz", "report.html", "index.html")
     files = [p for p in folder.rglob("*") if p.is_file() and not any(p.match(each) for each in timed)]
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
@@ -79,7 +79,7 @@ def found(folder: Path) -> dict[str, str]:
 
 @pytest.mark.check
 @pytest.mark.parametrize("name", COMMANDS)
-def test_killed_and_done_again(name, bench, tmp_path, record_property):
+def test_a_killed_command_is_repeated(name, bench, tmp_path, record_property):
     words, rng = COMMANDS[name], stream(0, "kills", name)
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     for place in (whole, folder):
@@ -104,7 +104,7 @@ def test_killed_and_done_again(name, bench, tmp_path, record_property):
 
 
 def going_on(out: Path, how: str) -> str:
-    """The command that goes on with a training, every step of which saves, or begins it where nothing was saved."""
+    """The command that resumes a training, or starts it where nothing was saved; every step saves."""
     saved = (out / "state.pt").exists()
     return f"train --out {out.name} {'--resume' if saved else how + ' --overwrite'} --save-seconds 0"
 
@@ -121,8 +121,8 @@ def trained(folder: Path, how: str) -> None:
 
 @pytest.mark.check
 @pytest.mark.parametrize("name", TRAININGS)
-def test_a_killed_training_goes_on_to_the_same_bits(name, bench, tmp_path, record_property):
-    """Killed again and again at random moments, ahead of the first save too; started anew when it has finished."""
+def test_a_killed_training_resumes_to_the_same_bits(name, bench, tmp_path, record_property):
+    """Killed at random moments, also before the first save; started again when it has finished."""
     how, rng, kills, ends = TRAININGS[name], stream(0, "kills", name), 0, 0
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     for place in (whole, folder):
@@ -154,7 +154,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(name, bench, tmp_path, recor
 @pytest.mark.check
 @pytest.mark.parametrize("victim", [0, 1])
 def test_one_process_of_two_is_killed(victim, bench, tmp_path, record_property):
-    """The other ends within a minute and says why in one line; the run goes on to the bits that it would have had."""
+    """The other ends within a minute with a one-line error; the resumed run ends in the same bits."""
     how, waits = TRAININGS["train"], []
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     for place in (whole, folder):

@@ -1,7 +1,7 @@
-"""Much at once, at constant memory: a million digits, a picture of 4096x4096 with 1,000 holes, two hours of training.
+"""Large inputs at constant memory: a million digits, an image of 4096x4096 with 1,000 holes, two hours of training.
 
-A share of that by ``INKFILL_HARD``, divided by a million (``make hard``: all of it). What is compared is the most
-memory that a process ever held (its resident set, shared pages too).
+``INKFILL_HARD`` / 1,000,000 is the fraction of that (``make hard``: all of it). The peak resident sets of processes,
+shared pages included, are compared.
 """
 
 import json
@@ -23,13 +23,13 @@ SHARE = int(os.environ.get("INKFILL_HARD", "10000")) / 1_000_000
 DIGITS = int(1_000_000 * SHARE)
 SIDE, HOLES = (4096, 1000) if SHARE >= 0.1 else (1024, 250)
 SECONDS = 7200 * SHARE if SHARE >= 0.1 else 20.0
-MORE = 64 * 2**20  # bytes by which an allocator may breathe
+MORE = 64 * 2**20  # bytes of tolerance for the allocator
 
 
 def held(words: list[str]) -> tuple[int, list[int]]:
-    """Run a command to its end: the most bytes of memory that it held, and what it held, ten times a second."""
+    """Run a command: its peak memory in bytes, and its memory ten times a second."""
     most, found = 0, []
-    with TemporaryFile() as stderr:  # a pipe that nobody empties would stop the progress bar, and the command
+    with TemporaryFile() as stderr:  # a full pipe would stop the progress bar, and the command
         process = psutil.Popen([sys.executable, "-m", "inkfill", *words], stderr=stderr)
         while process.poll() is None:
             try:
@@ -72,8 +72,8 @@ def test_many_digits(checkpoint, tmp_path, digits, record_property):
 
 
 @pytest.mark.check
-def test_a_large_picture_with_many_holes(checkpoint, tmp_path, record_property):
-    """It takes what the picture takes, and not more for more holes."""
+def test_a_large_image_with_many_holes(checkpoint, tmp_path, record_property):
+    """Memory does not grow with the number of holes."""
     rng = stream(0, "load")
     Image.fromarray(rng.integers(0, 256, (SIDE, SIDE)).astype(np.uint8)).save(tmp_path / "large.png")
     peaks = {}
@@ -90,7 +90,7 @@ def test_a_large_picture_with_many_holes(checkpoint, tmp_path, record_property):
         filled = np.asarray(Image.open(tmp_path / "filled.png"))
         assert (filled == np.asarray(Image.open(tmp_path / "large.png")))[mask == 0].all()
     few, many = peaks.values()
-    what = f"load: a picture of {SIDE}x{SIDE} with {HOLES:,} holes: at most {megabytes(few)}"
+    what = f"load: an image of {SIDE}x{SIDE} with {HOLES:,} holes: at most {megabytes(few)}"
     record_property("figures", f"{what}; with {4 * HOLES:,}, in {seconds:,.0f} s, {megabytes(many)}")
     assert many < few + MORE
 
