@@ -20,7 +20,7 @@ def test_info_describes_a_checkpoint(capsys, tmp_path):
     assert "  schedule: cosine" in first
     assert "  training.seed: " in first
     (tmp_path / "empty").mkdir()
-    refused(capsys, "info", tmp_path / "empty", says=["no such checkpoint"])
+    refused(capsys, "info", tmp_path / "empty", says=["no model.safetensors"])
 
 
 def test_info_and_methods_as_json(capsys):

@@ -49,7 +49,7 @@ def bad_files(tmp_path, digits):
         ("missing.npy", "no such file"), ("nan.npy", "NaN"), ("range.npy", "--range"), ("small.npy", "at least 8"),
         ("turned.npy", "moveaxis"),
         ("pickle.npy", "pickle.npy"), ("colour.png", "--grey"), ("print.tif", "CMYK"), ("corrupt.png", "corrupt.png"),
-        ("words.txt", "not an IDX file"), ("nothing", "no images"),
+        ("words.txt", "unknown format"), ("nothing", "no images"),
     ],
 )  # fmt: skip
 def test_bad_images(name, word, tmp_path, digits, checkpoint, capsys):
@@ -114,7 +114,7 @@ def test_outputs_are_checked_before_the_work(checkpoint, images, tmp_path, capsy
 
 
 def test_out_of_memory_is_one_line(checkpoint, images, tmp_path, capsys, monkeypatch):
-    for error in (RuntimeError("[enforce fail at alloc_cpu.cpp:128] not enough memory"), MemoryError()):
+    for error in (RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()):
 
         def full(*_, error=error, **__):
             raise error
@@ -291,4 +291,4 @@ def test_a_signal_leaves_nothing_unfinished(images, tmp_path):
 def test_bad_input_has_no_traceback_in_a_process(tmp_path):
     done = process("inpaint", tmp_path / "none.npy", "--mask", "half:left", "--out", tmp_path / "o.npy")
     assert done.returncode == 1
-    assert done.stderr == f"inkfill: {tmp_path / 'none.npy'}: no such file or folder\n"
+    assert done.stderr == f"inkfill: {tmp_path / 'none.npy'}: no such file\n"

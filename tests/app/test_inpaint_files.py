@@ -47,9 +47,9 @@ def test_a_folder_of_several_sizes_with_its_folder_of_masks(tmp_path, colour_che
             mask = np.zeros(size, bool)
             mask[3:9, 4:8] = True
             np.testing.assert_array_equal(filled[~mask], before[~mask])
-    with np.load(tmp_path / "page" / "filled.npz") as filled, np.load(tmp_path / "page" / "spread.npz") as spread:
-        assert len(filled.files) == len(spread.files) > 1
-        assert all(filled[name].shape[1:3] == spread[name].shape for name in filled.files)
+    with np.load(tmp_path / "page" / "filled.npz") as filled, np.load(tmp_path / "page" / "std.npz") as std:
+        assert len(filled.files) == len(std.files) > 1
+        assert all(filled[name].shape[1:3] == std[name].shape for name in filled.files)
 
 
 def test_masks_and_images_that_do_not_pair_are_refused(tmp_path, colour_checkpoint, capsys):
@@ -151,7 +151,7 @@ def test_floats_are_not_written_as_images(tmp_path, colour_checkpoint, capsys):
     assert run(*words, "--out", tmp_path / "b.npy", "--report", tmp_path / "page") == 0
     filled = np.load(tmp_path / "b.npy")
     assert filled.dtype == np.float32
-    deviation = np.load(tmp_path / "page" / "spread.npy")
+    deviation = np.load(tmp_path / "page" / "std.npy")
     assert deviation.shape == (2, 16, 16)
     expected = np.sqrt(((filled * 255).round().std(1) ** 2).mean(-1)) / 255
     np.testing.assert_allclose(deviation, expected, atol=1e-5)
