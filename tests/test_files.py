@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from inkfill.errors import InputError
-from inkfill.files import folder_written_whole, read_json, write_json, written_whole
+from inkfill.files import MANIFEST, folder_written_whole, read_json, write_json, written_whole
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -29,17 +29,17 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(RuntimeError), folder_written_whole(folder) as temporary:  # noqa: PT012
         (temporary / "b").write_text("half")
         raise RuntimeError
-    assert [p.name for p in folder.iterdir()] == ["a"]
+    assert sorted(p.name for p in folder.iterdir()) == [MANIFEST, "a"]
     with folder_written_whole(folder) as temporary:
         (temporary / "c").write_text("new")
-    assert [p.name for p in folder.iterdir()] == ["c"]
+    assert sorted(p.name for p in folder.iterdir()) == [MANIFEST, "c"]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("failing", [1, 2])
+@pytest.mark.parametrize("failing", [2, 3])
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, OSError])
 def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch, failing, kind):
-    """Whichever of the two renames fails, the old folder is there, and nothing else is."""
+    """Whichever of the two renames of folders fails (the first is that of the manifest), the old folder stays."""
     folder, replace, calls = tmp_path / "out", Path.replace, []
     with folder_written_whole(folder) as temporary:
         (temporary / "a").write_text("old")
@@ -53,7 +53,7 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch, failing, 
     monkeypatch.setattr(Path, "replace", renamed)
     with pytest.raises(kind), folder_written_whole(folder) as temporary:
         (temporary / "b").write_text("new")
-    assert [p.name for p in folder.iterdir()] == ["a"]
+    assert sorted(p.name for p in folder.iterdir()) == [MANIFEST, "a"]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 

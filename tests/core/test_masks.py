@@ -113,17 +113,19 @@ def test_a_mask_larger_than_the_image_is_refused():
 
 
 def test_many_masks_are_drawn_in_parts():
-    """The same as in two calls, in 13 times the memory of the masks; at once they would take 59 times."""
-    spec, n = masks.parse("half:random@1,bbox:4+pixels:0.3@1"), 5 * masks.PART + 1
+    """The same as in two calls, in three times the memory of the random numbers drawn at once."""
+    spec = masks.parse("half:random@1,bbox:4+pixels:0.3@1")
+    together = masks.AT_ONCE // spec.numbers(8, 8)
+    n = 5 * together + 1
     images = np.random.default_rng(0).integers(0, 256, (n, 8, 8), dtype=np.uint8)
     tracemalloc.start()
     whole = spec.draw(n, 8, 8, np.random.default_rng(1), images)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    rng, cut = np.random.default_rng(1), masks.PART // 3
+    rng, cut = np.random.default_rng(1), together // 3
     parts = [spec.draw(len(part), 8, 8, rng, part) for part in (images[:cut], images[cut:])]
     assert (whole == np.concatenate(parts)).all()
-    assert most < 20 * whole.nbytes
+    assert most < 3 * 8 * masks.AT_ONCE + 2 * whole.nbytes
 
 
 def test_weights_are_relative():

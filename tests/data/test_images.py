@@ -61,7 +61,7 @@ def test_images_from_arrays_tensors_pillow_images_and_lists():
     must_refuse(lambda: data.as_images([]), "empty")
     must_refuse(lambda: data.as_images([GREY, GREY[:, :20]]), "use one size")
     must_refuse(lambda: data.as_images(Image.fromarray(GREY).convert("HSV")), "HSV")
-    must_refuse(lambda: data.as_images("words"), "values")
+    must_refuse(lambda: data.as_images("words"), "not supported")
     must_refuse(lambda: data.as_images([[1, 2], [3]]), "not an array of images")
 
 

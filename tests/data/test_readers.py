@@ -116,7 +116,7 @@ def test_numpy_files(tmp_path):
     [
         (np.full((2, 28, 28), np.inf), "infinite"),
         (np.ones((2, 28, 28), complex), "complex"),
-        (np.array([["a"]]), "values"),
+        (np.array([["a"]]), "not supported"),
         (np.zeros((2, 3, 28, 28), np.uint8), "moveaxis"),
         (np.zeros((2, 28, 28, 5), np.uint8), "at most 4 channels"),
         (np.zeros((2, 28, 7), np.uint8), "at least 8"),

@@ -86,7 +86,7 @@ def test_a_model_of_colour_fills_rgba_and_keeps_alpha():
     assert (filled[:, :, missing, :3] != image[:, None, missing, :3]).any()
     fourth = inpaint(model_of(4), image, "alpha", 1, steps=2)  # alpha as a channel like the others
     assert fourth.shape == (1, 1, 16, 16, 4)
-    with pytest.raises(InputError, match="alpha channel"):
+    with pytest.raises(InputError, match="nothing to fill"):
         inpaint(model_of(3), image[..., :3], "alpha", 1, steps=1)
 
 
@@ -142,5 +142,5 @@ def test_arguments_of_other_types_are_refused():
     ):  # fmt: skip
         with pytest.raises(InputError, match=says):
             inpaint(model, images, "half:left", 1, **({"steps": 1} | bad))
-    with pytest.raises(InputError, match="object values"):
+    with pytest.raises(InputError, match="object is not supported"):
         inpaint(model, None, "half:left", 1, steps=1)

@@ -80,8 +80,9 @@ def test_folders_of_images_and_masks_are_paired_by_name(tmp_path):
     with pytest.raises(InputError, match="b is beside a"):
         inpaint(model, tmp_path / "in", str(tmp_path / "masks"), 1, steps=1)
     assert inpaint(model, tmp_path / "in", tmp_path / "good", 1, steps=1).shape == (2, 1, 12, 12)
-    (tmp_path / "good" / "b.png").unlink()  # one mask for all images
-    assert inpaint(model, tmp_path / "in", tmp_path / "good", 1, steps=1).shape == (2, 1, 12, 12)
+    (tmp_path / "good" / "b.png").unlink()
+    with pytest.raises(InputError, match="paired"):  # one mask for one of two images
+        inpaint(model, tmp_path / "in", tmp_path / "good", 1, steps=1)
 
 
 def test_image_files_get_the_channels_that_the_model_expects(tmp_path):

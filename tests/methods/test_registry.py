@@ -23,13 +23,13 @@ def test_settings_have_defaults_types_and_ranges():
     assert METHODS["ddnm"].particles() == 1
     assert METHODS["tds"].evaluations(5, {"particles": 3}) == 15
     for value in (float("nan"), -1, "4"):
-        with pytest.raises(InputError, match="setting strength must be a number of at least 0"):
+        with pytest.raises(InputError, match="setting strength must be a number from 0 to"):
             METHODS["dps"].settings({"strength": value})
     for method, name, value in (("ddrm", "eta", 1.5), ("mgps", "middle", 2), ("pigdm", "prior_variance", 0)):
-        with pytest.raises(InputError, match=f"setting {name} must be a number (from|of at least)"):
+        with pytest.raises(InputError, match=f"setting {name} must be a number from"):
             METHODS[method].settings({name: value})
     for value in (0, 2.5):
-        with pytest.raises(InputError, match="integer of at least 1"):
+        with pytest.raises(InputError, match="integer from 1 to 10,000"):
             METHODS["tds"].settings({"particles": value})
     with pytest.raises(InputError, match="unknown setting 'power': its settings are strength"):
         METHODS["dps"].settings({"power": 1})

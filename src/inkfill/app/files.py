@@ -111,8 +111,7 @@ def fit_masks(given: masks.MaskInput, images: list[Images], names: list[str] | N
     else:
         starts = np.cumsum([0, *(len(array) for array in images)])
         found = [masks.fit(given, array, seed, first=int(at)) for at, array in zip(starts, images, strict=False)]
-    if given.of_images and not any(mask.any() for mask in found):
-        raise InputError(masks.NOTHING.format(given.of_images))
+    masks.check_any(given, found)
     for mask in found:
         masks.notice(mask)
     return found

@@ -234,7 +234,7 @@ TRAINING = (
     "stripes:1-6@4,half:random+pixels:0.2-0.8@4,box:0.2-0.7:random+strokes@3,half:random+half:random@4"
 )
 NAMED = {"training": TRAINING}
-AT_ONCE = 2**22  # random numbers drawn at once: 32 MiB
+AT_ONCE = 2**20  # random numbers drawn at once: 8 MiB
 
 
 @dataclass(frozen=True)

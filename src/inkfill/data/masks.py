@@ -138,6 +138,12 @@ def fit(mask: Any, images: Images, seed: int = 0, options: MaskOptions = AS_IT_I
     return np.logical_or(found, holes_of(images)) if isinstance(images, np.ma.MaskedArray) else found
 
 
+def check_any(given: Any, found: Sequence[Mask]) -> None:
+    """Raise InputError where images define their missing pixels and none is missing."""
+    if isinstance(given, MaskInput) and given.of_images and not any(mask.any() for mask in found):
+        raise InputError(NOTHING.format(given.of_images))
+
+
 def fit_each(specs: Sequence[str], images: Images, seed: int = 0) -> Mask:
     """One spec per image: bool ``[N, H, W]``. Raises InputError."""
     each = zip(specs, images, strict=True)

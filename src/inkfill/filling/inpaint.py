@@ -114,10 +114,12 @@ def inpaint(
     given = _understood(images, model.channels)
     if isinstance(given, list):
         holes = _masks_of(given, hidden, seed)
+        masks.check_any(hidden, holes)
         pairs = list(zip(given, holes, strict=True))
         each = (_filled(draw, without_hidden_colour(x), hole, samples, first + i) for i, (x, hole) in enumerate(pairs))
         return [_restored(out, x, hole, hidden)[0] for out, (x, hole) in zip(each, pairs, strict=True)]
     hole = masks.fit(hidden, given, seed)
+    masks.check_any(hidden, [hole])
     out = _restored(_filled(draw, without_hidden_colour(given), hole, samples, first), given, hole, hidden)
     if not isinstance(images, Tensor):
         return out
