@@ -40,7 +40,7 @@ lint: .venv/installed-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/mypy --config-file benchmarks/mypy.ini
+	.venv/bin/mypy --config-file reports/mypy.ini
 
 shape: .venv/installed-dev
 	.venv/bin/python tests/test_house.py
