@@ -56,7 +56,7 @@ def scored(weights: Path, count: int) -> dict[str, float]:
     cells = protocol.plan(FOUR_MASKS, ["conditional"], [8], 8)
     found = protocol.run(protocol.Networks.load(weights), data.load("mnist"), "validation", count, cells)
     assert found is not None
-    return {key: float(np.mean([row[key] for row in found.rows])) for key in KEYS}
+    return {key: float(np.mean([row.get(key, np.nan) for row in found.rows])) for key in KEYS}
 
 
 def measure(digits: int = 2000, steps: int = 800, count: int = 200) -> None:
@@ -74,6 +74,8 @@ def measure(digits: int = 2000, steps: int = 800, count: int = 200) -> None:
         weights[hidden, "blurred fills"] = network(f"blurred-{name}", blurred(observed, holes), steps)
         weights[hidden, "biharmonic fills"] = network(f"biharmonic-{name}", biharmonic(observed, holes), steps)
     rows = [show({"hidden": hidden, "trained": way, **scored(path, count)}) for (hidden, way), path in weights.items()]
+    for row in rows:
+        row["over"] = row["crps"] / rows[0]["crps"] - 1
     save(REPORT, "digits", rows)
     curve(rows)
     picture(mnist.validation[:6], weights)
@@ -82,10 +84,9 @@ def measure(digits: int = 2000, steps: int = 800, count: int = 200) -> None:
 def curve(rows: list[Row]) -> None:
     """CRPS relative to complete digits, against the share of hidden pixels."""
     figure, axis = plt.subplots(figsize=(5, 3.2), layout="constrained")
-    complete = rows[0]["crps"]
     for way in ("EM rounds", "blurred fills", "biharmonic fills"):
         those = [row for row in rows if row["trained"] == way and "pixels" in row["hidden"]]
-        found = [(float(row["hidden"].split(":")[1]), row["crps"] / complete - 1) for row in those]
+        found = [(float(row["hidden"].split(":")[1]), row["over"]) for row in those]
         share, over = zip((0.0, 0.0), *sorted(found), strict=True)
         axis.plot([100 * x for x in share], [100 * x for x in over], "o-", label=way)
     axis.set(xlabel="hidden pixels in training, %", ylabel="CRPS over complete digits, %", ylim=(0, None))
@@ -108,9 +109,6 @@ def picture(truth: Images, weights: dict[tuple[str, str], Path]) -> None:
 
 def page() -> None:
     """Rewrite the tables of the page from JSON."""
-    rows = saved(REPORT, "digits")
-    for row in rows:
-        row["over"] = row["crps"] / rows[0]["crps"] - 1
     scores = {
         "hidden": ("hidden in training", "{}"), "trained": ("trained on", "{}"), "crps": ("CRPS", "{:.4f}"),
         "over": ("over complete", "{:+.1%}"), "energy": ("energy score", "{:.4f}"),
@@ -122,7 +120,9 @@ def page() -> None:
         "deviation": ("std", "{:.3f}"), "exact": ("exact", "{:.3f}"), "pixels": ("std of pixels", "{:.3f}"),
         "exact_pixels": ("exact", "{:.3f}"),
     }  # fmt: skip
-    write_tables(REPORT, {"digits": table(rows, scores), "exact": table(saved(REPORT, "exact"), exact)})
+    write_tables(
+        REPORT, {"digits": table(saved(REPORT, "digits"), scores), "exact": table(saved(REPORT, "exact"), exact)}
+    )
 
 
 if __name__ == "__main__":

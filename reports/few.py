@@ -38,7 +38,7 @@ def scored(weights: Path, split: str, count: int, steps: int, specs: Sequence[st
     cells = protocol.plan(specs, [networks.model.method], [steps], 8, sampler=networks.model.sampler)
     found = protocol.run(networks, load_data("mnist"), split, count, cells, kept)
     assert found is not None
-    return [{"mask": row["mask"], **{key: float(row[key]) for key in SCORES}} for row in found.rows]
+    return [{"mask": row["mask"], **{key: float(row.get(key, np.nan)) for key in SCORES}} for row in found.rows]
 
 
 def mean_of(rows: list[Row]) -> Row:

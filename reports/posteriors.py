@@ -248,7 +248,8 @@ def empirical(digits: int = 16, steps: int = 50, k: int = 16) -> None:
 def ranked(rows: list[Row], score: str, columns: Mapping[str, Callable[[list[Row]], str]]) -> str:
     """Methods in lines: first the baselines, then the others, which all have the same information, best first."""
     of = {name: [row for row in rows if row["method"] == name] for name in distinct(rows, "method")}
-    order = sorted(of, key=lambda name: (name not in BASELINES, float(np.mean([row[score] for row in of[name]]))))
+    mean = {name: float(np.mean([row[score] for row in each if score in row])) for name, each in of.items()}
+    order = [*BASELINES, *sorted((name for name in of if name not in BASELINES), key=mean.__getitem__)]
     lines = [[BASELINES.get(name, f"`{name}`"), *(cell(of[name]) for cell in columns.values())] for name in order]
     return markdown(["method", *columns], lines)
 
@@ -286,7 +287,9 @@ def rank_table(rows: list[Row]) -> str:
     """Counts of ranks in eighths."""
     lines = [
         [r["noise"], BASELINES.get(r["method"], f"`{r['method']}`"), " ".join(map(str, r["counts"])), f"{r['chi']:.0f}"]
-        for r in sorted(rows, key=lambda r: (r["noise"], r["method"] not in BASELINES, r["chi"]))
+        for r in sorted(
+            rows, key=lambda r: (r["noise"], r["method"] != "exact", r["method"] not in BASELINES, r["chi"])
+        )
     ]
     return markdown(["noise", "method", "ranks, in eighths", "chi square"], lines, left=3)
 
@@ -305,7 +308,7 @@ def page() -> None:
             | {f"std ratio, {t}": column("std_ratio", ".2f", target=t) for t in targets},
         ),
         "sixteen": ranked(
-            [row | {"noise_0": row["sliced"] * (not row["noise"])} for row in mixture],
+            [row if row["noise"] else row | {"noise_0": row["sliced"]} for row in mixture],
             "noise_0",
             {"NFE": nfe}
             | {f"W1, noise {n:g}": column("sliced", ".3f", noise=n) for n in distinct(mixture, "noise")}

@@ -247,11 +247,11 @@ def test_a_teacher_is_for_few_alone():
 
 
 def test_the_mean_of_two_trainings(tmp_path, model):
-    """docs/average.py: weights halfway, steps of both, and the recipe of the first."""
+    """reports/few_average.py: weights halfway, steps of both, and the recipe of the first."""
     other = UNet(model.net.config, seed=1)
     for name, net, step in (("a", model.net, 30), ("b", other, 12)):
         save_network(tmp_path / name, net, net.state_dict(), Recipe(trained_on="digits", step=step).to_json())
-    script = Path(__file__).parent.parent / "docs" / "average.py"
+    script = Path(__file__).parent.parent / "reports" / "few_average.py"
     done = subprocess.run(
         [sys.executable, script, "a", "b", "--out", "mean"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
