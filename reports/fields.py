@@ -56,8 +56,8 @@ def kriged(field: Fields, hole: NDArray[np.bool_], length: float, rng: np.random
     out, miss = np.repeat(field[None], K, 0), hole.ravel()
     if miss.any():
         whole = covariance(length)
-        seen, across, hidden = (whole[np.ix_(a, b)] for a, b in ((~miss, ~miss), (miss, ~miss), (miss, miss)))
-        weights = np.linalg.solve(seen + 1e-8 * np.eye(len(seen)), across.T).T
+        observed, across, hidden = (whole[np.ix_(a, b)] for a, b in ((~miss, ~miss), (miss, ~miss), (miss, miss)))
+        weights = np.linalg.solve(observed + 1e-8 * np.eye(len(observed)), across.T).T
         rest = np.linalg.cholesky(hidden - weights @ across.T + 1e-8 * np.eye(len(hidden)))
         mean = MEAN + weights @ (field.ravel()[~miss] - MEAN)
         out[:, hole] = mean + rng.standard_normal((K, len(mean))) @ rest.T

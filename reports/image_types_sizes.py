@@ -35,26 +35,26 @@ CONFIG = TrainConfig(ema=0.998, warmup=50, unet=UNetConfig(channels=3))
 Choose = Callable[[np.random.Generator], Images]
 
 
-def crop(picture: Images, side: int, rng: np.random.Generator) -> Images:
+def crop(image: Images, side: int, rng: np.random.Generator) -> Images:
     """A square part at a random place."""
-    y, x = rng.integers(len(picture) - side + 1, size=2)
-    return picture[y : y + side, x : x + side]
+    y, x = rng.integers(len(image) - side + 1, size=2)
+    return image[y : y + side, x : x + side]
 
 
 def ways(train: list[Images]) -> dict[str, tuple[Choose, int]]:
     """How the images of a step are chosen, and the largest side in training."""
     tiles = uniform(train)
 
-    def crops_from(pictures: list[Images], side: int, rng: np.random.Generator) -> Images:
-        return np.stack([crop(pictures[i], side, rng) for i in rng.integers(len(pictures), size=CONFIG.batch_size)])
+    def crops_from(images: list[Images], side: int, rng: np.random.Generator) -> Images:
+        return np.stack([crop(images[i], side, rng) for i in rng.integers(len(images), size=CONFIG.batch_size)])
 
     def of_one(rng: np.random.Generator) -> Images:
         side = len(train[rng.integers(len(train))])
-        return crops_from([picture for picture in train if len(picture) >= side], side, rng)
+        return crops_from([image for image in train if len(image) >= side], side, rng)
 
     def of_same(rng: np.random.Generator) -> Images:
         side = len(train[rng.integers(len(train))])
-        return crops_from([picture for picture in train if len(picture) == side], side, rng)
+        return crops_from([image for image in train if len(image) == side], side, rng)
 
     return {
         "tiles of the smallest size": (lambda rng: tiles[rng.integers(len(tiles), size=CONFIG.batch_size)], SIZES[0]),
@@ -108,11 +108,15 @@ def batches(minutes: float = 5.0) -> None:
 def milliseconds(shape: UNetConfig, side: int) -> float:
     """Processor time of one network evaluation of one image; the least of five."""
     net, found, count = UNet(shape).bfloat16(), [], 32 * 1024 // side**2
-    x_t, known, level = torch.randn(count, 1, side, side).bfloat16(), torch.ones(count, 1, side, side), torch.ones(1)
+    x_t, known, time_input = (
+        torch.randn(count, 1, side, side).bfloat16(),
+        torch.ones(count, 1, side, side),
+        torch.ones(1),
+    )
     for _ in range(6):
         began = time.process_time()
         with torch.no_grad():
-            net(x_t, 0 * x_t, 0 * known.bfloat16(), level)
+            net(x_t, 0 * x_t, 0 * known.bfloat16(), time_input)
         found.append(1000 * (time.process_time() - began) / count)
     return min(found[1:])
 

@@ -65,7 +65,7 @@ def of_diffusers(minutes: float) -> tuple[adapters.Foreign, Images, str]:
     """diffusers: UNet2DModel and DDPMScheduler as in their training example (noise, mean squared error, AdamW)."""
     import diffusers
 
-    pictures = shuffled(on_white(icons((32, 32))))
+    images = shuffled(on_white(icons((32, 32))))
     folder, steps = FOLDER / "diffusers", 0
     if not (folder / "model_index.json").exists():
         torch.manual_seed(0)
@@ -88,10 +88,10 @@ def of_diffusers(minutes: float) -> tuple[adapters.Foreign, Images, str]:
             optimiser.step()
             mean.update_parameters(net)
 
-        steps = minutes_of(minutes, step, pictures[:-32], 32, channels_last=True)
+        steps = minutes_of(minutes, step, images[:-32], 32, channels_last=True)
         diffusers.DDPMPipeline(mean.module, scheduler).save_pretrained(folder)
     prior = adapters.from_diffusers(folder)
-    return prior, pictures[-32:], f"diffusers {diffusers.__version__}, UNet2DModel, {steps:,} steps of 32 icons"
+    return prior, images[-32:], f"diffusers {diffusers.__version__}, UNet2DModel, {steps:,} steps of 32 icons"
 
 
 def of_lucidrains(minutes: float) -> tuple[adapters.Foreign, Images, str]:

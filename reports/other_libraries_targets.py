@@ -27,7 +27,7 @@ from inkfill.evaluation.analytic import AnalyticPrior, GaussianMixture
 from inkfill.methods import Task
 from posteriors import METHODS, SCHEDULE, drawn, names, observed, task, two_in_sixteen
 
-STEPS, D, SEEN = 100, 16, 8
+STEPS, D, OBSERVED = 100, 16, 8
 PRIOR = two_in_sixteen()
 VARIANCE = float(PRIOR.covariance().diagonal().mean())
 
@@ -49,11 +49,11 @@ class Problem:
     @cached_property
     def observation(self) -> Observation:
         """The observation."""
-        return observed(self.y, torch.arange(D) < SEEN, self.noise)
+        return observed(self.y, torch.arange(D) < OBSERVED, self.noise)
 
     def exact(self, again: int = 1) -> Tensor:
         """Samples of the posterior."""
-        posterior: GaussianMixture = PRIOR.observe(torch.eye(D)[:SEEN], self.y[:SEEN], self.noise)[0]
+        posterior: GaussianMixture = PRIOR.observe(torch.eye(D)[:OBSERVED], self.y[:OBSERVED], self.noise)[0]
         return posterior.sample(self.rows, stream(self.seed, again))
 
     @property
@@ -87,9 +87,9 @@ def azula_ways(noise: float) -> dict[str, Way]:
     from azula import guidance, sample
     from azula.denoise import Denoiser, DiracPosterior
     from azula.linalg.covariance import IsotropicCovariance
-    from azula.noise import Schedule as Levels
+    from azula.noise import Schedule as AzulaSchedule
 
-    class Ours(Levels):
+    class Ours(AzulaSchedule):
         def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
             a = SCHEDULE.alpha_bar[(t * SCHEDULE.T).round().long()].float()
             return a.sqrt(), (1 - a).sqrt()
@@ -98,11 +98,11 @@ def azula_ways(noise: float) -> dict[str, Way]:
         schedule = Ours()
 
         def forward(self, x_t: Tensor, t: Tensor, **_: Any) -> Any:
-            level = int((t * SCHEDULE.T).round())
-            return DiracPosterior(PRIOR.denoiser(SCHEDULE)(x_t.view(-1, 1, 1, D), level).view(x_t.shape).float())
+            t_here = int((t * SCHEDULE.T).round())
+            return DiracPosterior(PRIOR.denoiser(SCHEDULE)(x_t.view(-1, 1, 1, D), t_here).view(x_t.shape).float())
 
     def observe(x: Tensor) -> Tensor:
-        return x[..., :SEEN]
+        return x[..., :OBSERVED]
 
     def back(y: Tensor) -> Tensor:
         return torch.cat([y, torch.zeros_like(y)], -1)
@@ -113,7 +113,7 @@ def azula_ways(noise: float) -> dict[str, Way]:
 
     def by(make: Callable[[Any, Tensor], Any], alone: bool = False) -> Way:
         def draw(problem: Problem) -> Tensor:
-            sampler, x = make(Exact(), problem.y[:SEEN].float()), problem.start
+            sampler, x = make(Exact(), problem.y[:OBSERVED].float()), problem.start
             parts = x.split(1) if alone else [x]
             return torch.cat([sampler(part) for part in parts]).double()
 
@@ -134,7 +134,7 @@ def azula_ways(noise: float) -> dict[str, Way]:
     if not noise:
         found["dps"] = by(lambda d, y: guidance.dps.DPSSampler(d, y, observe, **run))
         found["dps, one at a time"] = by(lambda d, y: guidance.dps.DPSSampler(d, y, observe, **run), alone=True)
-        known = torch.arange(D) < SEEN
+        known = torch.arange(D) < OBSERVED
         repaint = partial(guidance.repaint.RePaintSampler, mask=known, steps=20, silent=True, iterations=5)
         found["repaint"] = by(lambda d, y: repaint(d, back(y), eta=1.0))
         found["repaint, its default eta 0"] = by(lambda d, y: repaint(d, back(y)))
@@ -165,13 +165,13 @@ def deepinv_ways(noise: float) -> dict[str, Way]:
         def forward(self, x: Tensor, sigma: Any, **_: Any) -> Tensor:
             sigma = float(torch.as_tensor(sigma).flatten()[0]) * self.scale
             a = 1 / (1 + sigma**2)
-            level = Schedule(torch.tensor([1.0, a], dtype=torch.float64))
+            schedule = Schedule(torch.tensor([1.0, a], dtype=torch.float64))
             x0 = self.scale * (x.reshape(-1, 1, 1, D) - self.offset)
-            return (PRIOR.denoiser(level)(x0 * a**0.5, 1) / self.scale + self.offset).view(x.shape).to(x.dtype)
+            return (PRIOR.denoiser(schedule)(x0 * a**0.5, 1) / self.scale + self.offset).view(x.shape).to(x.dtype)
 
     def by(make: Callable[[Any], Any], scale: float, offset: float) -> Way:
         def draw(problem: Problem) -> Tensor:
-            mask = (torch.arange(D) < SEEN).view(1, 4, 4).float()
+            mask = (torch.arange(D) < OBSERVED).view(1, 4, 4).float()
             physics = deepinv.physics.Inpainting(img_size=(1, 4, 4), mask=mask)
             physics.noise_model = deepinv.physics.GaussianNoise(max(noise / scale, 1e-4))
             y = ((problem.y / scale + offset).float().view(1, 1, 4, 4) * mask).expand(problem.rows, -1, -1, -1)
@@ -222,7 +222,7 @@ def diffusers_ways(noise: float) -> dict[str, Way]:
         def draw(problem: Problem) -> Tensor:
             theirs.set_timesteps(STEPS, jump_length=10, jump_n_sample=5)
             theirs.eta = eta
-            x, last, mask = problem.start, int(theirs.timesteps[0]) + 1, (torch.arange(D) < SEEN).float()
+            x, last, mask = problem.start, int(theirs.timesteps[0]) + 1, (torch.arange(D) < OBSERVED).float()
             denoise = PRIOR.denoiser(schedule)
             for t in map(int, theirs.timesteps):  # as in its pipeline
                 if t < last:
@@ -237,9 +237,11 @@ def diffusers_ways(noise: float) -> dict[str, Way]:
         return draw
 
     def mine(problem: Problem) -> Tensor:
-        levels = [*range(schedule.T - STEPS // 10 + 1, 0, -10), 0]
+        timesteps = [*range(schedule.T - STEPS // 10 + 1, 0, -10), 0]
         noise = SampleNoise(problem.seed, np.arange(problem.rows), np.zeros(problem.rows, int), (1, 1, D))
-        job = Task(AnalyticPrior(PRIOR, schedule), problem.observation.repeat(problem.rows), noise, levels, "ancestral")
+        job = Task(
+            AnalyticPrior(PRIOR, schedule), problem.observation.repeat(problem.rows), noise, timesteps, "ancestral"
+        )
         with torch.no_grad():
             return METHODS["repaint"].run(job, jump=10, repeats=5).flatten(1).double()
 

@@ -33,8 +33,8 @@ def network_mean(model: Model, images: data.Images, mask: NDArray[np.bool_], dra
     means = []
     with torch.no_grad():
         for rows in np.array_split(np.arange(len(images)), -(-len(images) // 250)):
-            seen = Observation.of(data.to_x0(images[rows]), torch.from_numpy(mask[rows, None]))
-            denoise, noise = model.conditional(seen), SampleNoise(0, rows, np.zeros_like(rows), (1, 28, 28))
+            observation = Observation.of(data.to_x0(images[rows]), torch.from_numpy(mask[rows, None]))
+            denoise, noise = model.conditional(observation), SampleNoise(0, rows, np.zeros_like(rows), (1, 28, 28))
             drawn = torch.stack([denoise(noise(), model.schedule.T).clamp(-1, 1) for _ in range(draws)])
             means.append((drawn.double().mean(0)[:, 0] + 1) / 2)
     return np.where(mask, torch.cat(means), images / 255)

@@ -62,11 +62,11 @@ def evaluation(rows: int, way: Way) -> Work:
     way.arrange(model.net)
     net = torch.compile(model.net) if way.compiled else model.net
     pixels, known, x_t = torch.rand(3, rows, 1, 28, 28).round().to(model.dtype)
-    embedded, level = model.net.embed(pixels, known), torch.tensor([0.5])
+    embedded, time = model.net.embed(pixels, known), torch.tensor([0.5])
 
     def work() -> None:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=way.autocast):
-            net(x_t, pixels, known, level, embedded)
+            net(x_t, pixels, known, time, embedded)
 
     return work
 

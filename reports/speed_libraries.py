@@ -123,8 +123,8 @@ class AsNoisePredictor(nn.Module):
         self.denoise, self.schedule = denoise, schedule
 
     def forward(self, x: Tensor, t: Tensor) -> "AsNoisePredictor":
-        level = int(t) + 1
-        self.sample = self.schedule.eps_from_x0(x, level, self.denoise(x, level))
+        timestep = int(t) + 1
+        self.sample = self.schedule.eps_from_x0(x, timestep, self.denoise(x, timestep))
         return self
 
 
