@@ -154,7 +154,7 @@ def draw(task: Task) -> Tensor:
 
 
 def complete(
-    prior: OriginalPrior, images: data.Images, cell: cells.Cell = CELL, progress: Callable[[int], object] | None = None
+    prior: OriginalPrior, images: data.Images, cell: cells.Cell, progress: Callable[[int], object] = lambda done: None
 ) -> cells.Completed:
     """Samples at 200 NFE."""
     mask = masks.fit(MASK, images)
@@ -166,7 +166,7 @@ def complete(
 def scored(weights: Path, mnist: data.Dataset, count: int) -> dict[str, object]:
     """The scores of a checkpoint on test digits."""
     images, labels = mnist.test[:count], mnist.labels["test"][:count]
-    done = complete(OriginalPrior(weights), images)
+    done = complete(OriginalPrior(weights), images, CELL)
     return scores.score(images, done, CELL, labels, scores.Judges.of(mnist))
 
 
