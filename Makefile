@@ -54,7 +54,7 @@ lint: .venv/installed-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/mypy --config-file benchmarks/mypy.ini
+	.venv/bin/mypy --config-file reports/mypy.ini
 
 notebook: .venv/installed-dev
 	$(PIP) install --quiet jupyterlab

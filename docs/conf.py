@@ -9,12 +9,14 @@ from latex2mathml.converter import convert
 from inkfill.defaults import VERSION
 
 HERE = Path(__file__).parent
-shutil.copytree(HERE.parent / "notebooks", HERE / "notebooks", dirs_exist_ok=True)  # Sphinx reads its own folder alone
+FOLDERS = ("notebooks", "reports")  # copied here, because Sphinx reads its own folder alone
+for name in FOLDERS:
+    shutil.copytree(HERE.parent / name, HERE / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
 
 project, author, release = "inkfill", "the inkfill authors", VERSION
 copyright = author
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_click"]
-exclude_patterns = ["*.template.md", "mutations.md", "notebooks/.*"]  # mutations.md stands in methods.md
+exclude_patterns = ["notebooks/.*"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # they are shown as they were run: five minutes of training each
@@ -40,6 +42,15 @@ def formula(translator, node):
     raise nodes.SkipNode
 
 
+def copied_links(app, page, source):
+    """Links as they are on GitHub, turned into links between the copies."""
+    for name in FOLDERS:
+        source[0] = source[0].replace(f"](../{name}/", f"]({name}/")
+    if page.startswith("reports/"):
+        source[0] = source[0].replace("](../docs/", "](../")
+
+
 def setup(app):
     """Called by Sphinx."""
+    app.connect("source-read", copied_links)
     app.add_html_math_renderer("mathml", (inline_formula, None), (formula, None))

@@ -1,0 +1,129 @@
+"""Gaussian fields with gaps, filled by inkfill, which trains on incomplete fields, and by kriging.
+
+    .venv/bin/python reports/fields.py measure [--steps S]      trains into runs/fields, once; into reports/fields/
+    .venv/bin/python reports/fields.py page
+
+The fields are simulated, so the exact posterior of the gaps is known.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from skimage.restoration import inpaint_biharmonic
+
+from common import Row, folder, run, save, saved, show, trained, write_tables
+from inkfill.app import figures
+from inkfill.core.rng import stream
+from inkfill.evaluation import metrics
+from inkfill.filling.inpaint import inpaint
+from inkfill.models.model import load
+from inkfill.tables import table
+from inkfill.training.config import TrainConfig
+
+REPORT, FOLDER = "fields", Path("runs/fields")
+SIDE, LENGTH, MEAN, COVERED = 28, 5.0, 10.0, 0.3
+COUNT, NEW, K = 3000, 64, 16
+Fields = NDArray[np.float32]
+
+
+def covariance(length: float) -> NDArray[np.float64]:
+    """Matérn 3/2 of variance 1 between all pixels of a field."""
+    places = np.indices((SIDE, SIDE)).reshape(2, -1).T
+    scaled = np.sqrt(3) * cdist(places, places) / length
+    found: NDArray[np.float64] = (1 + scaled) * np.exp(-scaled)
+    return found
+
+
+@cache
+def root(length: float) -> NDArray[np.float64]:
+    """A root of the covariance."""
+    return np.linalg.cholesky(covariance(length) + 1e-8 * np.eye(SIDE**2))
+
+
+def fields(count: int, rng: np.random.Generator) -> tuple[Fields, NDArray[np.bool_]]:
+    """Fields ``[N, 28, 28]``, and their gaps."""
+    values = MEAN + rng.standard_normal((count, SIDE**2)) @ root(LENGTH).T
+    clouds = rng.standard_normal((count, SIDE**2)) @ root(LENGTH).T
+    covered = clouds > np.quantile(clouds, 1 - COVERED)
+    return values.reshape(-1, SIDE, SIDE).astype(np.float32), covered.reshape(-1, SIDE, SIDE)
+
+
+def kriged(field: Fields, hole: NDArray[np.bool_], length: float, rng: np.random.Generator) -> Fields:
+    """``K`` posterior samples of the gaps, for a covariance of that length."""
+    out, miss = np.repeat(field[None], K, 0), hole.ravel()
+    if miss.any():
+        whole = covariance(length)
+        observed, across, hidden = (whole[np.ix_(a, b)] for a, b in ((~miss, ~miss), (miss, ~miss), (miss, miss)))
+        weights = np.linalg.solve(observed + 1e-8 * np.eye(len(observed)), across.T).T
+        rest = np.linalg.cholesky(hidden - weights @ across.T + 1e-8 * np.eye(len(hidden)))
+        mean = MEAN + weights @ (field.ravel()[~miss] - MEAN)
+        out[:, hole] = mean + rng.standard_normal((K, len(mean))) @ rest.T
+    return out
+
+
+def biharmonic(field: Fields, hole: NDArray[np.bool_]) -> Fields:
+    """The estimate of scikit-image."""
+    filled: Fields = inpaint_biharmonic(np.where(hole, 0, field).astype(np.float64), hole).astype(np.float32)
+    return filled[None]
+
+
+def scored(name: str, truth: Fields, hole: NDArray[np.bool_], filled: Fields) -> Row:
+    """A row of the table, in the unit of the fields. Of one estimate the CRPS is its absolute error."""
+    unit = 255.0  # the metrics divide by it
+    row: Row = {"filling": name, "rmse": float(np.sqrt(((filled.mean(1) - truth)[hole] ** 2).mean()))}
+    if filled.shape[1] == 1:
+        return show(row | {"crps": float(np.abs(filled[:, 0] - truth)[hole].mean())})
+    for key, metric in (("crps", metrics.crps), ("energy", metrics.energy_score)):
+        each = metric(truth * unit, filled * unit, hole)
+        row |= {key: float(np.nanmean(each)), f"{key}_se": metrics.standard_error(each)}
+    histogram = metrics.ranks(truth, filled, hole, stream(0, "ties")).sum(0)
+    return show(row | {f"coverage{100 * w:.0f}": float(metrics.coverage(histogram, w)) for w in (0.5, 0.9)})
+
+
+def measure(steps: int = 1500) -> None:
+    """Train, fill, score, draw."""
+    rng = stream(0, "fields")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    values, covered = fields(COUNT, rng)
+    np.save(FOLDER / "fields.npy", np.where(covered, np.nan, values))
+    config = TrainConfig(data=str(FOLDER / "fields.npy"), data_mask="nan", steps=steps, batch_size=32, ema=0.998)
+    weights = trained(config, FOLDER / "run")
+    truth, hole = fields(NEW, rng)
+    ways = {"inkfill": inpaint(load(weights), np.where(hole, np.nan, truth), "nan", K)}
+    for name, length in (("true covariance", 1), ("half the length", 0.5), ("twice the length", 2)):
+        each = [kriged(f, h, LENGTH * length, rng) for f, h in zip(truth, hole, strict=True)]
+        ways[f"kriging, {name}"] = np.stack(each)
+    ways["biharmonic"] = np.stack([biharmonic(f, h) for f, h in zip(truth, hole, strict=True)])
+    save(REPORT, "scores", [scored(name, truth, hole, filled) for name, filled in ways.items()])
+    picture(truth, hole, ways)
+
+
+def page() -> None:
+    """Rewrite the table of the page from JSON."""
+    columns = {
+        "filling": ("filling", "{}"), "crps": ("CRPS", "{:.3f}"), "crps_se": ("±", "{:.3f}"),
+        "energy": ("energy score", "{:.3f}"), "energy_se": ("±", "{:.3f}"), "rmse": ("RMSE of the mean", "{:.3f}"),
+        "coverage50": ("coverage 50 %", "{:.3f}"), "coverage90": ("coverage 90 %", "{:.3f}"),
+    }  # fmt: skip
+    write_tables(REPORT, {"scores": table(saved(REPORT, "scores"), columns)})
+
+
+def picture(truth: Fields, hole: NDArray[np.bool_], ways: dict[str, Fields]) -> None:
+    """Four fields: covered, two samples each of inkfill and kriging, biharmonic, the truth."""
+
+    def shade(field: Fields) -> figures.RGB:
+        return figures.grey(np.clip((field - MEAN) * 42 + 128, 0, 255).astype(np.uint8))
+
+    (ours, exact, *_, plain), rows = list(ways.values()), []
+    for i in np.argsort(-hole.mean((1, 2)))[:4]:
+        covered = np.where(hole[i][..., None], figures.HIDDEN, shade(truth[i]))
+        rows.append([covered, *(shade(f) for f in (*ours[i][:2], *exact[i][:2], plain[i][0], truth[i]))])
+    columns = ["covered", "inkfill", "inkfill", "kriging", "kriging", "biharmonic", "truth"]
+    figures.save_picture(figures.sheet(rows, columns), folder(REPORT) / "fields.png")
+
+
+if __name__ == "__main__":
+    run(measure, page)
