@@ -119,7 +119,7 @@ def picture(truth: Fields, hole: NDArray[np.bool_], ways: dict[str, Fields]) -> 
 
     (ours, exact, *_, plain), rows = list(ways.values()), []
     for i in np.argsort(-hole.mean((1, 2)))[:4]:
-        covered = np.where(hole[i][..., None], figures.HIDDEN, shade(truth[i]))
+        covered = np.where(hole[i][..., None], figures.MISSING, shade(truth[i]))
         rows.append([covered, *(shade(f) for f in (*ours[i][:2], *exact[i][:2], plain[i][0], truth[i]))])
     columns = ["covered", "inkfill", "inkfill", "kriging", "kriging", "biharmonic", "truth"]
     figures.save_picture(figures.sheet(rows, columns), folder(REPORT) / "fields.png")

@@ -42,7 +42,7 @@ class LabelBatch:
 
 def label_errors(net: nn.Module, batch: LabelBatch) -> Tensor:
     """Cross-entropy of each label, float32 ``[B]``."""
-    logits = net.head(net(batch.x0 * batch.known, batch.known))
+    logits = net.head(net(batch.x0 * batch.known, batch.known))  # type: ignore[operator]
     return F.cross_entropy(logits.float(), batch.labels, reduction="none")
 
 

@@ -195,7 +195,7 @@ def negative_log_likelihood(posterior: Floats, labels: NDArray[np.integer]) -> P
 def brier(probabilities: Floats, labels: NDArray[np.integer]) -> PerImage:
     """Brier score of the label posterior behind K >= 2 samples ``[N, K, L]``, unbiased in K, ``[N]``.
 
-    It is |p - e|^2 for the true label's unit vector e. The term p^2 is estimated from pairs of different samples, so
+    It is ``|p - e|^2`` for the true label's unit vector e. The term p^2 is estimated from pairs of different samples, so
     the score is comparable with that of a classifier that returns p.
     """
     k = probabilities.shape[1]
@@ -205,7 +205,7 @@ def brier(probabilities: Floats, labels: NDArray[np.integer]) -> PerImage:
 
 
 def calibration_error(posterior: Floats, labels: NDArray[np.integer], bins: int = 10) -> float:
-    """Expected calibration error: |accuracy - confidence| of the top label, over equal bins of confidence."""
+    """Expected calibration error: mean ``|accuracy - confidence|`` of the top label, over equal bins of confidence."""
     confidence, correct = posterior.max(1), posterior.argmax(1) == labels
     which = np.minimum((confidence * bins).astype(int), bins - 1)
     gap = np.abs(np.bincount(which, correct - confidence, bins))
