@@ -3,7 +3,7 @@
 VERSION = "0.3.0"
 SAMPLER = "dpmpp-sde"
 STEPS = 8  # NFE per sample; up to 25, more have no better CRPS (reports/speed.md)
-NEW_STEPS = 16  # at least, for unconditional samples (reports/results.md)
+NEW_STEPS = 16  # at least, for unconditional samples (docs/models.md)
 SAMPLES = 8  # per image
 METHOD = "conditional"
 DTYPES = ("float32", "bfloat16")  # compute precision

@@ -121,3 +121,26 @@ def test_two_processes_evaluate_like_one(checkpoint, tmp_path, many):
         with np.load(one) as a, np.load(two) as b:
             assert np.abs(a["filled"].astype(int) - b["filled"]).max() <= 1  # one grey level: rounding
             assert a["cost"][0] == b["cost"][0]
+
+
+def test_incomplete_images_are_scored_where_they_are_observed(tmp_path, digits, checkpoint, capsys):
+    """Garbage in missing pixels changes no score, and all pixels of a missing image are left out."""
+    rng, found = np.random.default_rng(0), []
+    hole = rng.random((20, 28, 28)) < 0.3
+    np.save(tmp_path / "hole.npy", hole)
+    for garbage in (0, 255):
+        np.save(tmp_path / "digits.npy", np.where(hole, garbage, digits[:20]).astype(np.uint8))
+        words = ["--data", tmp_path / "digits.npy", "--data-mask", tmp_path / "hole.npy", "--mask", "half:left"]
+        out = tmp_path / f"out-{garbage}"
+        words += ["--samples", 2, "--steps", 1, "--checkpoint", checkpoint, "--out", out]
+        assert run("evaluate", *words) == 0
+        found.append(json.loads((out / "results.json").read_text())["rows"][0]["crps"])
+    assert found[0] == found[1]
+
+
+def test_a_data_range_is_taken(tmp_path, digits, checkpoint, capsys):
+    """Integers without a range of their own need one, and evaluate has the option."""
+    np.save(tmp_path / "digits.npy", digits[:20].astype(np.int16) * 4)
+    words = ["evaluate", "--data", tmp_path / "digits.npy", "--mask", "half:left", "--samples", 2, "--steps", 1]
+    refused(capsys, *words, "--checkpoint", checkpoint, says=["--range"])
+    assert run(*words, "--checkpoint", checkpoint, "--range", 0, 1020) == 0

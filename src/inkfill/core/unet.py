@@ -37,7 +37,7 @@ class UNetConfig:
     def for_size(cls, side: int) -> "UNetConfig":
         """The default for images of ``side`` pixels: above 48, two more resolutions and attention at a sixteenth.
 
-        So the cost grows linearly with the number of pixels (reports/speed.md; reports/sizes.py chose it).
+        So the cost grows linearly with the number of pixels (reports/image-types.md).
         """
         return cls(widths=(32, 64, 128, 192), blocks=(1, 1, 1, 2)) if side > LARGE else cls()
 

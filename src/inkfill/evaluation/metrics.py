@@ -195,8 +195,8 @@ def negative_log_likelihood(posterior: Floats, labels: NDArray[np.integer]) -> P
 def brier(probabilities: Floats, labels: NDArray[np.integer]) -> PerImage:
     """Brier score of the label posterior behind K >= 2 samples ``[N, K, L]``, unbiased in K, ``[N]``.
 
-    It is ``|p - e|^2`` for the true label's unit vector e. The term p^2 is estimated from pairs of different samples, so
-    the score is comparable with that of a classifier that returns p.
+    It is ``|p - e|^2`` for the true label's unit vector e. The term p^2 is estimated from pairs of different samples,
+    so the score is comparable with that of a classifier that returns p.
     """
     k = probabilities.shape[1]
     total = probabilities.sum(1, dtype=np.float64)

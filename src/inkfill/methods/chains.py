@@ -66,7 +66,7 @@ def _path_length(steps: int, settings: Settings) -> int:
 def repaint(task: Task, jump: int = 1, repeats: int = 5) -> Tensor:
     """RePaint (Lugmayr et al. 2022, algorithm 1): replacement, with jumps back up that harmonise the two parts.
 
-    The defaults were chosen on validation digits (reports/methods.md); the paper has jump 10 and 10 repeats.
+    The defaults were chosen on validation digits (reports/posteriors.md); the paper has jump 10 and 10 repeats.
     """
     schedule, observation, x = task.schedule, task.observation, task.noise()
     timesteps = task.timesteps[::-1]  # timesteps[index] belongs to a path's index
