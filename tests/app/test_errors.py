@@ -114,7 +114,9 @@ def test_outputs_are_checked_before_the_work(checkpoint, images, tmp_path, capsy
 
 
 def test_out_of_memory_is_one_line(checkpoint, images, tmp_path, capsys, monkeypatch):
-    for error in (RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()):
+    allocator = "DefaultCPUAllocator: {}: you tried to allocate 8 bytes."
+    raised = [RuntimeError(allocator.format(text)) for text in ("can't allocate memory", "not enough memory")]
+    for error in (*raised, MemoryError()):
 
         def full(*_, error=error, **__):
             raise error

@@ -79,7 +79,8 @@ def main() -> None:
         _fail("not enough memory: use fewer or smaller images", 1)
     except RuntimeError as error:
         # torch raises these where numpy and Python raise MemoryError.
-        if type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):
+        allocator = ("can't allocate memory", "not enough memory")  # Linux and macOS; Windows
+        if type(error).__name__ != "OutOfMemoryError" and not any(text in str(error) for text in allocator):
             raise
         _fail("not enough memory: use fewer or smaller images", 1)
     except OSError as error:
