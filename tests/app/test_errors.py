@@ -128,7 +128,7 @@ def test_out_of_memory_is_one_line(checkpoint, images, tmp_path, capsys, monkeyp
 
 def test_other_runtime_errors_are_bugs(checkpoint, images, tmp_path, monkeypatch):
     def broken(*_, **__):
-        raise RuntimeError("shapes differ")
+        raise RuntimeError("shapes differ in memory")
 
     monkeypatch.setattr("inkfill.app.fill.inpaint", broken)
     with pytest.raises(RuntimeError, match="shapes differ"):
