@@ -70,7 +70,7 @@ def test_every_page_is_checked_before_it_is_decoded(tmp_path, monkeypatch):
 def test_unknown_formats_are_called_so(name, tmp_path, checkpoint, capsys):
     (tmp_path / name).write_bytes(b"" if name == "empty.bin" else b"\0\0\0\x0cjP  not what it says")
     words = ["--mask", "box:8", "--checkpoint", checkpoint, "--out", tmp_path / "filled.png"]
-    refused(capsys, "inpaint", tmp_path / name, *words, says=[name])
+    refused(capsys, "inpaint", tmp_path / name, *words, says=[name, "unknown format"])
 
 
 @pytest.mark.parametrize("suffix", [".ppm", ".jfif", ".pnm"])

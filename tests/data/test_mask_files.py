@@ -49,6 +49,12 @@ def test_a_folder_is_read_in_one_way(tmp_path):
         saved(tmp_path, f"layers/{i}.png", layer(columns))
     mask = masks.fit(str(tmp_path / "layers"), BLANK.repeat(2, 0))
     assert mask.sum((1, 2)).tolist() == [6 * 32, 24 * 32]
+    for i, columns in enumerate((6, 24)):
+        erased = np.random.default_rng(0).integers(0, 255, (32, 32, 4)).astype(np.uint8)
+        erased[..., 3] = np.where(np.arange(32) < columns, 0, 255)
+        saved(tmp_path, f"erased/{i}.png", erased)
+    mask = masks.fit(str(tmp_path / "erased"), BLANK.repeat(2, 0))
+    assert mask.sum((1, 2)).tolist() == [6 * 32, 24 * 32]
 
 
 @pytest.mark.parametrize(("values", "word"), [((0, 1), "0, 1"), ((0, 1, 255), "0, 1, 255")])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import inkfill
-from helpers import TINY
+from helpers import TINY, random_net
 from inkfill.core.unet import UNet
 from inkfill.data import masks
 from inkfill.errors import InputError
@@ -53,6 +53,15 @@ def test_from_zarr_to_zarr(checkpoint, digits, tmp_path):
     filled = da.from_zarr(tmp_path / "filled.zarr").compute()
     assert filled.shape == (6, 2, 28, 28)
     np.testing.assert_array_equal(filled[:, 0][:, ~mask], digits[:6][:, ~mask])
+
+
+def test_weights_are_read_again_when_their_file_changes(digits, tmp_path):
+    images, half, found = da.from_array(digits[:2], (2, 28, 28)), np.arange(28) < np.full((28, 1), 14), []
+    for seed in (0, 1):
+        net = random_net(TINY, seed)
+        save_network(tmp_path / "w.safetensors", net, net.state_dict(), Recipe().to_json())
+        found.append(inkfill_dask.inpaint(tmp_path / "w.safetensors", images, half, 1, steps=1).compute())
+    assert largest_difference(*found) > 0
 
 
 @pytest.mark.check

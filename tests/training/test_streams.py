@@ -4,6 +4,7 @@ import numpy as np
 
 from helpers import tiny_model
 from inkfill.core.rng import SampleNoise, key, stream
+from inkfill.filling.inpaint import inpaint
 from inkfill.training import few
 from inkfill.training.batches import Batches
 from inkfill.training.validation import validation_losses
@@ -15,7 +16,11 @@ def test_pairs_have_noise_of_their_own(tmp_path, digits, monkeypatch):
 
     monkeypatch.setattr(few, "PART", 4)
     pairs = few.find_pairs(tmp_path, tiny_model, digits, parse("half:left"), 4, seed=0, quiet=True)
-    assert pairs.seed == key(0, "pairs") != 0
+    assert pairs.seed != 0
+    taught = inpaint(
+        tiny_model(), digits[pairs.index], pairs.mask, 2, "conditional", 8, pairs.seed, few.TEACHER_SAMPLER
+    )
+    np.testing.assert_array_equal(pairs.samples, taught)
     _, _, x_T, _ = pairs.take(np.arange(4), digits, tiny_model().value_range)
     drawn = SampleNoise(0, np.repeat(np.arange(4), 2), np.tile(np.arange(2), 4), (1, 28, 28))()
     assert not np.isclose(x_T.reshape(8, -1)[:, :5], drawn.reshape(8, -1)[:, :5]).any()

@@ -253,8 +253,8 @@ def read_images(path: Path) -> Images | list[Images]:
     if reader := READERS.get(path.suffix.lower()):
         return as_images(reader(path), str(path))
     with _reading(path, "file"), path.open("rb") as file:
-        start = file.read(2)
-    if start not in (b"\0\0", b"\x1f\x8b"):
+        start = file.read(3)
+    if start[:2] != b"\x1f\x8b" and (start[:2] != b"\0\0" or start[2:] < b"\x08"):  # gzip; IDX's lowest type
         raise InputError(f"{path}: unknown format: give .npy, .npz, IDX, or an image ({', '.join(sorted(PICTURES))})")
     array = read_idx(path)
     if array.ndim != 3:

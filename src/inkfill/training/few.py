@@ -78,6 +78,7 @@ def find_pairs(
 
     ``beat`` is called after every batch, as a heartbeat. Raises InputError for an unsuitable teacher.
     """
+    noise = key(seed, "pairs")  # a seed of its own: evaluations must not meet this noise
     paths = [folder / f"{n:05d}.npz" for n in range(-(-count // PART))]
     parts = [_read(path, images) for path in paths]
     todo = [n for n, part in enumerate(parts) if part is None]
@@ -91,9 +92,9 @@ def find_pairs(
             )
         with progress.bar(len(todo) * PART * DRAWS, desc="teacher", disable=quiet) as bar:
             for n in todo:
-                parts[n] = _make(paths[n], model, images, spec, n, seed, progress.both(bar, beat))
+                parts[n] = _make(paths[n], model, images, spec, n, noise, progress.both(bar, beat))
     index, mask, samples = (np.concatenate(each) for each in zip(*filter(None, parts), strict=True))
-    return Pairs(index, mask, samples, key(seed, "pairs"))
+    return Pairs(index, mask, samples, noise)
 
 
 def _make(
@@ -110,9 +111,9 @@ def _make(
     index = rng.integers(len(images), size=PART)
     chosen = images[index]
     mask = spec.draw(PART, images.shape[1], images.shape[2], rng, chosen)
-    noise, first = key(seed, "pairs"), number * PART  # a seed of its own: evaluations must not meet this noise
+    first = number * PART
     samples = inpaint(
-        model, chosen, mask, DRAWS, "conditional", TEACHER_STEPS, noise, TEACHER_SAMPLER, first=first, progress=advance
+        model, chosen, mask, DRAWS, "conditional", TEACHER_STEPS, seed, TEACHER_SAMPLER, first=first, progress=advance
     )
     with written_whole(path) as temporary:
         np.savez(temporary, index=index, mask=mask, samples=samples)
