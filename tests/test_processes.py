@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from inkfill.processes import ALONE, Processes
+from inkfill.processes import ALONE, Processes, processes
 
 TWO = [Processes(rank, 2, torch.device("cpu")) for rank in range(2)]
 
@@ -28,3 +28,15 @@ def test_others_wait_through_the_heartbeats_of_rank_0(monkeypatch):
     monkeypatch.setattr(Processes, "total", lambda *_: next(values))
     TWO[1].await_first()
     assert list(values) == [0.0]
+
+
+@pytest.mark.parametrize(("given", "local", "expected"), [(None, 0, 0), ("cuda", 1, 1), ("cuda:3", 1, 3)])
+def test_a_cuda_device_has_an_index(given, local, expected, monkeypatch):
+    """``torch.cuda.set_device`` refuses a device without one."""
+    chosen = []
+    monkeypatch.setenv("LOCAL_RANK", str(local))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.set_device", chosen.append)
+    with processes(torch.device(given) if given else None) as joined:
+        assert joined.device == torch.device("cuda", expected)
+    assert [device.index for device in chosen] == [expected]
