@@ -103,11 +103,8 @@ def contents(folder: Path) -> set[str]:
 
 def foreign(folder: Path) -> list[str]:
     """The files of a folder that inkfill did not write, by its manifest."""
-    try:
-        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        ours = {name for name in listed if isinstance(name, str)}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        ours = set()
+    listed = _manifest(folder).get("files")
+    ours = {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
     kept = {MANIFEST, *OF_SYSTEMS}
     found = contents(folder) if folder.is_dir() else set()
     return sorted(name for name in found - ours if Path(name).name not in kept and not name.startswith(UNFINISHED))
@@ -121,10 +118,16 @@ def claim(folder: Path, kind: str) -> None:
 
 def claimed(folder: Path, kind: str) -> bool:
     """Whether a folder was marked by :func:`claim`."""
+    return bool(_manifest(folder).get("kind") == kind)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """What the manifest of a folder says: nothing if it is missing or broken."""
     try:
-        return bool(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["kind"] == kind)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
+        found = read_json(folder / MANIFEST)
+    except InputError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def check_ours(folder: Path) -> None:
