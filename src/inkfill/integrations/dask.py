@@ -27,8 +27,9 @@ GIVE_RANGE = "give value_range=(LOW, HIGH), the same for all blocks"
 
 def _loaded(checkpoint: Path | str | None, device: str | None, dtype: str | None) -> Model:
     """The model, read once per process and version of the file."""
-    file = find_checkpoint(checkpoint).stat() if find_checkpoint(checkpoint).exists() else None
-    return _read(checkpoint, device, dtype, (file.st_mtime_ns, file.st_size, file.st_ino) if file else None)
+    path = find_checkpoint(checkpoint)
+    about = path.stat() if path.exists() else None
+    return _read(checkpoint, device, dtype, (about.st_mtime_ns, about.st_size, about.st_ino) if about else None)
 
 
 @lru_cache(maxsize=4)

@@ -79,9 +79,9 @@ class InkfillImputer:
             raise InputError(f"minutes: must be above 0 without steps, not {self.minutes!r}")
         self._kept = None if self.folder else tempfile.TemporaryDirectory(prefix="inkfill-")
         folder = Path(self.folder or self._kept.name)  # type: ignore[union-attr]
-        if (folder / "images.npy").exists() and not claimed(folder, "imputer"):
-            raise InputError(f"folder: {folder} holds images.npy, which inkfill did not write: give another folder")
         ours = claimed(folder, "imputer")
+        if (folder / "images.npy").exists() and not ours:
+            raise InputError(f"folder: {folder} holds images.npy, which inkfill did not write: give another folder")
         claim(folder, "imputer")
         with written_whole(folder / "images.npy") as temporary:
             np.save(temporary, images)
