@@ -21,9 +21,19 @@ def test_the_learning_rate_warms_up_and_ends_at_zero():
     assert config.rate(3, 0.1) == pytest.approx(config.rate(100, 0.1))  # warm-up takes a tenth of the run at most
 
 
+def test_the_learning_rate_is_constant_until_its_decay():
+    config = TrainConfig(steps=1000, warmup=100, decay=0.2)
+    rates = [config.rate(i, i / 1000) for i in range(1000)]
+    assert {*rates[100:800]} == {1.0}
+    assert rates[900] == pytest.approx(0.5)
+    assert rates[-1] < 1e-3
+    assert [config.decays(share) for share in (0.0, 0.79, 0.8, 1.0)] == [False, False, True, True]
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        ({"decay": 0.0}, "--decay 0"),
         ({"steps": 0}, "--steps 0: give a number from 1"),
         ({"batch_size": 0}, "--batch-size 0"),
         ({"learning_rate": 0.0}, "--learning-rate 0"),

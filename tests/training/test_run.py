@@ -328,3 +328,46 @@ def test_fine_tuning_starts_from_the_weights_of_a_checkpoint(config, tmp_path):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
     with pytest.raises(InputError, match="no such checkpoint"):
         train(replace(config, start=str(tmp_path / "nothing")), tmp_path / "third", quiet=True)
+
+
+# ---- a constant rate, then a decay -----------------------------------------------------------------------------------
+
+
+def test_an_extended_run_equals_one_of_that_length(config, tmp_path):
+    """Bit for bit: the state before the decay is the same, whatever was to follow."""
+    long = replace(config, steps=20, warmup=0, decay=0.25)
+    train(long, tmp_path / "long", quiet=True)
+    train(replace(long, steps=12), tmp_path / "short", quiet=True)
+    assert load_state(tmp_path / "short" / "constant.pt")["step"] == 9
+    train(config, tmp_path / "short", resume=True, more_steps=11, quiet=True)  # from step 9
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("long", "short"))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert [row["step"] for row in rows_of(tmp_path / "short") if "loss" in row] == [20]
+
+
+def test_a_run_killed_in_its_decay_keeps_the_state_before_it(config, tmp_path, monkeypatch):
+    long = replace(config, steps=20, decay=0.25)
+    stops = iter([False] * 17 + [True] * 9)
+    monkeypatch.setattr(run_module.StopRequest, "asked", lambda self: next(stops))
+    assert not train(long, tmp_path / "run", quiet=True)
+    monkeypatch.undo()
+    before = (tmp_path / "run" / "constant.pt").read_bytes()
+    assert load_state(tmp_path / "run" / "state.pt")["step"] > 15
+    assert train(long, tmp_path / "run", resume=True, quiet=True)
+    assert (tmp_path / "run" / "constant.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "says"),
+    [
+        ({}, {"more_steps": 8}, "falls from its start"),
+        ({"decay": 0.5}, {"more_steps": 3}, "give at least 4"),
+        ({"decay": 0.5}, {"more_minutes": 3}, "extend it by --steps"),
+    ],
+)
+def test_what_cannot_be_extended_is_refused(config, tmp_path, change, more, says):
+    train(replace(config, **change), tmp_path / "run", quiet=True)
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    with pytest.raises(InputError, match=says):
+        train(config, tmp_path / "run", resume=True, quiet=True, **more)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before

@@ -1,7 +1,8 @@
 """The settings of a training run, checked."""
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from inkfill import defaults
@@ -30,7 +31,8 @@ class TrainConfig:
     batch_size: int = 64  # images per step, over all processes
     muon_rate: float = 0.02  # peak rate of Muon (inner matrices and convolutions); 0 leaves all to AdamW
     learning_rate: float = 3e-3  # peak rate of AdamW (all other parameters)
-    warmup: int = 200  # steps of linear warm-up (at most a tenth of the run), before the cosine decay to zero
+    warmup: int = 200  # steps of linear warm-up (at most a tenth of the run)
+    decay: float = 1.0  # last fraction of the run, in which the rate falls to zero; below 1 the run can be extended
     weight_decay: float = 0.01  # of all parameters, decoupled
     objective: str = "v"  # see core/objectives.py and training/few.py
     clip: float = 1.0  # largest norm of the gradient
@@ -56,6 +58,7 @@ class TrainConfig:
             ("learning_rate", 1e-8, 1.0),
             ("muon_rate", 0.0, 1.0),
             ("warmup", 0, 10**8),
+            ("decay", 0.01, 1.0),
             ("clip", 1e-6, 1e6),
             ("ema", 0.0, 1.0),
             ("T", 2, 10**6),
@@ -89,9 +92,32 @@ class TrainConfig:
         Schedule.named(self.schedule, self.T)
 
     def rate(self, step: int, share: float) -> float:
-        """The fraction of the peak learning rates: linear warm-up by steps, cosine decay by ``share`` of the run."""
+        """The fraction of the peak learning rates: linear warm-up by steps, constant, cosine decay by ``share`` of the run.
+
+        ``decay`` 1 is a cosine over the whole run; less is warm-up, constant rate, decay (Hu et al. 2024, "MiniCPM").
+        """
         warm = min(1.0, max((step + 1) / (self.warmup + 1), share / WARM))
-        return warm * (0.5 + 0.5 * math.cos(math.pi * share))
+        fallen = max(0.0, share - (1 - self.decay)) / self.decay
+        return warm * (0.5 + 0.5 * math.cos(math.pi * fallen))
+
+    def decays(self, share: float) -> bool:
+        """Whether the run has a constant rate and the decay after it has begun."""
+        return self.decay < 1 and share >= 1 - self.decay
+
+    def extended(self, minutes: float, steps: int, state: Mapping[str, Any]) -> "TrainConfig":
+        """The settings of a run that goes on from ``state`` for more minutes or steps. Raises InputError."""
+        if self.decay == 1:
+            raise InputError("the rate of this run falls from its start: to extend a run, train it with --decay 0.2")
+        if bool(minutes) != bool(self.minutes):
+            unit = "--minutes" if self.minutes else "--steps"
+            raise InputError(f"this run was trained by {unit}: extend it by {unit}")
+        more, done = (minutes, state["seconds"] / 60) if minutes else (steps, state["step"])
+        least = math.ceil(self.decay * done / (1 - self.decay))
+        if more < least:
+            raise InputError(
+                f"{more:g} more: too few for the decay, {self.decay:.0%} of the run: give at least {least}"
+            )
+        return replace(self, minutes=done + more) if minutes else replace(self, steps=done + more)
 
     @classmethod
     def read(cls, settings: Any) -> "TrainConfig":

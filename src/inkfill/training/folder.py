@@ -26,6 +26,11 @@ class RunFolder:
         return self.path / "state.pt"
 
     @property
+    def constant(self) -> Path:
+        """The training state before the rate decays, for extending the run."""
+        return self.path / "constant.pt"
+
+    @property
     def model(self) -> Path:
         """The EMA weights, for use."""
         return self.path / "model.safetensors"
@@ -73,11 +78,14 @@ class RunFolder:
                 f"--out {self.path}: holds {held[0]}: give {go_on}--overwrite to start again, or another folder"
             )
 
-    def resumed(self) -> tuple[TrainConfig, dict[str, Any]]:
-        """Settings and state of the run. Raises InputError."""
+    def resumed(self, minutes: float = 0, steps: int = 0) -> tuple[TrainConfig, dict[str, Any]]:
+        """Settings and state of the run, to go on for ``minutes`` or ``steps`` more if given. Raises InputError."""
         state = load_state(self.state)
         try:
-            return TrainConfig.read(parse_json(state["config"], self.state)), state
+            if (minutes or steps) and state.get("decaying"):
+                state = load_state(self.constant)
+            config = TrainConfig.read(parse_json(state["config"], self.state))
+            return config.extended(minutes, steps, state) if minutes or steps else config, state
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{self.state}: not a state of this version of inkfill train ({error}): start again without --resume"
@@ -90,12 +98,12 @@ class RunFolder:
         """
         claim(self.path, "train")
         if fresh:
-            for old in (self.state, self.best):
+            for old in (self.state, self.constant, self.best):
                 old.unlink(missing_ok=True)
             _remove(self.rounds, r"\d\d/\d{5}\.npy")
             if pairs:
                 _remove(self.pairs, rf"(?!{pairs.name})[0-9a-f]{{16}}/\d{{5}}\.npz")
-        beside = [self.path.glob(f"{UNFINISHED}{name}-*") for name in ("state", "model", "best", "metrics")]
+        beside = [self.path.glob(f"{UNFINISHED}{name}-*") for name in ("state", "constant", "model", "best", "metrics")]
         within = [(self.path / name).rglob(f"{UNFINISHED}*") for name in ("completions", "rounds", "pairs")]
         for unfinished in [path for paths in (*beside, *within) for path in paths]:  # left by a kill
             unfinished.unlink()

@@ -65,6 +65,7 @@ class Run:
     trainer: Trainer
     group: Processes
     seconds: float = 0.0  # training time, without pauses between a stop and its resumption
+    decaying: bool = False  # whether the state before the decay of the rate is saved
 
     def __post_init__(self) -> None:
         self._looked = time.monotonic()
@@ -96,13 +97,18 @@ class Run:
         if not self.trainer.finite():
             raise InputError(DIVERGED.format(self.trainer.done))
         self.save_weights(self.folder.model)
-        about = {
+        save_state(self.folder.state, self.state())
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        return {
+            **self.trainer.state(),
             "config": json.dumps(asdict(self.config)),
             "data": self.dataset.fingerprint,
             "seconds": self.seconds,
             "rounds": self.source.begun,
+            "decaying": self.decaying,
         }
-        save_state(self.folder.state, {**self.trainer.state(), **about})
 
     def save_weights(self, path: Path) -> None:
         """Write the EMA weights."""
@@ -201,7 +207,7 @@ def _assembled(
     if state is not None:
         trainer.restore(state)
         source.resume(int(state["rounds"]))
-        run.seconds = float(state["seconds"])
+        run.seconds, run.decaying = float(state["seconds"]), bool(state.get("decaying"))
     return run
 
 
@@ -243,10 +249,13 @@ def train(
     quiet: bool = False,
     on_validation: OnValidation | None = None,
     device: str | None = None,
+    more_minutes: float = 0,
+    more_steps: int = 0,
 ) -> bool:
     """Train into the folder ``out``. Returns True if the run finished, False if a signal stopped it.
 
-    ``resume`` continues from the last save, with its settings. Without ``overwrite`` a folder with a run or a model is
+    ``resume`` continues from the last save, with its settings; ``more_minutes`` or ``more_steps`` then extend a run
+    with ``decay`` below 1 from its state before the decay. Without ``overwrite`` a folder with a run or a model is
     refused. ``out`` gets ``model.safetensors`` (the EMA weights), ``state.pt`` (for resuming) and ``metrics.jsonl``.
     Validation runs every ``validate_every`` steps (by default 1,000, or 250 with few images); rank 0 then calls
     ``on_validation(step, model, dataset)``. If the validation loss rises again (overfitting), ``best.safetensors``
@@ -258,7 +267,7 @@ def train(
         say = _say if group.first and not quiet else lambda text: None
         if group.first:
             folder.check(resume, overwrite)
-        config, state = folder.resumed() if resume else (config, None)
+        config, state = folder.resumed(more_minutes, more_steps) if resume else (config, None)
         config.check()
         check_name(config.data)
         if group.first:
@@ -301,6 +310,10 @@ def _loop(
     while share < 1:
         if run.source.due(share):
             run.advance()
+        if run.config.decays(share) and not run.decaying:
+            if group.first:
+                save_state(run.folder.constant, run.state())
+            run.decaying = True
         rate = run.config.rate(trainer.done, share)
         losses.append(trainer.step(rate))
         bar.update()
