@@ -105,3 +105,14 @@ def test_the_defaults_of_a_prior():
     assert (prior.bounded, prior.generative, prior.image_size, prior.method) == (False, False, None, None)
     with pytest.raises(NotImplementedError):
         prior.unconditional(torch.zeros(1, 1, 8, 8))
+
+
+def test_masks_by_channel_need_a_network_that_reads_them():
+    x0, mask = torch.randn(2, 3, 8, 8), torch.zeros(2, 3, 8, 8, dtype=torch.bool)
+    assert Observation.of(x0, mask[:, :1]).planes(1).shape == (2, 1, 8, 8)
+    mask[:, 1] = True
+    observation = Observation.of(x0, mask)
+    assert torch.equal(observation.planes(3), ~mask)
+    assert torch.equal(observation.pixels[:, 0], x0[:, 0])
+    with pytest.raises(InputError, match="one mask for all channels"):
+        observation.planes(1)

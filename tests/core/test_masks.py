@@ -141,3 +141,22 @@ def test_the_random_box_reaches_every_edge():
     counts = np.bincount(3 * tops + lefts, minlength=9)
     assert counts.sum() == 2000
     assert (np.abs(counts - 2000 / 9) < 5 * (2000 / 9) ** 0.5).all()
+
+
+def test_masks_by_channel_are_alike_apart_or_of_some_channels():
+    spec, rng = parse("half:left@1,half:top@1"), np.random.default_rng(0)
+    drawn = spec.draw_planes(400, 3, 8, 8, rng)
+    assert drawn.shape == (400, 3, 8, 8)
+    alike = (drawn == drawn[:, :1]).all((1, 2, 3)).mean()
+    some = (~drawn.any((2, 3))).any(1).mean()  # a channel is observed
+    assert alike == pytest.approx(0.5 + 0.25 / 4, abs=0.09)  # 3.5 standard errors
+    assert some == pytest.approx(0.25, abs=0.08)
+    assert (drawn.any((2, 3))).any(1).all()
+    one = spec.draw_planes(5, 1, 8, 8, np.random.default_rng(1))
+    assert (one[:, 0] == spec.draw(5, 8, 8, np.random.default_rng(1))).all()
+
+
+def test_planes_and_channels_last():
+    for shape in ((4, 5, 6), (4, 5, 6, 3)):
+        mask = np.random.default_rng(0).random(shape) < 0.5
+        assert (of_planes(as_planes(mask)) == mask).all()

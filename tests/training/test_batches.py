@@ -11,7 +11,7 @@ from inkfill.core.objectives import v_errors
 from inkfill.core.rng import stream
 from inkfill.core.schedule import Schedule
 from inkfill.data import Dataset
-from inkfill.data.images import BYTES
+from inkfill.data.images import BYTES, ValueRange
 from inkfill.training.batches import Batches, Source
 
 LEFT = Batches(Schedule.named("cosine"), specs.parse("half:left"), BYTES, 16)
@@ -60,3 +60,16 @@ def test_a_source_draws_sizes_by_their_number_of_images():
     shapes = [source.draw(stream(0, i), slice(None)).x0.shape[2:] for i in range(400)]
     assert set(shapes) == {(8, 8), (12, 9)}
     assert abs(shapes.count((8, 8)) / 400 - 0.2) < 0.1
+
+
+@pytest.mark.parametrize("imputed", [False, True])
+def test_missing_values_of_one_channel_are_never_scored(imputed):
+    images, holes = np.random.default_rng(0).random((20, 8, 8, 3), np.float32), np.zeros((20, 8, 8, 3), bool)
+    holes[..., 2] = True
+    batches = Batches(Schedule.named("cosine"), specs.parse("half:left"), ValueRange(0, 1), 64, planes=3)
+    batch = batches.draw(images, np.random.default_rng(1), holes=holes, imputed=imputed)
+    assert batch.mask.shape == batch.scored.shape == (64, 3, 8, 8)
+    assert not batch.scored[:, 2].any()
+    assert batch.scored[:, :2].any()
+    assert bool(batch.mask[:, 2].all()) != imputed
+    assert batch.count == float(batch.scored.sum())

@@ -48,3 +48,16 @@ def test_a_resumed_run_does_not_read_the_checkpoint(tmp_path):
     config = TrainConfig(start=str(tmp_path / "gone"), unet=TINY)
     config, net = first_network(config, (np.zeros((12, 8, 9), np.uint8),), fresh=False)
     assert net.config == config.unet
+
+
+def test_a_network_of_one_mask_plane_starts_one_of_a_plane_a_channel():
+    old = UNet(UNetConfig(channels=3, widths=(16, 32), head_width=16), 1)
+    torch.nn.init.normal_(old.head.weight)
+    new = UNet(UNetConfig(channels=3, planes=3, widths=(16, 32), head_width=16))
+    new.load_state_dict(with_channels(old, new))
+    x, known = torch.randn((2, 3, 8, 8), generator=torch.Generator().manual_seed(2)), torch.ones(2, 3, 8, 8)
+    known[:, :, :4], time = 0, torch.tensor([0.5])
+    alike = new(x, x * known, known, time)
+    assert torch.allclose(alike, old(x, x * known, known[:, :1], time), atol=1e-5)
+    known[:, 1] = 1
+    assert (new(x, x * known, known, time) - alike).abs().max() > 1e-3

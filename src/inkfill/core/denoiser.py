@@ -31,8 +31,8 @@ class Draw(Protocol):
 class Observation:
     """The input of an inpainting method: ``pixels``, float ``[B, C, H, W]``, 0 where missing, and ``known``, bool.
 
-    ``known`` has the shape of ``pixels``; all channels of a pixel are known or missing together. ``noise`` is the
-    standard deviation of Gaussian noise in the observed pixels, in units of x0; 0 means exact.
+    ``known`` has the shape of ``pixels``. ``noise`` is the standard deviation of Gaussian noise in the observed
+    pixels, in units of x0; 0 means exact.
     """
 
     pixels: Tensor
@@ -41,7 +41,7 @@ class Observation:
 
     @classmethod
     def of(cls, x0: Tensor, mask: Tensor, noise: float = 0.0) -> "Observation":
-        """Blank the missing pixels of ``x0``; ``mask`` is ``[B, 1, H, W]``, True = missing. No other code does so."""
+        """Blank the missing pixels of ``x0``; ``mask`` is ``[B, 1 or C, H, W]``, True = missing. No other code does so."""
         blank = torch.zeros((), dtype=x0.dtype, device=x0.device)
         return cls(torch.where(mask, blank, x0), ~mask.expand_as(x0), noise)
 
@@ -54,6 +54,16 @@ class Observation:
     def mask(self) -> Tensor:
         """True = missing."""
         return ~self.known
+
+    def planes(self, count: int) -> Tensor:
+        """``known`` as a network reads it: ``[B, count, H, W]``, one plane or one a channel. Raises InputError."""
+        one = self.known[:, :1]
+        if count == 1 and not bool((self.known == one).all()):
+            raise InputError(
+                "these weights read one mask for all channels of a pixel: train weights anew for masks by channel, or "
+                "use a method that needs no conditional network (inkfill methods)"
+            )
+        return one if count == 1 else self.known
 
     def repeat(self, times: int) -> "Observation":
         """Every row ``times`` times, copies of a row adjacent."""

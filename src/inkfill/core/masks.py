@@ -227,6 +227,16 @@ def nothing(canvas: Canvas) -> Mask:
     return np.zeros((canvas.n, canvas.h, canvas.w), bool)
 
 
+def as_planes(mask: Mask) -> Mask:
+    """Masks of images as a network reads them: ``[N, H, W]`` to ``[N, 1, H, W]``, ``[N, H, W, C]`` to ``[N, C, H, W]``."""
+    return mask[:, None] if mask.ndim == 3 else np.moveaxis(mask, -1, 1)
+
+
+def of_planes(planes: Mask) -> Mask:
+    """The inverse of :func:`as_planes`."""
+    return planes[:, 0] if planes.shape[1] == 1 else np.moveaxis(planes, 1, -1)
+
+
 # The training mixture of the shipped network: broad, so that most masks resemble one that it was trained on.
 TRAINING = (
     "all@12,half:random@16,half:left@3,half:right@3,half:top@3,half:bottom@3,quadrants:random@10,"
@@ -274,6 +284,25 @@ class MaskSpec:
         for start in range(0, max(1, n), together):
             part = slice(start, min(n, start + together))
             mask[part] = self._draw(part.stop - start, height, width, rng, None if images is None else images[part])
+        return mask
+
+    def draw_planes(
+        self, n: int, planes: int, height: int, width: int, rng: np.random.Generator, images: NDArray | None = None
+    ) -> Mask:
+        """Masks to train on, with a plane a channel: bool ``[n, planes, height, width]``.
+
+        Half of them are alike in all planes, a quarter are drawn for every plane, and in a quarter some planes have one
+        mask and the others are observed. With one plane this is ``draw``.
+        """
+        mask = self.draw(n, height, width, rng, images)[:, None]
+        if planes == 1:
+            return mask
+        kind, mask = rng.random(n), mask.repeat(planes, 1)
+        for i in np.flatnonzero(kind < 0.25):
+            one = None if images is None else images[i : i + 1].repeat(planes, 0)
+            mask[i] = self.draw(planes, height, width, rng, one)
+        for i in np.flatnonzero((kind >= 0.25) & (kind < 0.5)):
+            mask[i, rng.permutation(planes)[: rng.integers(1, planes)]] = False
         return mask
 
     def _draw(self, n: int, height: int, width: int, rng: np.random.Generator, images: NDArray | None) -> Mask:

@@ -20,14 +20,14 @@ MEAN, SAMPLE, ESTIMATE = "posterior mean", "sample", "estimate"  # what a traine
 
 @dataclass(frozen=True)
 class Batch:
-    """The input of one step: ``x0``, ``eps`` ``[B, C, H, W]``, ``mask`` bool ``[B, 1, H, W]``, ``t`` ``[B]``."""
+    """The input of one step: ``x0``, ``eps`` ``[B, C, H, W]``, ``mask`` bool ``[B, 1 or C, H, W]``, ``t`` ``[B]``."""
 
     x0: Tensor
     mask: Tensor  # True = missing
     t: Tensor
     eps: Tensor
     schedule: Schedule
-    scored: Tensor  # bool [B, 1, H, W]: missing here and present in the training image
+    scored: Tensor  # bool, like mask: missing here and present in the training image
     count: float  # scored values of the global batch: the sum of the errors is divided by it
 
     @classmethod
@@ -50,7 +50,7 @@ class Batch:
         strata = (rng.permutation(size) + rng.random(size)) / size
         t = torch.from_numpy(1 + np.floor(strata * schedule.T).astype(np.int64))
         eps = torch.from_numpy(rng.standard_normal(tuple(x0.shape), dtype=np.float32))
-        count = max(1.0, float(scored.sum()) * x0.shape[1])
+        count = max(1.0, float(scored.expand_as(x0).sum()))
         x0, mask, eps, scored = (part[rows].to(device) for part in (x0, mask, eps, scored))
         return cls(x0, mask, t[rows], eps, schedule, scored, count)
 
@@ -61,7 +61,7 @@ class Batch:
 
     @property
     def known(self) -> Tensor:
-        """1 where pixels are observed, 0 where missing: float32 ``[B, 1, H, W]``."""
+        """1 where pixels are observed, 0 where missing: float32 ``[B, 1 or C, H, W]``."""
         return (~self.mask).float()
 
     @property

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from inkfill.core.rng import seeded
 from inkfill.errors import InputError
 
+MAX_CHANNELS = 32
 LARGE = 48  # pixels a side, above which a network has two more resolutions
 
 
@@ -27,6 +28,7 @@ class UNetConfig:
     """The architecture. Raises InputError for impossible numbers."""
 
     channels: int = 1  # of an image: 1 is grey, 3 colour
+    planes: int = 1  # of the mask: 1 for all channels of a pixel, or one a channel
     widths: tuple[int, ...] = (64, 192)  # channels at half resolution, at a quarter, and so on
     blocks: tuple[int, ...] = (1, 2)  # blocks at each resolution: down and up each, but once at the lowest
     head_width: int = 64  # channels of one attention head
@@ -43,7 +45,8 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         for name, values, low, high in (
-            ("channels", (self.channels,), 1, 4),
+            ("channels", (self.channels,), 1, MAX_CHANNELS),
+            ("planes", (self.planes,), 1, MAX_CHANNELS),
             ("widths", self.widths, 1, 4096),
             ("blocks", self.blocks, 0, 64),
             ("head_width", (self.head_width,), 1, 4096),
@@ -53,6 +56,8 @@ class UNetConfig:
                 raise InputError(f"{name}: must be integers from {low} to {high}, not {getattr(self, name)!r}")
         if not isinstance(self.latent, bool):
             raise InputError(f"latent: must be true or false, not {self.latent!r}")
+        if self.planes not in (1, self.channels):
+            raise InputError(f"planes: must be 1 or the number of channels, {self.channels}, not {self.planes}")
         if not 2 <= len(self.widths) == len(self.blocks) <= 4 or self.widths[-1] % self.head_width:
             raise InputError("widths: give 2 to 4, as many blocks, and a head_width that divides the last width")
 
@@ -172,7 +177,7 @@ class Resolution(nn.Module):
 class UNet(Resolution):
     """``net(x_t, known_pixels, known_map, t) -> v``; images float32 ``[B, C, H, W]``, t / T in [0, 1] ``[B]``.
 
-    ``known_map`` is ``[B, 1, H, W]``, 1 where pixels are observed; ``known_pixels`` is 0 where it is 0. x_t is read
+    ``known_map`` is ``[B, planes, H, W]``, 1 where pixels are observed; ``known_pixels`` is 0 where it is 0. x_t is read
     only where pixels are missing. A ``t`` of length 1 serves the whole batch. ``embed`` gives the part of the stem that
     depends on the observation alone, which a sampler computes once. ``latent`` is noise like ``x_t``, for networks with
     ``config.latent``; None adds nothing. The initial weights depend on ``seed`` alone.
@@ -191,7 +196,7 @@ class UNet(Resolution):
         self.time = TimeEmbedding(time_width)
         self.fold = nn.PixelUnshuffle(2)
         self.stem_noisy = nn.Conv2d(4 * config.channels, half, 3, padding=1)
-        self.stem_known = nn.Conv2d(4 * (config.channels + 1), half, 3, padding=1, bias=False)
+        self.stem_known = nn.Conv2d(4 * (config.channels + config.planes), half, 3, padding=1, bias=False)
         self.between = nn.ModuleList(Resolution() for _ in steps[1:])
         for resolution, step in zip(self.resolutions, steps, strict=True):
             resolution.way_down(*step, time_width)
@@ -215,6 +220,7 @@ class UNet(Resolution):
 
     def embed(self, known_pixels: Tensor, known_map: Tensor) -> Tensor:
         """The stem's response to the observation: ``[B, width, H / 2, W / 2]``."""
+        known_map = known_map.expand(-1, self.config.planes, -1, -1)  # one plane may stand for all
         planes = self._padded(torch.cat([known_pixels, known_map], dim=1))
         return self.stem_known(self.fold(planes).contiguous(memory_format=torch.channels_last))
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from inkfill.core.masks import MaskSpec
+from inkfill.core.masks import MaskSpec, as_planes
 from inkfill.core.objectives import Batch
 from inkfill.core.schedule import Schedule
 from inkfill.data.augment import augmented
@@ -26,6 +26,7 @@ class Batches:
     augment: str = ""
     device: torch.device | str = "cpu"
     make: Callable[..., Any] = Batch.draw
+    planes: int = 1  # of masks: 1, or one a channel
 
     def draw(
         self,
@@ -37,16 +38,17 @@ class Batches:
     ) -> Any:
         """Draw a global batch from ``rng`` and return its ``rows``.
 
-        ``holes`` ``[N, H, W]`` marks missing pixels of ``images``; they are never scored. They are inputs if they were
-        ``imputed``, and masked otherwise.
+        ``holes`` (``[N, H, W]``, or ``[N, H, W, C]`` by channel) marks missing pixels of ``images``; they are never
+        scored. They are inputs if they were ``imputed``, and masked otherwise.
         """
         index = rng.integers(len(images), size=self.size)
         height, width = images.shape[1:3]
         missing = np.zeros((self.size, height, width), bool) if holes is None else holes[index]
         chosen, missing = augmented(self.augment, rng, images[index], missing)
-        hidden = self.spec.draw(self.size, height, width, rng, chosen)
-        scored = torch.from_numpy((hidden & ~missing)[:, None])
-        mask = torch.from_numpy((hidden if imputed else hidden | missing)[:, None])
+        missing = as_planes(missing)
+        hidden = self.spec.draw_planes(self.size, self.planes, height, width, rng, chosen)
+        scored = torch.from_numpy(hidden & ~missing)
+        mask = torch.from_numpy(hidden if imputed else hidden | missing)
         return self.make(self.schedule, self.values.to_x0(chosen), mask, rng, scored, rows, self.device)
 
 

@@ -92,9 +92,9 @@ class TrainConfig:
         Schedule.named(self.schedule, self.T)
 
     def rate(self, step: int, share: float) -> float:
-        """The fraction of the peak learning rates: linear warm-up by steps, constant, cosine decay by ``share`` of the run.
+        """The fraction of the peak learning rates: linear warm-up by steps, cosine decay by ``share`` of the run.
 
-        ``decay`` 1 is a cosine over the whole run; less is warm-up, constant rate, decay (Hu et al. 2024, "MiniCPM").
+        With ``decay`` below 1 the rate is constant in between (Hu et al. 2024, "MiniCPM", section 4).
         """
         warm = min(1.0, max((step + 1) / (self.warmup + 1), share / WARM))
         fallen = max(0.0, share - (1 - self.decay)) / self.decay

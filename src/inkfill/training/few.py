@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from inkfill import progress
-from inkfill.core.masks import MaskSpec
+from inkfill.core.masks import MaskSpec, as_planes, of_planes
 from inkfill.core.objectives import MEAN, SAMPLE, objective
 from inkfill.core.rng import SampleNoise, key, stream
 from inkfill.core.schedule import Schedule
@@ -51,12 +51,12 @@ class Pairs:
     """Masked images, and the teacher's samples of each from two draws of x_T."""
 
     index: NDArray[np.int64]  # of the training image
-    mask: Mask  # [N, H, W]
+    mask: Mask  # [N, H, W], or [N, H, W, C] by channel
     samples: Images  # [N, 2, ...]
     seed: int  # of x_T: image i, sample k, as inpaint draws it
 
     def take(self, rows: NDArray[np.int64], images: Images, values: ValueRange) -> tuple[Tensor, Mask, Tensor, Tensor]:
-        """x0 ``[R, C, H, W]``, mask ``[R, H, W]``, x_T and samples ``[R, 2, C, H, W]`` of the pairs ``rows``."""
+        """x0 ``[R, C, H, W]``, mask ``[R, ...]``, x_T and samples ``[R, 2, C, H, W]`` of the pairs ``rows``."""
         x0 = values.to_x0(images[self.index[rows]])
         shape, each = x0.shape[1:], np.repeat(rows, DRAWS)
         x_T = SampleNoise(self.seed, each, np.tile(np.arange(DRAWS), len(rows)), tuple(shape))()
@@ -110,7 +110,7 @@ def _make(
     rng = stream(seed, "pairs", number)
     index = rng.integers(len(images), size=PART)
     chosen = images[index]
-    mask = spec.draw(PART, images.shape[1], images.shape[2], rng, chosen)
+    mask = of_planes(spec.draw_planes(PART, model.planes, images.shape[1], images.shape[2], rng, chosen))
     first = number * PART
     samples = inpaint(
         model, chosen, mask, DRAWS, "conditional", TEACHER_STEPS, seed, TEACHER_SAMPLER, first=first, progress=advance
@@ -127,7 +127,7 @@ def _read(path: Path, images: Images) -> tuple[NDArray[np.int64], Mask, Images] 
             index, mask, samples = file["index"], file["mask"], file["samples"]
     except NOT_WHOLE:
         return None
-    fits = mask.shape == (PART, *images.shape[1:3]) and samples.shape == (PART, DRAWS, *images.shape[1:])
+    fits = mask.shape in ((PART, *images.shape[1:3]), samples.shape[:1] + samples.shape[2:]) and samples.shape == (PART, DRAWS, *images.shape[1:])
     return (index, mask.astype(bool), samples) if fits and index.shape == (PART,) else None
 
 
@@ -139,7 +139,7 @@ class DrawBatch:
     """The input of one step: images ``[B, C, H, W]`` and noise for two samples each ``[B, 2, C, H, W]``."""
 
     x0: Tensor
-    mask: Tensor  # [B, 1, H, W], True = missing
+    mask: Tensor  # [B, 1 or C, H, W], True = missing
     t: Tensor  # [B]
     eps: Tensor  # noise of x_t: two draws for an image at T, one repeated below
     latent: Tensor  # latent noise; 0 at T
@@ -199,7 +199,7 @@ def with_pairs(batches: Batches, pairs: Pairs, images: Images) -> Batches:
 
     def take(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         x0, mask, x_T, samples = pairs.take(rows, images, batches.values)
-        return x0, torch.from_numpy(mask[:, None]), x_T, samples
+        return x0, torch.from_numpy(as_planes(mask)), x_T, samples
 
     return replace(batches, make=partial(draw_few, pairs=take, pair_count=len(pairs.index)))
 
@@ -210,13 +210,13 @@ def _interleaved(size: int, part: slice) -> NDArray[np.int64]:
 
 
 def distance(x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
-    """The distance of two samples ``[B, C, H, W]`` with mask ``[B, 1, H, W]``: float32 ``[B]``.
+    """The distance of two samples ``[B, C, H, W]`` with mask ``[B, 1 or C, H, W]``: float32 ``[B]``.
 
     The sum, over whole holes and patches of several sizes, of root mean square differences. A patch is weighted by the
     square root of its missing fraction.
     """
-    square = (x.float() - y.float()).square().mean(1, keepdim=True) * mask
-    missing = mask.float()
+    square = ((x.float() - y.float()).square() * mask).mean(1, keepdim=True)
+    missing = mask.float().mean(1, keepdim=True)
     total = _root(square.sum((1, 2, 3)) / missing.sum((1, 2, 3)).clamp(min=1))
     for side in PATCHES:
         if side <= min(x.shape[-2:]):

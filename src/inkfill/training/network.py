@@ -24,11 +24,11 @@ def first_network(config: TrainConfig, groups: tuple[data.Images, ...], fresh: b
     channels, latent = channels_of(groups[0]), OBJECTIVES[config.objective].gives == SAMPLE
     if not (config.start and fresh):
         shape = config.unet or UNetConfig.for_size(max(side for images in groups for side in images.shape[1:3]))
-        shape = replace(shape, channels=channels, latent=latent)
+        shape = replace(shape, channels=channels, planes=channels, latent=latent)
         return replace(config, unet=shape), UNet(shape, config.seed)
     net, found = load_network(find_checkpoint(config.start))
     recipe = Recipe.read(found)
-    shape = replace(net.config, channels=channels, latent=latent)
+    shape = replace(net.config, channels=channels, planes=channels, latent=latent)
     config = replace(config, unet=shape, schedule=recipe.schedule, T=recipe.T)
     started = UNet(shape, config.seed)  # parameters that the checkpoint lacks stay as initialised
     weights = started.state_dict()
@@ -38,26 +38,33 @@ def first_network(config: TrainConfig, groups: tuple[data.Images, ...], fresh: b
 
 
 def with_channels(net: UNet, new: UNet) -> dict[str, Tensor]:
-    """The weights of a network adapted to the channels of a new one.
+    """The weights of a network adapted to the channels and mask planes of a new one.
 
-    On images of equal channels it equals the network on their grey version: input weights are divided among channels,
-    output weights repeated. The new network's random weights read differences between channels; without them all
-    channels would keep equal gradients.
+    On images of equal channels and masks it equals the network on their grey version: input weights are divided among
+    channels, output weights repeated. The new network's random weights read differences between channels; without them
+    all channels would keep equal gradients.
     """
-    weights, own, had, channels = net.state_dict(), new.state_dict(), net.config.channels, new.config.channels
-    if had == channels:
-        return dict(weights)
+    weights, own, had, now = net.state_dict(), new.state_dict(), net.config, new.config
     found = dict(weights)
     for name in ("stem_noisy.weight", "stem_latent.weight", "stem_known.weight"):
         if name in weights and name in own:
-            (old, known_map), (random, _) = (
-                x.tensor_split([FOLDED * c], 1) for x, c in ((weights[name], had), (own[name], channels))
+            (old, old_map), (random, random_map) = (
+                x.tensor_split([FOLDED * c], 1) for x, c in ((weights[name], had.channels), (own[name], now.channels))
             )
-            random = random.unflatten(1, (channels, FOLDED))
-            one = old.unflatten(1, (had, FOLDED)).sum(1, keepdim=True) / channels
-            pixels = (one + random - random.mean(1, keepdim=True)).flatten(1, 2)
-            found[name] = torch.cat([pixels, known_map], 1)
-    for name in ("head.weight", "head.bias"):
-        one = weights[name].unflatten(0, (had, FOLDED)).mean(0)
-        found[name] = one.repeat(channels, *[1] * (one.ndim - 1))
+            pixels = spread(old, random, had.channels, now.channels)
+            planes = spread(old_map, random_map, had.planes, now.planes) if name == "stem_known.weight" else old_map
+            found[name] = torch.cat([pixels, planes], 1)
+    if had.channels != now.channels:
+        for name in ("head.weight", "head.bias"):
+            one = weights[name].unflatten(0, (had.channels, FOLDED)).mean(0)
+            found[name] = one.repeat(now.channels, *[1] * (one.ndim - 1))
     return found
+
+
+def spread(old: Tensor, random: Tensor, had: int, now: int) -> Tensor:
+    """Input weights for ``had`` planes divided among ``now`` planes, plus what the random ones read of differences."""
+    if had == now:
+        return old
+    random = random.unflatten(1, (now, FOLDED))
+    one = old.unflatten(1, (had, FOLDED)).sum(1, keepdim=True) / now
+    return (one + random - random.mean(1, keepdim=True)).flatten(1, 2)

@@ -189,6 +189,7 @@ def _assembled(
         augment=config.augment,
         device=group.device,
         make=objective.draw or Batch.draw,
+        planes=net.config.planes,
     )
     if config.teacher:
         batches = few.with_pairs(batches, _teacher_pairs(config, folder, dataset, group, quiet), dataset.train)
