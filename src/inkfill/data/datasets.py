@@ -6,21 +6,21 @@ A new named data set is one function in ``DATASETS``.
 import hashlib
 import http.client
 import os
-import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from inkfill import progress
 from inkfill.data import incomplete
 from inkfill.data.dataset import Dataset
 from inkfill.data.images import Images, channels_of, size_words, with_channels, without_hidden_colour
 from inkfill.data.readers import read_idx, read_images, stacked
 from inkfill.data.rendered import rendered
 from inkfill.errors import InputError, reason, remark
+from inkfill.files import written_whole
 
 MNIST_FILES = {  # name: published MD5
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -50,53 +50,50 @@ def cache_dir() -> Path:
 def _intact(path: Path, md5: str) -> bool:
     """Whether a file has the published bytes; a file with other bytes is named in a notice."""
     try:
-        if not path.is_file():
-            return False
-        good = path.stat().st_size <= MAX_DOWNLOAD
-        good = good and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == md5
+        body = path.read_bytes()
     except OSError:
         return False
-    if not good:
-        remark(f"{path} is truncated or altered (its MD5 differs from the published one): not used")
-    return good
+    if good := _md5(body) == md5:
+        return good
+    remark(f"{path} is truncated or altered (its MD5 differs from the published one): not used")
+    return False
+
+
+def _md5(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 def download(name: str, folder: Path, mirrors: tuple[str, ...] = MIRRORS) -> Path:
-    """Fetch one MNIST file into ``folder``: to a temporary file, checked, then renamed. Raises InputError."""
+    """Fetch one MNIST file into ``folder``, where it is whole or not there. Raises InputError."""
     problems = []
     for mirror in mirrors:
-        temporary = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder, prefix=name, suffix=".part", delete=False) as file:
-                temporary = Path(file.name)
-            _fetch(mirror + name, temporary)
-            if _intact(temporary, MNIST_FILES[name]):
-                return temporary.replace(folder / name)
-            problems.append(f"{mirror}: wrong bytes")
-        except (OSError, urllib.error.URLError, http.client.HTTPException, ValueError) as error:
+            body = _fetched(mirror + name)
+            if _md5(body) != MNIST_FILES[name]:
+                raise ValueError("wrong bytes")
+            with written_whole(folder / name) as temporary:
+                temporary.write_bytes(body)
+            return folder / name
+        except (OSError, http.client.HTTPException, ValueError) as error:
             problems.append(f"{mirror}: {reason(error)}")
-        finally:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
     raise InputError(f"{name}: could not be downloaded ({'; '.join(problems)}): put the MNIST files into $INKFILL_DATA")
 
 
-def _fetch(address: str, path: Path) -> None:
-    """Download into a file: at most ``MAX_DOWNLOAD`` bytes, for at most ``DEADLINE`` seconds."""
-    from inkfill import progress
-
-    began = time.monotonic()
-    with urllib.request.urlopen(address, timeout=CONNECT_TIMEOUT) as answer, path.open("wb") as file:
-        total = int(answer.headers.get("Content-Length") or 0)
-        with progress.bar(total, unit="B", unit_scale=True, desc=path.name[:40], delay=1) as bar:
+def _fetched(address: str) -> bytes:
+    """At most ``MAX_DOWNLOAD`` bytes, within ``DEADLINE`` seconds."""
+    began, body = time.monotonic(), bytearray()
+    with urllib.request.urlopen(address, timeout=CONNECT_TIMEOUT) as answer:
+        total, name = int(answer.headers.get("Content-Length") or 0), address.rsplit("/", 1)[-1]
+        with progress.bar(total, unit="B", unit_scale=True, desc=name, delay=1) as bar:
             while chunk := answer.read1(1 << 16):
-                file.write(chunk)
+                body += chunk
                 bar.update(len(chunk))
-                if file.tell() > MAX_DOWNLOAD:
+                if len(body) > MAX_DOWNLOAD:
                     raise ValueError(f"more than {MAX_DOWNLOAD:,} bytes")
                 if time.monotonic() - began > DEADLINE:
                     raise ValueError(f"incomplete after {DEADLINE:.0f} seconds")
+    return bytes(body)
 
 
 def find_mnist(mirrors: tuple[str, ...] = MIRRORS) -> dict[str, Path]:
@@ -106,10 +103,9 @@ def find_mnist(mirrors: tuple[str, ...] = MIRRORS) -> dict[str, Path]:
     for name, md5 in MNIST_FILES.items():
         if given and _intact(Path(given, name), md5):
             found[name] = Path(given, name)
-        elif _intact(cache_dir() / name, md5):
-            found[name] = cache_dir() / name
-        else:
-            found[name] = download(name, cache_dir(), mirrors)
+            continue
+        cached = cache_dir() / name
+        found[name] = cached if _intact(cached, md5) else download(name, cache_dir(), mirrors)
     return found
 
 
@@ -164,11 +160,11 @@ def load(name: str = "auto", data_mask: str = "", seed: int = 0) -> Dataset:
 def _idx_folder(folder: Path) -> Dataset | None:
     """A folder like MNIST's (Fashion-MNIST, KMNIST, EMNIST): ``*train*images*`` and ``*(t10k|test)*images*``."""
 
-    def one(*words: str) -> Path | None:
-        hits = [p for p in sorted(folder.iterdir()) if p.is_file() and all(w in p.name.lower() for w in words)]
-        return hits[0] if hits else None
+    def one(kind: str, *splits: str) -> Path | None:
+        files = [path for path in sorted(folder.iterdir()) if path.is_file() and kind in path.name.lower()]
+        return next((path for split in splits for path in files if split in path.name.lower()), None)
 
-    train, test = one("train", "images"), one("t10k", "images") or one("test", "images")
+    train, test = one("images", "train"), one("images", "t10k", "test")
     if train is None or test is None:
         return None
     images, held_out = uniform(read_images(train)), uniform(read_images(test))
@@ -178,9 +174,9 @@ def _idx_folder(folder: Path) -> Dataset | None:
         )
     labels = {}
     cut = len(images) - min(VALIDATION, len(images) // 10)
-    paths = one("train", "labels"), one("t10k", "labels") or one("test", "labels")
-    if paths[0] and paths[1]:
-        first, second = read_idx(paths[0]), read_idx(paths[1])
+    train, test = one("labels", "train"), one("labels", "t10k", "test")
+    if train and test:
+        first, second = read_idx(train), read_idx(test)
         if (first.shape, second.shape) != ((len(images),), (len(held_out),)):
             raise InputError(f"{folder}: label files need one label for each image")
         labels = {"train": first[:cut], "validation": first[cut:], "test": second}
