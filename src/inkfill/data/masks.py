@@ -198,13 +198,13 @@ def _one_array(masks: list[Mask]) -> Mask:
 def missing_values(images: Images) -> Mask:
     """Values that are NaN, or masked in a numpy masked array: bool, in the shape of the images."""
     values = np.ma.getdata(images)
-    return np.asarray(np.ma.getmaskarray(images) | (values != values))
+    return np.asarray(np.ma.getmaskarray(images) | (values != values))  # NaN alone differs from itself
 
 
 def holes_of(images: Images) -> Mask:
     """Pixels with a missing value: bool ``[N, H, W]``."""
     missing = missing_values(images)
-    return missing.any(-1) if images.ndim == 4 else missing
+    return np.asarray(missing.any(-1)) if images.ndim == 4 else missing
 
 
 def transparent(images: Images) -> Mask:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -279,30 +280,38 @@ class _Draw:
 
 
 def _filled(draw: _Draw, images: Images, mask: Mask, samples: int, first: int) -> Images:
-    """Samples ``[N, K, ...]`` of images of one size."""
+    """Samples ``[N, K, ...]`` of images of one size, in the windows of :mod:`~inkfill.filling.windows`.
+
+    Pixels filled in one window are observed in the next. An image without missing pixels needs no network.
+    """
     images = np.asarray(np.ma.getdata(images))
     if channels_of(images) != draw.prior.channels:
         return _filled_beside_alpha(draw, images, mask, samples, first)
-    values = range_of_images(draw.prior, images, mask, draw.options.value_range)
-    known = images[~mask]
+    values, known = range_of_images(draw.prior, images, mask, draw.options.value_range), images[~mask]
     if known.size and (known.min() < values.low or known.max() > values.high):
         found = f"from {known.min():g} to {known.max():g}"
         remark(f"observed values {found} leave the data range {values.low:g} to {values.high:g}: they are kept")
-    if windows.is_large(images.shape[1:3], draw.prior.image_size):
-        return _filled_in_windows(draw, images, mask, values, samples, first)
-    out = np.repeat(images[:, None], samples, axis=1)
-    flat = out.reshape(-1, *images.shape[1:])
-    # A complete image needs no network, unless its pixels are noisy.
-    incomplete = np.flatnonzero(mask.any((1, 2)) | (draw.options.observation_noise > 0))
-    todo = (incomplete[:, None] * samples + np.arange(samples)).ravel()
-    if len(todo) < len(flat):
-        draw.options.progress(len(flat) - len(todo))
-    size = draw.rows(images.shape[1] * images.shape[2])
-    for start in range(0, len(todo), size):
-        chunk = todo[start : start + size]
-        image, sample = chunk // samples, chunk % samples
-        flat[chunk] = draw(images[image], mask[image], values, first + image, sample)
-        draw.options.progress(len(chunk))
+    noisy, size = draw.options.observation_noise > 0, draw.prior.image_size
+    if noisy and windows.is_large(images.shape[1:3], size):
+        raise InputError("observation_noise: not supported for large images, which are filled in windows")
+    plans = [windows.plan(hole | noisy, size) for hole in mask]
+    out, missing = np.repeat(images[:, None], samples, axis=1), mask.copy()
+    draw.options.progress(samples * plans.count([]))
+    for waves in zip_longest(*plans, fillvalue=()):
+        todo = [(i, k, window) for i, wave in enumerate(waves) for window in wave for k in range(samples)]
+        rows = draw.rows(math.prod(missing[0][todo[0][2].place].shape))
+        for start in range(0, len(todo), rows):
+            chunk = todo[start : start + rows]
+            parts = np.stack([out[i, k][window.place] for i, k, window in chunk])
+            holes = np.stack([missing[i][window.place] for i, _, window in chunk])
+            image, sample, number = np.array([(first + i, k, window.number) for i, k, window in chunk]).T
+            found = draw(parts, holes, values, image, sample, None if (number == windows.WHOLE).all() else number)
+            for (i, k, window), pixels in zip(chunk, found, strict=True):
+                out[i, k][window.place] = pixels
+            draw.options.progress(sum(window is plans[i][-1][-1] for i, _, window in chunk))
+        for hole, wave in zip(missing, waves, strict=True):
+            for window in wave:
+                hole[window.place] = False
     return out
 
 
@@ -315,28 +324,3 @@ def _filled_beside_alpha(draw: _Draw, images: Images, mask: Mask, samples: int, 
     opaque = np.where(mask, np.asarray(opaque_of(images.dtype), images.dtype), alpha)
     planes = out[..., None] if out.ndim == 4 else out
     return np.concatenate([planes, np.repeat(opaque[:, None, ..., None], samples, 1)], -1)
-
-
-def _filled_in_windows(draw: _Draw, images: Images, mask: Mask, values: ValueRange, samples: int, first: int) -> Images:
-    """Samples of large images, window by window; pixels filled in one window are observed in the next (windows.py)."""
-    size = draw.prior.image_size
-    assert size is not None
-    if draw.options.observation_noise:
-        raise InputError("observation_noise: not supported for large images, which are filled in windows")
-    out, rows = np.repeat(images[:, None], samples, axis=1), draw.rows(size[0] * size[1])
-    for i, canvas in enumerate(out):
-        missing = mask[i].copy()
-        for wave in windows.plan(mask[i], size):
-            todo = [(k, window) for window in wave for k in range(samples)]
-            for start in range(0, len(todo), rows):
-                chunk = todo[start : start + rows]
-                parts = np.stack([canvas[k][window.place] for k, window in chunk])
-                holes = np.stack([missing[window.place] for _, window in chunk])
-                sample, number = np.array([(k, window.number) for k, window in chunk]).T
-                found = draw(parts, holes, values, np.full(len(chunk), first + i), sample, number)
-                for (k, window), pixels in zip(chunk, found, strict=True):
-                    canvas[k][window.place] = pixels
-            for window in wave:
-                missing[window.place] = False
-        draw.options.progress(samples)
-    return out
