@@ -6,14 +6,12 @@ A new named data set is one function in ``DATASETS``.
 import hashlib
 import http.client
 import os
-import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from inkfill import progress
 from inkfill.data import incomplete
 from inkfill.data.dataset import Dataset
 from inkfill.data.images import Images, channels_of, size_words, with_channels, without_hidden_colour
@@ -29,14 +27,11 @@ MNIST_FILES = {  # name: published MD5
     "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
 }
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
-CONNECT_TIMEOUT = 4.0  # seconds without an answer
-DEADLINE = 300.0  # seconds for one file
+TIMEOUT = 4.0  # seconds without an answer
 MAX_DOWNLOAD = 2**24  # bytes; the largest of the four files has 9.9 million
 MIN_OF_A_SIZE = 16  # images; sizes with fewer are cut into tiles
 MAX_WHOLE = 128  # pixels a side; larger images are cut into tiles for training, and filled in windows
 VALIDATION = 5000  # the last digits of MNIST's training file
-
-# ---- MNIST -----------------------------------------------------------------------------------------------------------
 
 
 def cache_dir() -> Path:
@@ -53,14 +48,10 @@ def _intact(path: Path, md5: str) -> bool:
         body = path.read_bytes()
     except OSError:
         return False
-    if good := _md5(body) == md5:
-        return good
-    remark(f"{path} is truncated or altered (its MD5 differs from the published one): not used")
-    return False
-
-
-def _md5(body: bytes) -> str:
-    return hashlib.md5(body, usedforsecurity=False).hexdigest()
+    good = hashlib.md5(body, usedforsecurity=False).hexdigest() == md5
+    if not good:
+        remark(f"{path} is truncated or altered (its MD5 differs from the published one): not used")
+    return good
 
 
 def download(name: str, folder: Path, mirrors: tuple[str, ...] = MIRRORS) -> Path:
@@ -69,8 +60,9 @@ def download(name: str, folder: Path, mirrors: tuple[str, ...] = MIRRORS) -> Pat
     for mirror in mirrors:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            body = _fetched(mirror + name)
-            if _md5(body) != MNIST_FILES[name]:
+            with urllib.request.urlopen(mirror + name, timeout=TIMEOUT) as answer:
+                body = answer.read(MAX_DOWNLOAD)
+            if hashlib.md5(body, usedforsecurity=False).hexdigest() != MNIST_FILES[name]:
                 raise ValueError("wrong bytes")
             with written_whole(folder / name) as temporary:
                 temporary.write_bytes(body)
@@ -78,22 +70,6 @@ def download(name: str, folder: Path, mirrors: tuple[str, ...] = MIRRORS) -> Pat
         except (OSError, http.client.HTTPException, ValueError) as error:
             problems.append(f"{mirror}: {reason(error)}")
     raise InputError(f"{name}: could not be downloaded ({'; '.join(problems)}): put the MNIST files into $INKFILL_DATA")
-
-
-def _fetched(address: str) -> bytes:
-    """At most ``MAX_DOWNLOAD`` bytes, within ``DEADLINE`` seconds."""
-    began, body = time.monotonic(), bytearray()
-    with urllib.request.urlopen(address, timeout=CONNECT_TIMEOUT) as answer:
-        total, name = int(answer.headers.get("Content-Length") or 0), address.rsplit("/", 1)[-1]
-        with progress.bar(total, unit="B", unit_scale=True, desc=name, delay=1) as bar:
-            while chunk := answer.read1(1 << 16):
-                body += chunk
-                bar.update(len(chunk))
-                if len(body) > MAX_DOWNLOAD:
-                    raise ValueError(f"more than {MAX_DOWNLOAD:,} bytes")
-                if time.monotonic() - began > DEADLINE:
-                    raise ValueError(f"incomplete after {DEADLINE:.0f} seconds")
-    return bytes(body)
 
 
 def find_mnist(mirrors: tuple[str, ...] = MIRRORS) -> dict[str, Path]:
@@ -128,8 +104,6 @@ def auto() -> Dataset:
 
 
 DATASETS: dict[str, Callable[[], Dataset]] = {"auto": auto, "mnist": mnist, "rendered": rendered}
-
-# ---- by name or path -------------------------------------------------------------------------------------------------
 
 
 def check_name(name: str) -> None:
@@ -169,9 +143,8 @@ def _idx_folder(folder: Path) -> Dataset | None:
         return None
     images, held_out = uniform(read_images(train)), uniform(read_images(test))
     if images.shape[1:] != held_out.shape[1:]:
-        raise InputError(
-            f"{folder}: training images are {size_words(images)}, test images {size_words(held_out)}: use one size"
-        )
+        sizes = f"{size_words(images)} for training, {size_words(held_out)} for testing"
+        raise InputError(f"{folder}: images of {sizes}: use one size")
     labels = {}
     cut = len(images) - min(VALIDATION, len(images) // 10)
     train, test = one("labels", "train"), one("labels", "t10k", "test")
@@ -203,9 +176,6 @@ def _split(path: Path) -> Dataset:
     return Dataset(path.stem, groups[0], validation, test, {}, tuple(groups[1:]))
 
 
-# ---- images of several sizes -----------------------------------------------------------------------------------------
-
-
 def by_size(images: list[Images]) -> list[Images]:
     """Images ``[H, W]`` or ``[H, W, C]`` of one kind as arrays, one per size, the largest array first.
 
@@ -214,13 +184,9 @@ def by_size(images: list[Images]) -> list[Images]:
     sizes: dict[tuple[int, ...], list[Images]] = {}
     for image in images:
         sizes.setdefault(image.shape[:2], []).append(image)
-    groups, rest = {}, []
-    for size, each in sizes.items():
-        if len(each) >= MIN_OF_A_SIZE and max(size) <= MAX_WHOLE:
-            groups[size] = np.stack(each)
-        else:
-            rest += each
-    if rest:
+    whole = [size for size, each in sizes.items() if len(each) >= MIN_OF_A_SIZE and max(size) <= MAX_WHOLE]
+    groups = {size: np.stack(sizes[size]) for size in whole}
+    if rest := [image for image in images if image.shape[:2] not in whole]:
         tiles = uniform(rest)
         size = tiles.shape[1:3]
         groups[size] = np.concatenate([groups[size], tiles]) if size in groups else tiles

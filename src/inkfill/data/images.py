@@ -82,14 +82,8 @@ def _exact(dtype: np.dtype) -> Any:
 BYTES = ValueRange()
 
 
-def to_x0(images: Images) -> Tensor:
-    """uint8 ``[N, H, W]`` or ``[N, H, W, C]`` to x0, float32 ``[N, C, H, W]`` in [-1, 1]."""
-    return BYTES.to_x0(images)
-
-
-def to_uint8(x0: Tensor) -> Images:
-    """x0 to uint8 ``[..., H, W]`` (grey) or ``[..., H, W, C]``, clipped and rounded to nearest."""
-    return BYTES.to_images(x0)
+to_x0 = BYTES.to_x0  # of uint8 images
+to_uint8 = BYTES.to_images
 
 
 def natural_range(dtype: np.dtype) -> tuple[float, float] | None:
@@ -98,16 +92,11 @@ def natural_range(dtype: np.dtype) -> tuple[float, float] | None:
 
 
 def range_of(images: Images) -> tuple[float, float]:
-    """The data range of training images: by their dtype, or else their least and largest value.
-
-    Raises InputError for images of one value.
-    """
-    found = natural_range(images.dtype)
-    if found is None:
-        found = float(np.nanmin(images)), float(np.nanmax(images))
-        if not found[0] < found[1]:
-            raise InputError(f"all values are {found[0]:g}: the data range is unknown: give --range LOW HIGH")
-    return found
+    """The data range of training images: by their dtype, or else their least and largest value."""
+    low, high = natural_range(images.dtype) or (float(np.nanmin(images)), float(np.nanmax(images)))
+    if not low < high:
+        raise InputError(f"all values are {low:g}: the data range is unknown: give --range LOW HIGH")
+    return low, high
 
 
 def range_of_type(dtype: np.dtype, learnt: ValueRange, learnt_type: str) -> ValueRange | None:
@@ -134,14 +123,11 @@ def range_for(
     """The data range of images to fill, for a model trained on images of range ``learnt`` and dtype ``learnt_type``.
 
     In this order: ``given``; by the dtype; 0 to 1 for floats within it, unless ``learnt`` has units of its own;
-    ``learnt`` if it holds the observed values.
-    Raises InputError where none applies, and for observed values that are not finite.
+    ``learnt`` if it holds the observed values. Raises InputError where none applies.
     """
     dtype, known = images.dtype, images[~missing]
     if dtype.kind == "f" and not np.isfinite(known).all():
-        raise InputError(
-            "the images have NaN or infinite values outside the mask: give --mask nan, or a mask over them"
-        )
+        raise InputError("the images have NaN or infinite values outside the mask: give --mask nan, or mask them")
     if given is not None:
         try:
             low, high = map(float, given)
@@ -157,9 +143,8 @@ def range_for(
         return learnt.scaled(0.0, 1.0)
     if low < learnt.low or high > learnt.high:
         raise InputError(f"{dtype} values from {low:g} to {high:g}: the data range is unknown: give --range LOW HIGH")
-    if has_units(learnt, learnt_type):
-        return learnt  # what the dtype cannot hold is clipped
-    if dtype.kind in "iu" and not np.iinfo(dtype).min <= learnt.low < learnt.high <= np.iinfo(dtype).max:
+    holds = dtype.kind not in "iu" or np.iinfo(dtype).min <= learnt.low < learnt.high <= np.iinfo(dtype).max
+    if not holds and not has_units(learnt, learnt_type):  # with units, what the dtype cannot hold is clipped
         raise InputError(f"{dtype} cannot hold values from {learnt.low:g} to {learnt.high:g}: give --range LOW HIGH")
     return learnt
 
@@ -178,10 +163,7 @@ def array_hash(array: NDArray[np.generic]) -> str:
 
 
 def black_floor(images: Images, levels: int = 4) -> int:
-    """``levels`` for uint8 images with a background of exactly 0, else 0.
-
-    The background is exact if 0 is ten times as frequent as 1 to ``levels`` together.
-    """
+    """``levels`` for uint8 images of which 0 is ten times as frequent as 1 to ``levels`` together, else 0."""
     if images.dtype != np.uint8:
         return 0
     near = ((images > 0) & (images <= levels)).mean()

@@ -28,9 +28,8 @@ def load(read: Callable[[str], Dataset], name: str, mask: str, seed: int) -> Dat
     holes = _of_splits(dataset, name, given, seed)
     observed = 1 - float(holes["train"].mean())
     if observed < MIN_OBSERVED:
-        raise InputError(
-            f"--data-mask {mask}: {observed:.1%} of the pixels are observed: give at least {MIN_OBSERVED:.0%}"
-        )
+        few = f"{observed:.1%} of the pixels are observed: give at least {MIN_OBSERVED:.0%}"
+        raise InputError(f"--data-mask {mask}: {few}")
     if not any(hole.any() for hole in holes.values()):
         raise InputError(f"--data-mask {mask}: no pixel of {name} is missing: leave --data-mask out")
     share = float(holes["train"].any((1, 2)).mean())
@@ -69,9 +68,10 @@ def blurred(images: Images, holes: Mask) -> Images:
     """
     together = max(1, AT_ONCE // images[0].size)
     parts = [slice(start, start + together) for start in range(0, len(images), together)]
-    totals = [np.where(of_values(holes[p], images[p]), 0, images[p]).sum((0, 1, 2), dtype=np.float64) for p in parts]
-    overall = np.reshape(np.sum(totals, 0) / max(1, (~holes).sum()), (1, -1, 1, 1))
-    return np.concatenate([_blurred(images[part], holes[part], torch.from_numpy(overall)) for part in parts])
+    observed = of_values(~holes, images)
+    overall = images.sum((0, 1, 2), np.float64, where=observed) / max(1, observed.sum())
+    mean = torch.from_numpy(np.reshape(overall, (1, -1, 1, 1)))
+    return np.concatenate([_blurred(images[part], holes[part], mean) for part in parts])
 
 
 def _blurred(images: Images, holes: Mask, overall: Tensor) -> Images:

@@ -192,7 +192,7 @@ def _check_prior(model: Any) -> None:
 
 
 def _one_each(each: Sequence[Any], parts: list[Images], seed: int) -> list[Mask]:
-    """The masks of images of several sizes, from one mask each. Raises InputError."""
+    """The masks of images of several sizes, from one mask each."""
     if len(each) != len(parts):
         raise InputError(f"{len(each)} masks for {len(parts)} images: give one each, or one for all")
     return [masks.fit(one, part, seed, first=i) for i, (one, part) in enumerate(zip(each, parts, strict=True))]
@@ -289,8 +289,8 @@ def _filled(draw: _Draw, images: Images, mask: Mask, samples: int, first: int) -
         return _filled_beside_alpha(draw, images, mask, samples, first)
     values, known = range_of_images(draw.prior, images, mask, draw.options.value_range), images[~mask]
     if known.size and (known.min() < values.low or known.max() > values.high):
-        found = f"from {known.min():g} to {known.max():g}"
-        remark(f"observed values {found} leave the data range {values.low:g} to {values.high:g}: they are kept")
+        span = f"from {known.min():g} to {known.max():g}"
+        remark(f"observed values {span} leave the data range {values.low:g} to {values.high:g}: they are kept")
     noisy, size = draw.options.observation_noise > 0, draw.prior.image_size
     if noisy and windows.is_large(images.shape[1:3], size):
         raise InputError("observation_noise: not supported for large images, which are filled in windows")

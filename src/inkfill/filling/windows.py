@@ -46,7 +46,7 @@ def plan(mask: Mask, size: tuple[int, int] | None) -> list[list[Window]]:
     alone, so large holes are filled from their edges inwards.
     """
     if size is None or not is_large(mask.shape, size):
-        return [[Window(0, 0, *mask.shape, WHOLE)]] if mask.any() else []
+        return [[Window(0, 0, mask.shape[0], mask.shape[1], WHOLE)]] if mask.any() else []
     height, width = min(size[0], mask.shape[0]), min(size[1], mask.shape[1])
     missing, waves, number = mask.copy(), [], 0
     tops, lefts = (_corners(side, window) for side, window in zip(mask.shape, (height, width), strict=True))
