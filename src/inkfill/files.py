@@ -27,8 +27,6 @@ UNFINISHED = ".unfinished-"  # prefix of temporary names; readers of folders ski
 MANIFEST = ".inkfill.json"  # the files that inkfill wrote into a folder
 OF_SYSTEMS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # files that operating systems add to any folder
 
-# ---- whole or not at all ---------------------------------------------------------------------------------------------
-
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -38,7 +36,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_unfinished(path.stem), suffix=path.suffix)
+    handle, name = tempfile.mkstemp(path.suffix, _unfinished(path.stem), path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -72,21 +70,17 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         temporary.chmod(0o777 & ~_umask())
         write_json(temporary / MANIFEST, {"files": sorted(contents(temporary))})
         check_ours(path)
-        if path.exists():
-            aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=_unfinished(path.name)))
-            old = aside / path.name  # Windows renames onto no existing folder
-            try:
+        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=_unfinished(path.name)))
+        old = aside / path.name  # Windows renames onto no existing folder
+        try:
+            if path.exists():
                 path.replace(old)
-                temporary.replace(path)
-            except BaseException:  # Ctrl-C too: the old folder comes back
-                if old.exists() and not path.exists():
-                    old.replace(path)
-                raise
-            finally:
-                if path.exists():
-                    shutil.rmtree(aside, ignore_errors=True)
-        else:
             temporary.replace(path)
+        finally:
+            if old.exists() and not path.exists():  # after an error, Ctrl-C too: the old folder comes back
+                old.replace(path)
+            if path.exists() or not old.exists():
+                shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -180,9 +174,6 @@ def locked(folder: Path, what: str) -> Iterator[None]:
             yield
     except Timeout:
         raise InputError(f"{folder}: locked by another inkfill {what}: wait for it, or give another --out") from None
-
-
-# ---- JSON ------------------------------------------------------------------------------------------------------------
 
 
 def write_json(path: Path, value: Any) -> None:

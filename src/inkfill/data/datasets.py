@@ -98,8 +98,7 @@ def auto() -> Dataset:
     try:
         return mnist()
     except InputError as error:
-        remark(f"no MNIST: {error}")
-        remark("USING THE BUILT-IN 'rendered' DIGITS INSTEAD")
+        remark(f"no MNIST: {error}: USING THE BUILT-IN 'rendered' DIGITS INSTEAD")
         return rendered()
 
 

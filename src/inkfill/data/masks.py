@@ -90,7 +90,9 @@ class MaskInput:
         """
         starts = np.cumsum([0, *map(len, parts)])
         if self.named and names:
-            self._check_names(set(names))
+            for name in sorted(self.named.keys() ^ set(names)):
+                none = f"no {'image' if name in self.named else 'mask'} is called {name}"
+                raise InputError(f"{self.text}: masks are paired with images by name, but {none}: rename it")
             each = (self.named[name] for name in names)
             found = [np.concatenate([_fitted(next(each), image[None]) for image in part]) for part in parts]
             return [self.options.applied(mask) for mask in found]
@@ -102,14 +104,7 @@ class MaskInput:
     def check_any(self, missing: bool) -> None:
         """Raise InputError where images define their missing pixels and none is missing."""
         if self.of_images and not missing:
-            where = "alpha" if self.of_images == "alpha" else "NaN or masked"
-            raise InputError(f"the images have no missing values ({where}): there is nothing to fill: give a mask")
-
-    def _check_names(self, names: set[str]) -> None:
-        for kind, missing in (("mask", names - self.named.keys()), ("image", self.named.keys() - names)):
-            if missing:
-                called = f"no {kind} is called {min(missing)}"
-                raise InputError(f"{self.text}: masks are paired with images by name, but {called}: rename it")
+            raise InputError(f"--mask {self.of_images}: the images have no missing values: there is nothing to fill")
 
 
 def read_mask(given: Any, options: MaskOptions = AS_IT_IS) -> MaskInput:
@@ -136,22 +131,17 @@ def read_mask(given: Any, options: MaskOptions = AS_IT_IS) -> MaskInput:
             raise InputError(f"{error}; or name a mask file") from None
     if not exists(path):
         raise InputError(f"{path}: no such mask file")
-    if path.is_dir() or path.suffix.lower() in PICTURES:
-        named = _read_pictures(path, options)
-        found = MaskInput(text, named=named, options=options)
-        if not path.is_dir():
-            found = MaskInput(text, array=_one_array(list(named.values())), options=options)
-        missing = any(mask.any() for mask in named.values())
+    if path.is_dir():
+        found = MaskInput(text, named=_read_pictures(path, options), options=options)
+    elif path.suffix.lower() in PICTURES:
+        found = MaskInput(text, array=_one_array([*_read_pictures(path, options).values()]), options=options)
     else:
         values = np.asarray(read_array(path))
-        levels = set(np.unique(values).tolist()) if values.dtype.kind in "biuf" else {None}
-        if values.size == 0:
-            raise InputError(f"{path}: the mask is empty: its shape is {list(values.shape)}")
-        if not (levels <= {0, 1} or levels <= {0, 255}):
-            raise InputError(f"{path}: the mask is not binary: use 0 (keep) and 1 or 255 (fill)")
+        levels = set(np.unique(values).tolist()) if values.dtype.kind in "biuf" else set()
+        if not levels or not (levels <= {0, 1} or levels <= {0, 255}):
+            raise InputError(f"{path}: the mask is empty or not binary: use 0 (keep) and 1 or 255 (fill)")
         found = MaskInput(text, array=values != 0, options=options)
-        missing = bool(values.any())
-    if not missing:
+    if not any(np.any(mask) for mask in (found.array, *found.named.values()) if mask is not None):
         raise InputError(f"{path}: the mask marks nothing to fill: white or True = fill")
     return found
 
@@ -179,9 +169,8 @@ def _fitted(given: NDArray[Any], images: Images) -> Mask:
     if given.ndim == 4 and given.shape == images.shape:
         raise InputError(f"the mask has shape {list(given.shape)}: masks per channel are not supported: give [N, H, W]")
     if given.ndim not in (2, 3) or given.shape[-2:] != images.shape[1:3]:
-        raise InputError(
-            f"the mask has shape {list(given.shape)}, the images have {list(images.shape)}: sizes must agree"
-        )
+        shapes = f"the mask has shape {list(given.shape)}, the images have {list(images.shape)}"
+        raise InputError(f"{shapes}: sizes must agree")
     return np.broadcast_to(given, images.shape[:3])
 
 
@@ -190,9 +179,6 @@ def _one_array(masks: list[Mask]) -> Mask:
     if len({mask.shape for mask in masks}) > 1:
         raise InputError("masks of several sizes need images of the same sizes, in a folder")
     return np.stack(masks)
-
-
-# ---- missing values of the images ------------------------------------------------------------------------------------
 
 
 def missing_values(images: Images) -> Mask:
@@ -213,9 +199,6 @@ def transparent(images: Images) -> Mask:
         return np.zeros(images.shape[:3], bool)
     alpha = np.ma.getdata(images)[..., -1]
     return alpha < opaque_of(alpha.dtype) / 2
-
-
-# ---- files -----------------------------------------------------------------------------------------------------------
 
 
 def _read_pictures(path: Path, options: MaskOptions) -> dict[str, Mask]:

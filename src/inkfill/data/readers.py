@@ -50,8 +50,7 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """Read an IDX file of unsigned bytes, gzipped or not.
 
-    Magic number, dimensions and length are checked before anything large is allocated, and no more bytes are unpacked
-    than the header announces. Raises InputError.
+    The header is checked before anything large is allocated, and no more bytes are unpacked than it announces.
     """
     with _reading(path, "IDX file"):
         with path.open("rb") as raw:
@@ -88,10 +87,7 @@ def _idx_shape(path: Path, file: IO[bytes] | gzip.GzipFile) -> tuple[int, ...]:
 
 
 def read_array(path: Path) -> NDArray[np.generic]:
-    """One array from ``.npy`` (memory-mapped) or ``.npz`` (its ``images``, or its first array); never a pickle.
-
-    Raises InputError.
-    """
+    """One array from ``.npy`` (memory-mapped) or ``.npz`` (its ``images``, or its first array); never a pickle."""
     with _reading(path, "numpy file"):
         loaded = np.load(path, allow_pickle=False, mmap_mode="r")
         if isinstance(loaded, np.ndarray):
@@ -124,7 +120,7 @@ def read_frames(path: Path) -> list[Images]:
     Sizes are checked before anything is decoded. Raises InputError for a broken file, and for pixels that cannot be
     read without loss.
     """
-    from PIL import Image, ImageSequence
+    from PIL import Image, ImageOps, ImageSequence
 
     with _reading(path, "image"):
         if (size := path.stat().st_size) > MAX_BYTES:
@@ -142,22 +138,15 @@ def read_frames(path: Path) -> list[Images]:
                 if pixels > MAX_PIXELS:
                     raise InputError(f"{path}: {len(frames) + 1} frames are more than inkfill reads: cut it into parts")
                 _check_tiff(frame, path)
-                frames.append(pixels_of(_upright(frame), str(path)))
+                upright = frame
+                with contextlib.suppress(Exception):  # Exif data can be broken in many ways
+                    if frame.getexif().get(ORIENTATION, 1) != 1:
+                        upright = ImageOps.exif_transpose(frame)
+                        upright.format = frame.format
+                frames.append(pixels_of(upright, str(path)))
                 if picture.format in FIRST_FRAME:
                     break
             return frames
-
-
-def _upright(frame: Any) -> Any:
-    """A Pillow image turned upright by its Exif orientation."""
-    from PIL import ImageOps
-
-    with contextlib.suppress(Exception):  # Exif data can be broken in many ways
-        if frame.getexif().get(ORIENTATION, 1) != 1:
-            turned = ImageOps.exif_transpose(frame)
-            turned.format = frame.format
-            return turned
-    return frame
 
 
 def _check_tiff(frame: Any, path: Path) -> None:
@@ -170,11 +159,6 @@ def _check_tiff(frame: Any, path: Path) -> None:
         raise InputError(f"{path}: colour with {max(bits)} bits would lose some: save it as .npy")
     if max(bits) <= 8 and max(formats) == SIGNED:
         raise InputError(f"{path}: signed bytes would be read as unsigned: save it as .npy (int8)")
-
-
-def read_picture(path: Path) -> Images:
-    """The first frame of an image file. Raises InputError."""
-    return read_frames(path)[0]
 
 
 def picture_files(path: Path) -> list[Path]:

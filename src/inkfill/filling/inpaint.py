@@ -170,15 +170,13 @@ def _restored(out: Images, images: Images, mask: Mask, given: masks.MaskInput | 
     """
     if images.ndim == 3:
         return out
-    values, missing = np.ma.getdata(images), mask[..., None]
+    values, kept = np.ma.getdata(images), np.zeros(images.shape, bool)
     if channels_of(images) in (2, 4):
-        hidden = (values[..., -1:] == 0) & ~missing
-        out = np.where(hidden[:, None], values[:, None], out)
+        kept |= (values[..., -1:] == 0) & ~mask[..., None]
     if given and given.of_images == "nan":
-        own = masks.missing_values(images)
-        observed = ~own & own.any(-1, keepdims=True)
-        out = np.where(observed[:, None], values[:, None], out)
-    return out
+        missing = masks.missing_values(images)
+        kept |= ~missing & missing.any(-1, keepdims=True)
+    return np.where(kept[:, None], values[:, None], out)
 
 
 def _check_count(name: str, value: Any) -> None:
@@ -221,9 +219,6 @@ def range_of_images(prior: Prior, images: Images, mask: Mask, given: tuple[float
     """The data range of images, apart from an alpha channel that the prior does not know. Raises InputError."""
     observed = without_alpha(images, prior.channels)
     return range_for(observed, mask, prior.value_range or BYTES, prior.image_dtype, given)
-
-
-# ---- images of one size ----------------------------------------------------------------------------------------------
 
 
 class _Draw:
