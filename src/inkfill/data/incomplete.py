@@ -1,6 +1,7 @@
 """Incomplete training data: the masks of the images, and the first imputation of what is missing."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -48,12 +49,12 @@ def _of_splits(dataset: Dataset, name: str, given: masks.MaskInput, seed: int) -
         seeds = {"train": seed} | {split: key(seed, "data mask", split) for split in SPLITS[1:]}
         return {split: masks.fit(given, images[split], seeds[split]) for split in SPLITS}
     # Masks in files follow the order of the images: split them as the images of one file or folder are split.
-    count = sum(map(len, images.values()))
-    if [len(images[split]) for split in SPLITS] != [count - 2 * (count // 10), count // 10, count // 10]:
+    lengths = [len(images[split]) for split in SPLITS]
+    count, tenth = sum(lengths), sum(lengths) // 10
+    if not Path(name).exists() or lengths != [count - 2 * tenth, tenth, tenth]:
         raise InputError(f"{name}: mask files need the images in one file or one folder")
     found = masks.fit(given, np.concatenate(list(images.values())))[order_of(count)]
-    ends = np.cumsum([len(images[split]) for split in SPLITS])
-    return dict(zip(SPLITS, np.split(found, ends[:-1]), strict=True))
+    return dict(zip(SPLITS, np.split(found, np.cumsum(lengths)[:-1]), strict=True))
 
 
 def order_of(count: int) -> np.ndarray:
