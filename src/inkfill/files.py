@@ -27,8 +27,6 @@ UNFINISHED = ".unfinished-"  # prefix of temporary names; readers of folders ski
 MANIFEST = ".inkfill.json"  # the files that inkfill wrote into a folder
 OF_SYSTEMS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # files that operating systems add to any folder
 
-# ---- whole or not at all ---------------------------------------------------------------------------------------------
-
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -38,7 +36,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_unfinished(path.stem), suffix=path.suffix)
+    handle, name = tempfile.mkstemp(path.suffix, _unfinished(path.stem), path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -72,42 +70,33 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         temporary.chmod(0o777 & ~_umask())
         write_json(temporary / MANIFEST, {"files": sorted(contents(temporary))})
         check_ours(path)
-        if path.exists():
-            aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=_unfinished(path.name)))
-            old = aside / path.name  # Windows renames onto no existing folder
-            try:
+        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=_unfinished(path.name)))
+        old = aside / path.name  # Windows renames onto no existing folder
+        try:
+            if path.exists():
                 path.replace(old)
-                temporary.replace(path)
-            except BaseException:  # Ctrl-C too: the old folder comes back
-                if old.exists() and not path.exists():
-                    old.replace(path)
-                raise
-            finally:
-                if path.exists():
-                    shutil.rmtree(aside, ignore_errors=True)
-        else:
             temporary.replace(path)
+        finally:
+            if old.exists() and not path.exists():  # after an error, Ctrl-C too: the old folder comes back
+                old.replace(path)
+            if path.exists() or not old.exists():
+                shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def contents(folder: Path) -> set[str]:
     """The files below a folder, symlinks and empty folders included, as relative paths with slashes."""
-    found = set()
-    for place, folders, names in os.walk(folder):
-        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
-        empty = [] if folders or names or place == str(folder) else [""]
-        found |= {Path(place, name).relative_to(folder).as_posix() for name in (*names, *links, *empty)}
-    return found
+    found = [p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir() or not any(p.iterdir())]
+    return {path.relative_to(folder).as_posix() for path in found}
 
 
 def foreign(folder: Path) -> list[str]:
     """The files of a folder that inkfill did not write, by its manifest."""
     listed = _manifest(folder).get("files")
-    ours = {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
-    kept = {MANIFEST, *OF_SYSTEMS}
-    found = contents(folder) if folder.is_dir() else set()
-    return sorted(name for name in found - ours if Path(name).name not in kept and not name.startswith(UNFINISHED))
+    ours = set(map(str, listed)) if isinstance(listed, list) else set()
+    others = [name for name in contents(folder) if name not in ours and not name.startswith(UNFINISHED)]
+    return sorted(name for name in others if Path(name).name not in {MANIFEST, *OF_SYSTEMS})
 
 
 def claim(folder: Path, kind: str) -> None:
@@ -140,19 +129,11 @@ def check_apart(out: Path, inputs: Iterable[Path | str | None]) -> None:
     """Raise InputError for an output that is an input, or a folder that holds one: inputs are never replaced."""
     place = out.resolve()
     for given in inputs:
-        if given is None or not exists(Path(given)):
+        if given is None or not os.path.exists(given):
             continue
         source = Path(given).resolve()
         if place == source or place in source.parents or (place.is_file() and place.samefile(source)):
             raise InputError(f"{out}: is or holds the input {given}: give another output")
-
-
-def exists(path: Path) -> bool:
-    """Whether a path exists; False for a text that no path can be."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long for a name, or with a NUL character
-        return False
 
 
 def _unfinished(name: str) -> str:
@@ -176,11 +157,8 @@ def check_utf8(path: Path) -> None:
 
 def check_writable(path: Path) -> None:
     """Raise InputError for a path that cannot be written, before minutes of work; creates nothing."""
-    folder = path.parent
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
     try:
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=next(folder for folder in path.parents if folder.exists())):
             pass
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}): give another path") from None
@@ -196,9 +174,6 @@ def locked(folder: Path, what: str) -> Iterator[None]:
             yield
     except Timeout:
         raise InputError(f"{folder}: locked by another inkfill {what}: wait for it, or give another --out") from None
-
-
-# ---- JSON ------------------------------------------------------------------------------------------------------------
 
 
 def write_json(path: Path, value: Any) -> None:

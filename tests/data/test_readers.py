@@ -143,10 +143,10 @@ def test_image_files(tmp_path):
 def test_broken_image_files_are_refused(tmp_path):
     save(tmp_path / "colour.png", np.stack([GREY, GREY, 255 - GREY], -1))
     (tmp_path / "broken.png").write_bytes((tmp_path / "colour.png").read_bytes()[:90])
-    must_refuse(lambda: readers.read_picture(tmp_path / "broken.png"), "broken.png")
+    must_refuse(lambda: readers.read_frames(tmp_path / "broken.png")[0], "broken.png")
     (tmp_path / "text.png").write_text("hello")
-    must_refuse(lambda: readers.read_picture(tmp_path / "text.png"), "not a readable image")
-    must_refuse(lambda: readers.read_picture(tmp_path / "none.png"), "no such file")
+    must_refuse(lambda: readers.read_frames(tmp_path / "text.png")[0], "not a readable image")
+    must_refuse(lambda: readers.read_frames(tmp_path / "none.png")[0], "no such file")
     small = save(tmp_path / "small.png", GREY[:7])
     must_refuse(lambda: data.read_images(small), "7x28", "at least 8")
     (tmp_path / "empty").mkdir()
@@ -158,16 +158,16 @@ def test_image_files_of_many_formats(tmp_path):
     sixteen = images_of("uint16", (12, 14))
     alpha = np.dstack([colour, np.where(colour[..., :1] > 99, 255, 0).astype(np.uint8)])
     for name, array in (("grey", grey), ("colour", colour), ("deep", sixteen), ("alpha", alpha)):
-        found = readers.read_picture(save(tmp_path / f"{name}.png", array))
+        found = readers.read_frames(save(tmp_path / f"{name}.png", array))[0]
         np.testing.assert_array_equal(found, array)
         assert found.dtype == array.dtype
-    np.testing.assert_array_equal(readers.read_picture(save(tmp_path / "deep.tif", sixteen)), sixteen)
+    np.testing.assert_array_equal(readers.read_frames(save(tmp_path / "deep.tif", sixteen))[0], sixteen)
     for name in ("grey.bmp", "grey.gif", "grey.tiff", "grey.webp"):
         Image.fromarray(grey).save(tmp_path / name, **({"lossless": True} if "webp" in name else {}))
-        np.testing.assert_array_equal(readers.read_picture(tmp_path / name), grey)
+        np.testing.assert_array_equal(readers.read_frames(tmp_path / name)[0], grey)
     smooth = np.linspace(0, 255, 14 * 16).reshape(14, 16).astype(np.uint8)
     Image.fromarray(np.dstack([smooth] * 3)).save(tmp_path / "grey.jpg", quality=80)
-    assert readers.read_picture(tmp_path / "grey.jpg").ndim == 2  # grey up to the chroma errors of JPEG
+    assert readers.read_frames(tmp_path / "grey.jpg")[0].ndim == 2  # grey up to the chroma errors of JPEG
     frames = [Image.fromarray(frame) for frame in images_of("uint8", (3, 12, 14))]
     for name in ("pages.tif", "moving.gif"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
@@ -186,17 +186,17 @@ def test_colour_with_16_bits_is_refused(tmp_path):
     head = struct.pack(">IIBBBBB", 10, 10, 16, 2, 0, 0, 0)
     body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
-    must_refuse(lambda: readers.read_picture(tmp_path / "deep.png"), "16 bits")
+    must_refuse(lambda: readers.read_frames(tmp_path / "deep.png")[0], "16 bits")
 
 
 def test_transparency_is_kept_and_other_colour_spaces_are_refused(tmp_path):
     Image.fromarray(GREY).save(tmp_path / "clear.png", transparency=int(GREY[0, 0]))
-    clear = readers.read_picture(tmp_path / "clear.png")
+    clear = readers.read_frames(tmp_path / "clear.png")[0]
     assert clear.shape == (28, 28, 2)
     np.testing.assert_array_equal(clear[..., 0], GREY)
     np.testing.assert_array_equal(clear[..., 1] == 0, GREY[0, 0] == GREY)
     Image.fromarray(np.stack([GREY] * 4, -1), "CMYK").save(tmp_path / "print.tif")
-    must_refuse(lambda: readers.read_picture(tmp_path / "print.tif"), "CMYK")
+    must_refuse(lambda: readers.read_frames(tmp_path / "print.tif")[0], "CMYK")
 
 
 def test_images_are_turned_upright_by_their_exif_data(tmp_path):
@@ -204,10 +204,10 @@ def test_images_are_turned_upright_by_their_exif_data(tmp_path):
     exif = Image.Exif()
     exif[readers.ORIENTATION] = 6
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(readers.read_picture(tmp_path / "a.png"), np.rot90(pixels, -1))
+    np.testing.assert_array_equal(readers.read_frames(tmp_path / "a.png")[0], np.rot90(pixels, -1))
     exif[readers.ORIENTATION] = 77  # no orientation
     Image.fromarray(pixels).save(tmp_path / "b.png", exif=exif)
-    np.testing.assert_array_equal(readers.read_picture(tmp_path / "b.png"), pixels)
+    np.testing.assert_array_equal(readers.read_frames(tmp_path / "b.png")[0], pixels)
 
 
 def test_frames_and_files_of_one_name_are_refused(tmp_path):
@@ -242,7 +242,7 @@ def test_an_image_file_cannot_start_a_program(tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Image, "open", watched)
-        must_refuse(lambda: readers.read_picture(tmp_path / "photo.png"), "not a readable image")
+        must_refuse(lambda: readers.read_frames(tmp_path / "photo.png")[0], "not a readable image")
     assert opened
     assert all(formats and "EPS" not in formats for formats in opened)
     assert not marker.exists()
@@ -259,7 +259,7 @@ def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, monkeypatch, rec
     Image.new("L", (13_300, 13_300)).save(tmp_path / "huge.png")
     monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("decoded"))
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda *_: pytest.fail("decoded"))
-    must_refuse(lambda: readers.read_picture(tmp_path / "huge.png"), "13300x13300")
+    must_refuse(lambda: readers.read_frames(tmp_path / "huge.png")[0], "13300x13300")
     assert not recwarn.list
 
 

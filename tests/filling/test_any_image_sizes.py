@@ -77,7 +77,7 @@ def test_folders_of_images_and_masks_are_paired_by_name(tmp_path):
         for name in names:
             Image.fromarray(np.uint8(255) * (rng.random((12, 12)) < 0.5)).save(tmp_path / folder / f"{name}.png")
     model = model_of(1, (12, 12))
-    with pytest.raises(InputError, match="b is beside a"):
+    with pytest.raises(InputError, match="paired with images by name, but no mask is called a"):
         inpaint(model, tmp_path / "in", str(tmp_path / "masks"), 1, steps=1)
     assert inpaint(model, tmp_path / "in", tmp_path / "good", 1, steps=1).shape == (2, 1, 12, 12)
     (tmp_path / "good" / "b.png").unlink()

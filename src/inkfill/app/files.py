@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from inkfill.app import figures
 from inkfill.data import Images, masks
-from inkfill.data.images import BYTES, Mask, ValueRange, as_bytes, as_known, can_be_filled, channels_of, other_channels
+from inkfill.data.images import BYTES, Mask, ValueRange, as_bytes, as_known, channels_of, without_alpha
 from inkfill.data.readers import (
     MAX_BYTES,
     PICTURES,
     check_names,
     picture_files,
     read_images,
-    read_picture,
     read_pictures,
     stacked,
 )
@@ -71,13 +70,14 @@ def read_inputs(paths: Sequence[Path], knows: int, grey: bool = False) -> tuple[
     for file in files:
         if not is_picture(file):
             raise InputError(f"{file}: several files must all be pictures: give one array, or pictures alone")
-    check_names(files)
+    check_names([file.stem for file in files])
 
     def fit(file: Path, image: Images) -> Images:
         image = as_known(luma(image[None])[0] if grey else image, knows)
-        have = channels_of(image[None])
-        if not can_be_filled(have, knows):
-            raise InputError(f"{file}: {other_channels(have, knows)}")
+        try:
+            without_alpha(image[None], knows)
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from None
         return image
 
     images, names = read_pictures(files, fit)
@@ -100,33 +100,14 @@ def luma(images: Images) -> Images:
 
 
 def fit_masks(given: masks.MaskInput, images: list[Images], names: list[str] | None, seed: int) -> list[Mask]:
-    """The masks ``[N, H, W]`` of each array of images.
+    """The masks ``[N, H, W]`` of each array of images; a folder of masks is paired with named images by file name.
 
-    A folder of masks is paired with named images by file name. Raises InputError, also for a file without a partner.
+    Raises InputError, also for a file without a partner.
     """
-    if names and given.folder:
-        paired = iter(_paired(given.folder, names, given.options))
-        options = replace(given.options, colour=None)
-        found = [np.concatenate([masks.fit(next(paired), image[None], seed, options) for image in x]) for x in images]
-    else:
-        starts = np.cumsum([0, *(len(array) for array in images)])
-        found = [masks.fit(given, array, seed, first=int(at)) for at, array in zip(starts, images, strict=False)]
-    masks.check_any(given, found)
+    found = given.draw_all(images, seed, names)
     for mask in found:
         masks.notice(mask)
     return found
-
-
-def _paired(folder: Path, names: list[str], options: masks.MaskOptions) -> list[Mask]:
-    """The masks of a folder in the order of the images' names. Raises InputError for one without a partner."""
-    files = {file.stem: file for file in picture_files(folder)}
-    for name in names:
-        if name not in files:
-            raise InputError(f"{folder}: no mask is called {name}: name each mask like its image")
-    for stem, file in files.items():
-        if stem not in names:
-            raise InputError(f"{file}: no picture is called {stem}: name each mask like its image")
-    return masks.masks_of([(read_picture(files[name]), str(files[name])) for name in names], options)
 
 
 # ---- standard input and output ---------------------------------------------------------------------------------------

@@ -10,11 +10,11 @@ import numpy as np
 from inkfill.app import files
 from inkfill.app.report import write_inpainting
 from inkfill.core.fill import most_central
-from inkfill.data import Images, ValueRange, masks
+from inkfill.data import Images, masks
 from inkfill.data.images import Mask, as_images, range_for, range_of_type, size_words, without_alpha
 from inkfill.data.readers import read_array
 from inkfill.errors import InputError, remark, shown
-from inkfill.filling.inpaint import Options, inpaint
+from inkfill.filling.inpaint import Options, inpaint, range_of_images
 from inkfill.models.adapters import Foreign
 from inkfill.models.model import Model
 from inkfill.processes import ALONE, Processes
@@ -68,19 +68,14 @@ def _run(request: Request, model: Model | Foreign, bar: Bar, group: Processes) -
         files.check_fits(request.out, images)
     missing = files.fit_masks(request.mask, images, names, request.options.seed)
     _warn_if_unlike(model, images, missing)
-    values = [_values(request, model, *both) for both in zip(images, missing, strict=True)]
+    given = request.options.value_range
+    values = [range_of_images(model, *both, given) for both in zip(images, missing, strict=True)]
     if len(images) == 1:  # the range of all images, which a process could not infer from its share
         request = request.with_range((values[0].low, values[0].high))
     with bar(count * request.samples // group.world, "inpaint") as progress:
         samples = _drawn(request, model, images, missing, progress, group)
     stacks = [files.Stack(*each) for each in zip(images, missing, values, samples, strict=True)]
     return _written(request, model, stacks, names) if group.first else []
-
-
-def _values(request: Request, model: Model | Foreign, images: Images, missing: Mask) -> ValueRange:
-    """The data range. Raises InputError."""
-    observed = without_alpha(images, model.channels)
-    return range_for(observed, missing, model.value_range, model.image_dtype, request.options.value_range)
 
 
 def _drawn(
@@ -175,8 +170,7 @@ def _range_in_parts(request: Request, model: Model | Foreign, array: Images) -> 
     """The data range of all parts. Raises InputError, also where a mask of the images' own values marks no pixel."""
     given = request.options.value_range
     decided = given or range_of_type(array.dtype, model.value_range, model.image_dtype)
-    of_images = request.mask.unspecified or request.mask.of_images
-    if decided and not of_images:  # no pass over the data is needed
+    if decided and not request.mask.of_images:  # no pass over the data is needed
         return given
     extremes, any_missing = [], False
     for _, part, missing in _parts(request, len(array)):
@@ -185,8 +179,7 @@ def _range_in_parts(request: Request, model: Model | Foreign, array: Images) -> 
             return given
         observed = without_alpha(part, model.channels)[~missing]
         extremes += [observed.min(), observed.max()] if observed.size else []
-    if of_images and not any_missing:
-        raise InputError(masks.NO_HOLES if request.mask.unspecified else masks.NOTHING.format(request.mask.of_images))
+    request.mask.check_any(any_missing)
     ends = np.array(extremes, array.dtype)
     values = range_for(ends, np.zeros(ends.shape, bool), model.value_range, model.image_dtype)
     return values.low, values.high

@@ -33,7 +33,10 @@ def augmented(words: str, rng: np.random.Generator, *arrays: Array) -> tuple[Arr
 def flip(rng: np.random.Generator, *arrays: Array) -> tuple[Array, ...]:
     """Mirror half of the images, left to right."""
     mirrored = rng.random(len(arrays[0])) < 0.5
-    return tuple(np.where(_like(mirrored, x), x[:, :, ::-1], x) for x in arrays)
+    copies = tuple(x.copy() for x in arrays)
+    for x in copies:
+        x[mirrored] = x[mirrored, :, ::-1]
+    return copies
 
 
 def shift(rng: np.random.Generator, *arrays: Array) -> tuple[Array, ...]:
@@ -53,15 +56,11 @@ def rotate90(rng: np.random.Generator, *arrays: Array) -> tuple[Array, ...]:
     if height != width:
         raise InputError(f"--augment rotate90: needs square images, these are {height}x{width}: leave it out")
     quarters = rng.integers(4, size=len(arrays[0]))
-    return tuple(
-        np.select([_like(quarters == k, x) for k in range(4)], [np.rot90(x, k, (1, 2)) for k in range(4)])
-        for x in arrays
-    )
-
-
-def _like(rows: Array, x: Array) -> Array:
-    """One value per image, shaped to broadcast over ``x``."""
-    return rows.reshape(-1, *[1] * (x.ndim - 1))
+    copies = tuple(x.copy() for x in arrays)
+    for x in copies:
+        for k in (1, 2, 3):
+            x[quarters == k] = np.rot90(x[quarters == k], k, (1, 2))
+    return copies
 
 
 CHANGES = {"flip": flip, "shift": shift, "rotate90": rotate90}

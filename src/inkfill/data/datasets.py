@@ -6,9 +6,6 @@ A new named data set is one function in ``DATASETS``.
 import hashlib
 import http.client
 import os
-import tempfile
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +18,7 @@ from inkfill.data.images import Images, channels_of, size_words, with_channels, 
 from inkfill.data.readers import read_idx, read_images, stacked
 from inkfill.data.rendered import rendered
 from inkfill.errors import InputError, reason, remark
+from inkfill.files import written_whole
 
 MNIST_FILES = {  # name: published MD5
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -29,14 +27,11 @@ MNIST_FILES = {  # name: published MD5
     "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
 }
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
-CONNECT_TIMEOUT = 4.0  # seconds without an answer
-DEADLINE = 300.0  # seconds for one file
+TIMEOUT = 4.0  # seconds without an answer
 MAX_DOWNLOAD = 2**24  # bytes; the largest of the four files has 9.9 million
 MIN_OF_A_SIZE = 16  # images; sizes with fewer are cut into tiles
 MAX_WHOLE = 128  # pixels a side; larger images are cut into tiles for training, and filled in windows
 VALIDATION = 5000  # the last digits of MNIST's training file
-
-# ---- MNIST -----------------------------------------------------------------------------------------------------------
 
 
 def cache_dir() -> Path:
@@ -50,53 +45,31 @@ def cache_dir() -> Path:
 def _intact(path: Path, md5: str) -> bool:
     """Whether a file has the published bytes; a file with other bytes is named in a notice."""
     try:
-        if not path.is_file():
-            return False
-        good = path.stat().st_size <= MAX_DOWNLOAD
-        good = good and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == md5
+        body = path.read_bytes()
     except OSError:
         return False
+    good = hashlib.md5(body, usedforsecurity=False).hexdigest() == md5
     if not good:
         remark(f"{path} is truncated or altered (its MD5 differs from the published one): not used")
     return good
 
 
 def download(name: str, folder: Path, mirrors: tuple[str, ...] = MIRRORS) -> Path:
-    """Fetch one MNIST file into ``folder``: to a temporary file, checked, then renamed. Raises InputError."""
+    """Fetch one MNIST file into ``folder``, where it is whole or not there. Raises InputError."""
     problems = []
     for mirror in mirrors:
-        temporary = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder, prefix=name, suffix=".part", delete=False) as file:
-                temporary = Path(file.name)
-            _fetch(mirror + name, temporary)
-            if _intact(temporary, MNIST_FILES[name]):
-                return temporary.replace(folder / name)
-            problems.append(f"{mirror}: wrong bytes")
-        except (OSError, urllib.error.URLError, http.client.HTTPException, ValueError) as error:
+            with urllib.request.urlopen(mirror + name, timeout=TIMEOUT) as answer:
+                body = answer.read(MAX_DOWNLOAD)
+            if hashlib.md5(body, usedforsecurity=False).hexdigest() != MNIST_FILES[name]:
+                raise ValueError("wrong bytes")
+            with written_whole(folder / name) as temporary:
+                temporary.write_bytes(body)
+            return folder / name
+        except (OSError, http.client.HTTPException, ValueError) as error:
             problems.append(f"{mirror}: {reason(error)}")
-        finally:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
     raise InputError(f"{name}: could not be downloaded ({'; '.join(problems)}): put the MNIST files into $INKFILL_DATA")
-
-
-def _fetch(address: str, path: Path) -> None:
-    """Download into a file: at most ``MAX_DOWNLOAD`` bytes, for at most ``DEADLINE`` seconds."""
-    from inkfill import progress
-
-    began = time.monotonic()
-    with urllib.request.urlopen(address, timeout=CONNECT_TIMEOUT) as answer, path.open("wb") as file:
-        total = int(answer.headers.get("Content-Length") or 0)
-        with progress.bar(total, unit="B", unit_scale=True, desc=path.name[:40], delay=1) as bar:
-            while chunk := answer.read1(1 << 16):
-                file.write(chunk)
-                bar.update(len(chunk))
-                if file.tell() > MAX_DOWNLOAD:
-                    raise ValueError(f"more than {MAX_DOWNLOAD:,} bytes")
-                if time.monotonic() - began > DEADLINE:
-                    raise ValueError(f"incomplete after {DEADLINE:.0f} seconds")
 
 
 def find_mnist(mirrors: tuple[str, ...] = MIRRORS) -> dict[str, Path]:
@@ -106,10 +79,9 @@ def find_mnist(mirrors: tuple[str, ...] = MIRRORS) -> dict[str, Path]:
     for name, md5 in MNIST_FILES.items():
         if given and _intact(Path(given, name), md5):
             found[name] = Path(given, name)
-        elif _intact(cache_dir() / name, md5):
-            found[name] = cache_dir() / name
-        else:
-            found[name] = download(name, cache_dir(), mirrors)
+            continue
+        cached = cache_dir() / name
+        found[name] = cached if _intact(cached, md5) else download(name, cache_dir(), mirrors)
     return found
 
 
@@ -126,14 +98,11 @@ def auto() -> Dataset:
     try:
         return mnist()
     except InputError as error:
-        remark(f"no MNIST: {error}")
-        remark("USING THE BUILT-IN 'rendered' DIGITS INSTEAD")
+        remark(f"no MNIST: {error}: USING THE BUILT-IN 'rendered' DIGITS INSTEAD")
         return rendered()
 
 
 DATASETS: dict[str, Callable[[], Dataset]] = {"auto": auto, "mnist": mnist, "rendered": rendered}
-
-# ---- by name or path -------------------------------------------------------------------------------------------------
 
 
 def check_name(name: str) -> None:
@@ -164,23 +133,22 @@ def load(name: str = "auto", data_mask: str = "", seed: int = 0) -> Dataset:
 def _idx_folder(folder: Path) -> Dataset | None:
     """A folder like MNIST's (Fashion-MNIST, KMNIST, EMNIST): ``*train*images*`` and ``*(t10k|test)*images*``."""
 
-    def one(*words: str) -> Path | None:
-        hits = [p for p in sorted(folder.iterdir()) if p.is_file() and all(w in p.name.lower() for w in words)]
-        return hits[0] if hits else None
+    def one(kind: str, *splits: str) -> Path | None:
+        files = [path for path in sorted(folder.iterdir()) if path.is_file() and kind in path.name.lower()]
+        return next((path for split in splits for path in files if split in path.name.lower()), None)
 
-    train, test = one("train", "images"), one("t10k", "images") or one("test", "images")
+    train, test = one("images", "train"), one("images", "t10k", "test")
     if train is None or test is None:
         return None
     images, held_out = uniform(read_images(train)), uniform(read_images(test))
     if images.shape[1:] != held_out.shape[1:]:
-        raise InputError(
-            f"{folder}: training images are {size_words(images)}, test images {size_words(held_out)}: use one size"
-        )
+        sizes = f"{size_words(images)} for training, {size_words(held_out)} for testing"
+        raise InputError(f"{folder}: images of {sizes}: use one size")
     labels = {}
     cut = len(images) - min(VALIDATION, len(images) // 10)
-    paths = one("train", "labels"), one("t10k", "labels") or one("test", "labels")
-    if paths[0] and paths[1]:
-        first, second = read_idx(paths[0]), read_idx(paths[1])
+    train, test = one("labels", "train"), one("labels", "t10k", "test")
+    if train and test:
+        first, second = read_idx(train), read_idx(test)
         if (first.shape, second.shape) != ((len(images),), (len(held_out),)):
             raise InputError(f"{folder}: label files need one label for each image")
         labels = {"train": first[:cut], "validation": first[cut:], "test": second}
@@ -207,9 +175,6 @@ def _split(path: Path) -> Dataset:
     return Dataset(path.stem, groups[0], validation, test, {}, tuple(groups[1:]))
 
 
-# ---- images of several sizes -----------------------------------------------------------------------------------------
-
-
 def by_size(images: list[Images]) -> list[Images]:
     """Images ``[H, W]`` or ``[H, W, C]`` of one kind as arrays, one per size, the largest array first.
 
@@ -218,13 +183,9 @@ def by_size(images: list[Images]) -> list[Images]:
     sizes: dict[tuple[int, ...], list[Images]] = {}
     for image in images:
         sizes.setdefault(image.shape[:2], []).append(image)
-    groups, rest = {}, []
-    for size, each in sizes.items():
-        if len(each) >= MIN_OF_A_SIZE and max(size) <= MAX_WHOLE:
-            groups[size] = np.stack(each)
-        else:
-            rest += each
-    if rest:
+    whole = [size for size, each in sizes.items() if len(each) >= MIN_OF_A_SIZE and max(size) <= MAX_WHOLE]
+    groups = {size: np.stack(sizes[size]) for size in whole}
+    if rest := [image for image in images if image.shape[:2] not in whole]:
         tiles = uniform(rest)
         size = tiles.shape[1:3]
         groups[size] = np.concatenate([groups[size], tiles]) if size in groups else tiles

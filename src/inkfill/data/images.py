@@ -5,6 +5,7 @@ Users hold ``[N, H, W]`` (grey) or ``[N, H, W, C]``, C from 1 to 4, of any dtype
 """
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,14 +82,8 @@ def _exact(dtype: np.dtype) -> Any:
 BYTES = ValueRange()
 
 
-def to_x0(images: Images) -> Tensor:
-    """uint8 ``[N, H, W]`` or ``[N, H, W, C]`` to x0, float32 ``[N, C, H, W]`` in [-1, 1]."""
-    return BYTES.to_x0(images)
-
-
-def to_uint8(x0: Tensor) -> Images:
-    """x0 to uint8 ``[..., H, W]`` (grey) or ``[..., H, W, C]``, clipped and rounded to nearest."""
-    return BYTES.to_images(x0)
+to_x0 = BYTES.to_x0  # of uint8 images
+to_uint8 = BYTES.to_images
 
 
 def natural_range(dtype: np.dtype) -> tuple[float, float] | None:
@@ -97,16 +92,11 @@ def natural_range(dtype: np.dtype) -> tuple[float, float] | None:
 
 
 def range_of(images: Images) -> tuple[float, float]:
-    """The data range of training images: by their dtype, or else their least and largest value.
-
-    Raises InputError for images of one value.
-    """
-    found = natural_range(images.dtype)
-    if found is None:
-        found = float(np.nanmin(images)), float(np.nanmax(images))
-        if not found[0] < found[1]:
-            raise InputError(f"all values are {found[0]:g}: the data range is unknown: give --range LOW HIGH")
-    return found
+    """The data range of training images: by their dtype, or else their least and largest value."""
+    low, high = natural_range(images.dtype) or (float(np.nanmin(images)), float(np.nanmax(images)))
+    if not low < high:
+        raise InputError(f"all values are {low:g}: the data range is unknown: give --range LOW HIGH")
+    return low, high
 
 
 def range_of_type(dtype: np.dtype, learnt: ValueRange, learnt_type: str) -> ValueRange | None:
@@ -133,29 +123,28 @@ def range_for(
     """The data range of images to fill, for a model trained on images of range ``learnt`` and dtype ``learnt_type``.
 
     In this order: ``given``; by the dtype; 0 to 1 for floats within it, unless ``learnt`` has units of its own;
-    ``learnt`` if it holds the observed values.
-    Raises InputError where none applies, and for observed values that are not finite.
+    ``learnt`` if it holds the observed values. Raises InputError where none applies.
     """
     dtype, known = images.dtype, images[~missing]
     if dtype.kind == "f" and not np.isfinite(known).all():
-        raise InputError(
-            "the images have NaN or infinite values outside the mask: give --mask nan, or a mask over them"
-        )
+        raise InputError("the images have NaN or infinite values outside the mask: give --mask nan, or mask them")
     if given is not None:
-        if not (np.isfinite(given).all() and given[0] < given[1]):
-            raise InputError(f"--range {given[0]:g} {given[1]:g}: LOW must be below HIGH, both finite")
-        return learnt.scaled(*given)
-    by_type = range_of_type(dtype, learnt, learnt_type)
-    if by_type:
+        try:
+            low, high = map(float, given)
+        except (TypeError, ValueError):
+            low = high = math.nan
+        if not -math.inf < low < high < math.inf:
+            raise InputError(f"--range (value_range) {given}: give two numbers: LOW must be below HIGH, both finite")
+        return learnt.scaled(low, high)
+    if by_type := range_of_type(dtype, learnt, learnt_type):
         return by_type
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     if low >= 0 and high <= 1 and dtype.kind == "f" and not has_units(learnt, learnt_type):
         return learnt.scaled(0.0, 1.0)
     if low < learnt.low or high > learnt.high:
         raise InputError(f"{dtype} values from {low:g} to {high:g}: the data range is unknown: give --range LOW HIGH")
-    if has_units(learnt, learnt_type):
-        return learnt  # what the dtype cannot hold is clipped
-    if dtype.kind in "iu" and not np.iinfo(dtype).min <= learnt.low < learnt.high <= np.iinfo(dtype).max:
+    holds = dtype.kind not in "iu" or np.iinfo(dtype).min <= learnt.low < learnt.high <= np.iinfo(dtype).max
+    if not holds and not has_units(learnt, learnt_type):  # with units, what the dtype cannot hold is clipped
         raise InputError(f"{dtype} cannot hold values from {learnt.low:g} to {learnt.high:g}: give --range LOW HIGH")
     return learnt
 
@@ -174,10 +163,7 @@ def array_hash(array: NDArray[np.generic]) -> str:
 
 
 def black_floor(images: Images, levels: int = 4) -> int:
-    """``levels`` for uint8 images with a background of exactly 0, else 0.
-
-    The background is exact if 0 is ten times as frequent as 1 to ``levels`` together.
-    """
+    """``levels`` for uint8 images of which 0 is ten times as frequent as 1 to ``levels`` together, else 0."""
     if images.dtype != np.uint8:
         return 0
     near = ((images > 0) & (images <= levels)).mean()
@@ -213,22 +199,17 @@ def as_known(image: Images, knows: int) -> Images:
     return with_channels(image, have >= 3 or knows >= 3, have in (2, 4) or knows in (2, 4))
 
 
-def can_be_filled(have: int, knows: int) -> bool:
-    """Whether weights for ``knows`` channels can fill images of ``have`` channels, perhaps beside an alpha channel."""
-    return have == knows or (have in (2, 4) and have == knows + 1)
-
-
-def other_channels(have: int, knows: int) -> str:
-    """The error message for images of other channels than the weights expect."""
-    remedy = "convert them (--grey) or use weights for colour" if knows == 1 else "use weights for such images"
-    return f"the images are {CHANNELS[have]}, the weights expect {CHANNELS[knows]}: {remedy}"
-
-
 def without_alpha(images: Images, knows: int) -> Images:
-    """The images without an alpha channel that weights for ``knows`` channels do not expect."""
+    """The images without an alpha channel that weights for ``knows`` channels do not expect.
+
+    Raises InputError for images that such weights cannot fill.
+    """
     have = channels_of(images)
-    if have == knows or not can_be_filled(have, knows):
+    if have == knows:
         return images
+    if have not in (2, 4) or have != knows + 1:
+        remedy = "convert them (--grey) or use weights for colour" if knows == 1 else "use weights for such images"
+        raise InputError(f"the images are {CHANNELS[have]}, the weights expect {CHANNELS[knows]}: {remedy}")
     return images[..., 0] if knows == 1 else images[..., :-1]
 
 
@@ -272,34 +253,42 @@ def as_images(given: Any, name: str = "images") -> Images:
     ``given`` is an array, a torch tensor (``[N, C, H, W]`` too), a Pillow image, or a list of them; a single image may
     come without N. Masked values of a numpy masked array stay masked (``masks.holes_of``). Raises InputError.
     """
+    return joined(as_parts(given, name), name)
+
+
+def joined(parts: list[Images], name: str = "images") -> Images:
+    """Arrays of images of one size and dtype as one array. Raises InputError for others."""
+    for i, part in enumerate(parts):
+        kind, first = (f"{x.dtype} {list(x.shape[1:])}" for x in (part, parts[0]))
+        if kind != first:
+            raise InputError(f"{name}[{i}]: {kind}, but {name}[0] is {first}: use one size and dtype")
+    if len(parts) == 1:
+        return parts[0]
+    join = np.ma.concatenate if any(map(np.ma.isMaskedArray, parts)) else np.concatenate  # which drops masks
+    return join(parts)
+
+
+def as_parts(given: Any, name: str = "images", knows: int = 0) -> list[Images]:
+    """An array of images for each item of a list, or one array, as :func:`as_images` takes them.
+
+    Pillow images get the channels that weights for ``knows`` channels expect. Raises InputError.
+    """
     if isinstance(given, (list, tuple)) and not given:
         raise InputError(f"{name}: an empty list")
     if isinstance(given, (list, tuple)) and not isinstance(given[0], (list, tuple, int, float)):
-        parts = [as_images(item, f"{name}[{i}]") for i, item in enumerate(given)]
-        for i, part in enumerate(parts):
-            if (part.shape[1:], part.dtype) != (parts[0].shape[1:], parts[0].dtype):
-                raise InputError(
-                    f"{name}[{i}]: {part.dtype} {list(part.shape[1:])}, but {name}[0] is {parts[0].dtype} "
-                    f"{list(parts[0].shape[1:])}: use one size and dtype"
-                )
-        joined = (
-            np.ma.concatenate if any(map(np.ma.isMaskedArray, parts)) else np.concatenate
-        )  # concatenate drops masks
-        return joined(parts)
+        return [part for i, item in enumerate(given) for part in as_parts(item, f"{name}[{i}]", knows)]
     if hasattr(given, "getbands"):  # a Pillow image
-        given = pixels_of(given, name)
+        given = as_known(pixels_of(given, name), knows)
     if isinstance(given, Tensor):
         given = given.detach().cpu()
         given = (given.float() if given.dtype == torch.bfloat16 else given).numpy()
-        if given.ndim == 4 and given.shape[1] <= 4 < given.shape[3]:
-            given = np.moveaxis(given, 1, -1) if given.shape[1] > 1 else given[:, 0]
+        if given.ndim == 4 and 1 < given.shape[1] <= 4 < given.shape[3]:
+            given = np.moveaxis(given, 1, -1)
     try:
         array = np.asanyarray(given)
     except ValueError:
-        raise InputError(
-            f"{name}: {type(given).__name__} is not an array of images: give [N, H, W] or [N, H, W, C]"
-        ) from None
-    return _checked(array, name)
+        raise InputError(f"{name}: not an array of images: give [N, H, W] or [N, H, W, C]") from None
+    return [_checked(array, name)]
 
 
 def _checked(array: NDArray[Any], name: str) -> Images:
@@ -310,10 +299,9 @@ def _checked(array: NDArray[Any], name: str) -> Images:
         array = array[None]
     if array.ndim == 4 and array.shape[1] == 1 and array.shape[3] > 4:
         array = array[:, 0]
-    if array.ndim == 4 and array.shape[1] <= 4 < array.shape[3]:
-        raise InputError(f"{name}: shape {array.shape} looks like [N, C, H, W]: use numpy.moveaxis(images, 1, -1)")
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] > 4):
-        raise InputError(f"{name}: shape {array.shape}: give [N, H, W] or [N, H, W, C] with at most 4 channels")
+        remedy = "give [N, H, W] or [N, H, W, C] with at most 4 channels (numpy.moveaxis(images, 1, -1))"
+        raise InputError(f"{name}: shape {array.shape}: {remedy}")
     if 0 in array.shape:
         raise InputError(f"{name}: empty: its shape is {array.shape}")
     check_size(array.shape[1], array.shape[2], name)
@@ -327,35 +315,28 @@ def check_size(height: int, width: int, name: str) -> None:
     if min(height, width) < MIN_SIDE:
         raise InputError(f"{name}: {height}x{width} pixels: both sides must be at least {MIN_SIDE}: enlarge or pad it")
     if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
-        raise InputError(
-            f"{name}: {height}x{width} pixels, more than inkfill reads ({MAX_PIXELS:,}): cut it into parts"
-        )
+        size = f"{height}x{width} pixels, more than inkfill reads ({MAX_PIXELS:,})"
+        raise InputError(f"{name}: {size}: cut it into parts")
 
 
 def pixels_of(picture: Any, name: str) -> Images:
     """The pixels of a Pillow image: uint8 ``[H, W]`` or ``[H, W, C]``, or uint16 ``[H, W]``.
 
-    Raises InputError for pixel formats that cannot be converted without loss.
+    Colour is dropped where all pixels are grey, up to the chroma errors of lossy compression, and alpha where all are
+    opaque. Raises InputError for pixel formats that cannot be converted without loss.
     """
     mode = picture.mode
     if mode in ("I;16", "I;16B", "I;16L"):
         return np.asarray(picture).astype(np.uint16)
     if mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
         raise InputError(f"{name}: pixel format {mode} is not supported: save it as .npy, or convert it to grey or RGB")
-    clear = mode in ("LA", "PA", "RGBA") or "transparency" in picture.info
-    if mode in ("1", "L", "LA") and not clear:
+    if mode in ("1", "L") and "transparency" not in picture.info:
         return np.asarray(picture.convert("L"))
-    pixels = np.asarray(picture.convert("RGBA" if clear else "RGB"))
-    if clear and (pixels[..., 3] == 255).all():
-        pixels = pixels[..., :3]
-    colour, alpha = pixels[..., :3], pixels[..., 3:]
-    if not is_grey(colour, lossy=getattr(picture, "format", None) in ("JPEG", "WEBP")):
-        return pixels
-    grey = np.asarray(picture.convert("L")) if alpha.shape[-1] == 0 else colour[..., 1]
-    return np.stack([grey, alpha[..., 0]], -1) if alpha.shape[-1] else grey
-
-
-def is_grey(colour: Images, lossy: bool) -> bool:
-    """Whether pixels ``[..., 3]`` are grey: exactly, or up to the chroma errors of lossy compression."""
-    apart = colour.max(-1).astype(np.int16) - colour.min(-1)
-    return bool(apart.max() == 0) or (lossy and bool(apart.max() <= 16 and apart.mean() <= 2))
+    pixels = np.asarray(picture.convert("RGBA"))
+    colour, alpha = pixels[..., :3], pixels[..., 3]
+    opaque = bool((alpha == 255).all())
+    apart = colour.max(-1) - colour.min(-1)
+    lossy = getattr(picture, "format", None) in ("JPEG", "WEBP")
+    if apart.any() and not (lossy and apart.max() <= 16 and apart.mean() <= 2):
+        return colour if opaque else pixels
+    return np.asarray(picture.convert("L")) if opaque else np.stack([colour[..., 1], alpha], -1)

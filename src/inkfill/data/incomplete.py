@@ -11,8 +11,7 @@ from torch import Tensor
 from inkfill.core.rng import key
 from inkfill.data import masks
 from inkfill.data.dataset import Dataset
-from inkfill.data.images import Images, Mask, channels_of, of_values
-from inkfill.data.readers import read_images
+from inkfill.data.images import Images, Mask, channels_of, of_values, without_alpha
 from inkfill.errors import InputError, remark
 
 AT_ONCE = 2**23  # values that are filled together: 64 MiB each for a few arrays
@@ -30,45 +29,37 @@ def load(read: Callable[[str], Dataset], name: str, mask: str, seed: int) -> Dat
     holes = _of_splits(dataset, name, given, seed)
     observed = 1 - float(holes["train"].mean())
     if observed < MIN_OBSERVED:
-        raise InputError(
-            f"--data-mask {mask}: {observed:.1%} of the pixels are observed: give at least {MIN_OBSERVED:.0%}"
-        )
+        few = f"{observed:.1%} of the pixels are observed: give at least {MIN_OBSERVED:.0%}"
+        raise InputError(f"--data-mask {mask}: {few}")
     if not any(hole.any() for hole in holes.values()):
         raise InputError(f"--data-mask {mask}: no pixel of {name} is missing: leave --data-mask out")
     share = float(holes["train"].any((1, 2)).mean())
     remark(f"{1 - observed:.0%} of the training pixels are missing, in {share:.0%} of the images")
-    images = {split: _without_alpha(dataset.split(split), given) for split in SPLITS}
+    images = {split: dataset.split(split) for split in SPLITS}
+    if given.of_images == "alpha" and channels_of(dataset.train) in (2, 4):  # the mask is no part of the images
+        images = {split: without_alpha(x, channels_of(x) - 1) for split, x in images.items()}
     train, validation, test = (blurred(images[split], holes[split]) for split in SPLITS)
     return Dataset(dataset.name, train, validation, test, dataset.labels, holes=holes)
 
 
 def _of_splits(dataset: Dataset, name: str, given: masks.MaskInput, seed: int) -> dict[str, Mask]:
     """The masks of every split."""
-    if given.array is None and given.folder is None:
+    images = {split: dataset.split(split) for split in SPLITS}
+    if given.spec or given.of_images:
         seeds = {"train": seed} | {split: key(seed, "data mask", split) for split in SPLITS[1:]}
-        return {split: masks.fit(given, dataset.split(split), seeds[split]) for split in SPLITS}
-    # Masks in files follow the order of the images: split them as the images were split.
-    images = read_images(Path(name))
-    if isinstance(images, list):
-        raise InputError(f"{name}: incomplete images must have one size")
-    found, order = masks.fit(given, images, seed), order_of(len(images))
-    tenth = len(images) // 10
-    ends = {"train": order[: -2 * tenth], "validation": order[-2 * tenth : -tenth], "test": order[-tenth:]}
-    if any(len(ends[split]) != len(dataset.split(split)) for split in SPLITS):
+        return {split: masks.fit(given, images[split], seeds[split]) for split in SPLITS}
+    # Masks in files follow the order of the images: split them as the images of one file or folder are split.
+    lengths = [len(images[split]) for split in SPLITS]
+    count, tenth = sum(lengths), sum(lengths) // 10
+    if not Path(name).exists() or lengths != [count - 2 * tenth, tenth, tenth]:
         raise InputError(f"{name}: mask files need the images in one file or one folder")
-    return {split: found[index] for split, index in ends.items()}
+    found = masks.fit(given, np.concatenate(list(images.values())))[order_of(count)]
+    return dict(zip(SPLITS, np.split(found, np.cumsum(lengths)[:-1]), strict=True))
 
 
 def order_of(count: int) -> np.ndarray:
     """The order in which the images of one file or folder are split."""
     return np.random.Generator(np.random.Philox(0)).permutation(count)
-
-
-def _without_alpha(images: Images, given: masks.MaskInput) -> Images:
-    """Images without the alpha channel that is the mask."""
-    if given.of_images != "alpha" or channels_of(images) not in (2, 4):
-        return images
-    return images[..., 0] if images.shape[3] == 2 else images[..., :3]
 
 
 def blurred(images: Images, holes: Mask) -> Images:
@@ -78,9 +69,10 @@ def blurred(images: Images, holes: Mask) -> Images:
     """
     together = max(1, AT_ONCE // images[0].size)
     parts = [slice(start, start + together) for start in range(0, len(images), together)]
-    totals = [np.where(of_values(holes[p], images[p]), 0, images[p]).sum((0, 1, 2), dtype=np.float64) for p in parts]
-    overall = np.reshape(np.sum(totals, 0) / max(1, (~holes).sum()), (1, -1, 1, 1))
-    return np.concatenate([_blurred(images[part], holes[part], torch.from_numpy(overall)) for part in parts])
+    observed = of_values(~holes, images)
+    overall = images.sum((0, 1, 2), np.float64, where=observed) / max(1, observed.sum())
+    mean = torch.from_numpy(np.reshape(overall, (1, -1, 1, 1)))
+    return np.concatenate([_blurred(images[part], holes[part], mean) for part in parts])
 
 
 def _blurred(images: Images, holes: Mask, overall: Tensor) -> Images:

@@ -5,7 +5,9 @@ makes the mask of a set of images from it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from os.path import exists
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,9 @@ from numpy.typing import NDArray
 from inkfill.core.masks import MaskSpec, parse
 from inkfill.core.rng import skip, stream
 from inkfill.data.images import Images, Mask, channels_of, opaque_of
-from inkfill.data.readers import PICTURES, picture_files, read_array, read_frames
+from inkfill.data.readers import PICTURES, picture_files, read_array, read_pictures
 from inkfill.errors import InputError, remark, shown
-from inkfill.files import exists
 
-NO_HOLES = "the images have no missing values (NaN or masked): give a mask (--mask)"
-NOTHING = "--mask {}: no pixel is missing: there is nothing to fill"
 LAYER_COLOURS = 4  # at most, of a painted layer that covers more than half
 OF_IMAGES = ("nan", "alpha")  # masks that the images themselves define
 
@@ -49,49 +48,67 @@ AS_IT_IS = MaskOptions()
 
 @dataclass(frozen=True)
 class MaskInput:
-    """A parsed mask. One of ``spec``, ``array`` and ``folder`` is set, or ``of_images`` names one of ``OF_IMAGES``.
-
-    With none of them, the mask is the missing values of the images, of which there must be some.
-    """
+    """A parsed mask. One of ``spec``, ``array`` and ``named`` is set, or ``of_images`` is one of ``OF_IMAGES``."""
 
     text: str = ""  # as the user wrote it
     of_images: str = ""
     spec: MaskSpec | None = None
     array: Mask | None = None  # [H, W] or [N, H, W]
-    folder: Path | None = None  # of pictures, one an image
+    named: dict[str, Mask] = field(default_factory=dict)  # [H, W] each: a folder of mask files
     options: MaskOptions = AS_IT_IS
 
-    @property
-    def unspecified(self) -> bool:
-        """Whether no mask was given."""
-        return not (self.of_images or self.spec or self.folder or self.array is not None)
-
     def check_count(self, count: int) -> None:
-        """Raise InputError for an array of masks for another number of images."""
-        if self.array is not None:
-            _check_count(self.array, count)
+        """Raise InputError for masks of another number of images."""
+        array = self.array
+        masks = len(self.named) if array is None else len(array) if array.ndim > 2 else 1
+        if not (self.spec or self.of_images) and masks not in (1, count):
+            raise InputError(f"the mask is for {masks} images, but there are {count}: give one each, or one for all")
 
     def draw(self, images: Images, seed: int = 0, first: int = 0) -> Mask:
         """The mask bool ``[N, H, W]`` of images number ``first`` and later of a set. Raises InputError.
 
-        A drawn mask depends on the seed, the image's number and its size, and not on the other images.
+        A drawn mask depends on the seed, the image's number and its size, and not on the other images. Masked values
+        of a numpy masked array are always missing.
         """
         if self.spec:
             height, width = images.shape[1:3]
             rng = skip(stream(seed, "mask"), first * self.spec.numbers(height, width))
             found = self.spec.draw(len(images), height, width, rng, np.ma.getdata(images))
-        elif self.folder:
-            found = _fitted(_stacked(self.folder, self.options), images)
-        elif self.array is not None:
-            each = self.array.ndim == 3 and len(self.array) > 1
-            found = _fitted(self.array[first : first + len(images)] if each else self.array, images)
-        else:
+        elif self.of_images:
             found = transparent(images) if self.of_images == "alpha" else holes_of(images)
-        return self.options.applied(found)
+        else:
+            array = _one_array(list(self.named.values())) if self.array is None else self.array
+            each = array.ndim == 3 and len(array) > 1
+            found = _fitted(array[first : first + len(images)] if each else array, images)
+        found = self.options.applied(found)
+        return np.logical_or(found, holes_of(images)) if isinstance(images, np.ma.MaskedArray) else found
+
+    def draw_all(self, parts: Sequence[Images], seed: int = 0, names: Sequence[str] | None = None) -> list[Mask]:
+        """The masks of arrays of images, numbered through; a folder of masks is paired with ``names``, if any.
+
+        Raises InputError for names without a partner, and where images define their missing pixels and none is missing.
+        """
+        starts = np.cumsum([0, *map(len, parts)])
+        if self.named and names:
+            for name in sorted(self.named.keys() ^ set(names)):
+                none = f"no {'image' if name in self.named else 'mask'} is called {name}"
+                raise InputError(f"{self.text}: masks are paired with images by name, but {none}: rename it")
+            each = (self.named[name] for name in names)
+            found = [np.concatenate([_fitted(next(each), image[None]) for image in part]) for part in parts]
+            return [self.options.applied(mask) for mask in found]
+        self.check_count(int(starts[-1]))
+        found = [self.draw(part, seed, int(first)) for part, first in zip(parts, starts, strict=False)]
+        self.check_any(any(mask.any() for mask in found))
+        return found
+
+    def check_any(self, missing: bool) -> None:
+        """Raise InputError where images define their missing pixels and none is missing."""
+        if self.of_images and not missing:
+            raise InputError(f"--mask {self.of_images}: the images have no missing values: there is nothing to fill")
 
 
 def read_mask(given: Any, options: MaskOptions = AS_IT_IS) -> MaskInput:
-    """Parse a mask: a spec, ``"nan"``, ``"alpha"``, None, an array or tensor, or a file or folder.
+    """Parse a mask: a spec, ``"nan"``, ``"alpha"``, None (as ``"nan"``), an array or tensor, or a file or folder.
 
     A text is a spec before it is a path. ``.npy`` holds bool, or 0 (keep) and 1 or 255 (fill); an image, or a folder of
     images with one for each image, is black and white (white = fill), or transparent where pixels are to be filled, or
@@ -99,13 +116,12 @@ def read_mask(given: Any, options: MaskOptions = AS_IT_IS) -> MaskInput:
     """
     if isinstance(given, MaskInput):
         return given
-    if given is None:
-        return MaskInput(options=options)
-    if isinstance(given, str) and given in OF_IMAGES:
-        return MaskInput(given, of_images=given, options=options)
+    if given is None or (isinstance(given, str) and given in OF_IMAGES):
+        return MaskInput(given or "", of_images=given or "nan", options=options)
     if not isinstance(given, (str, Path)):
         array = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
-        return MaskInput(array=array, options=options)
+        planes = array.ndim == 4 and array.shape[1] == 1  # [N, 1, H, W], as tensors of masks are
+        return MaskInput(array=array[:, 0] if planes else array, options=options)
     text, path = str(given), Path(given)
     try:
         if isinstance(given, str):
@@ -116,32 +132,28 @@ def read_mask(given: Any, options: MaskOptions = AS_IT_IS) -> MaskInput:
     if not exists(path):
         raise InputError(f"{path}: no such mask file")
     if path.is_dir():
-        return MaskInput(text, folder=path, options=options)
-    if path.suffix.lower() in PICTURES:
-        found = _stacked(path, options)
+        found = MaskInput(text, named=_read_pictures(path, options), options=options)
+    elif path.suffix.lower() in PICTURES:
+        found = MaskInput(text, array=_one_array([*_read_pictures(path, options).values()]), options=options)
     else:
-        found = _marking(_mask_array(np.asarray(read_array(path)), str(path)), path)
-    return MaskInput(text, array=found, options=options)
+        values = np.asarray(read_array(path))
+        levels = set(np.unique(values).tolist()) if values.dtype.kind in "biuf" else set()
+        if not levels or not (levels <= {0, 1} or levels <= {0, 255}):
+            raise InputError(f"{path}: the mask is empty or not binary: use 0 (keep) and 1 or 255 (fill)")
+        found = MaskInput(text, array=values != 0, options=options)
+    if not any(np.any(mask) for mask in (found.array, *found.named.values()) if mask is not None):
+        raise InputError(f"{path}: the mask marks nothing to fill: white or True = fill")
+    return found
 
 
 def fit(mask: Any, images: Images, seed: int = 0, options: MaskOptions = AS_IT_IS, first: int = 0) -> Mask:
     """The mask of a set of images, bool ``[N, H, W]``, from anything that :func:`read_mask` takes.
 
-    A spec is drawn with ``seed``; ``first`` is the number of the first image in the set. Masked values of a numpy
-    masked array are always missing. Raises InputError.
+    A spec is drawn with ``seed``; ``first`` is the number of the first image in the set. Raises InputError.
     """
     given = read_mask(mask, options)
     given.check_count(len(images))
-    if given.unspecified and not holes_of(images).any():
-        raise InputError(NO_HOLES)
-    found = given.draw(images, seed, first)
-    return np.logical_or(found, holes_of(images)) if isinstance(images, np.ma.MaskedArray) else found
-
-
-def check_any(given: Any, found: Sequence[Mask]) -> None:
-    """Raise InputError where images define their missing pixels and none is missing."""
-    if isinstance(given, MaskInput) and given.of_images and not any(mask.any() for mask in found):
-        raise InputError(NOTHING.format(given.of_images))
+    return given.draw(images, seed, first)
 
 
 def fit_each(specs: Sequence[str], images: Images, seed: int = 0) -> Mask:
@@ -154,34 +166,31 @@ def _fitted(given: NDArray[Any], images: Images) -> Mask:
     """A mask array, checked against the images and broadcast to them."""
     if given.dtype != np.bool_:
         raise InputError(f"the mask has dtype {given.dtype}: give bool, True = missing")
-    if given.ndim == 4 and given.shape[1] == 1:  # [N, 1, H, W], as tensors of masks are
-        given = given[:, 0]
-    if given.ndim == 3 and len(given) == 1:
-        given = given[0]
     if given.ndim == 4 and given.shape == images.shape:
         raise InputError(f"the mask has shape {list(given.shape)}: masks per channel are not supported: give [N, H, W]")
     if given.ndim not in (2, 3) or given.shape[-2:] != images.shape[1:3]:
-        raise InputError(
-            f"the mask has shape {list(given.shape)}, the images have {list(images.shape)}: sizes must agree"
-        )
-    _check_count(given, len(images))
+        shapes = f"the mask has shape {list(given.shape)}, the images have {list(images.shape)}"
+        raise InputError(f"{shapes}: sizes must agree")
     return np.broadcast_to(given, images.shape[:3])
 
 
-def _check_count(mask: NDArray[Any], count: int) -> None:
-    if mask.ndim == 3 and len(mask) not in (1, count):
-        raise InputError(f"the mask is for {len(mask)} images, but there are {count}: give one each, or one for all")
+def _one_array(masks: list[Mask]) -> Mask:
+    """Masks ``[H, W]`` as one array. Raises InputError for several sizes."""
+    if len({mask.shape for mask in masks}) > 1:
+        raise InputError("masks of several sizes need images of the same sizes, in a folder")
+    return np.stack(masks)
 
 
-# ---- missing values of the images ------------------------------------------------------------------------------------
+def missing_values(images: Images) -> Mask:
+    """Values that are NaN, or masked in a numpy masked array: bool, in the shape of the images."""
+    values = np.ma.getdata(images)
+    return np.asarray(np.ma.getmaskarray(images) | (values != values))  # NaN alone differs from itself
 
 
 def holes_of(images: Images) -> Mask:
-    """Pixels with a NaN, or with a masked value of a numpy masked array: bool ``[N, H, W]``."""
-    holes = np.isnan(np.ma.getdata(images)) if images.dtype.kind == "f" else np.zeros(images.shape, bool)
-    if isinstance(images, np.ma.MaskedArray):
-        holes = holes | np.ma.getmaskarray(images)
-    return np.asarray(holes.any(-1) if holes.ndim == 4 else holes)
+    """Pixels with a missing value: bool ``[N, H, W]``."""
+    missing = missing_values(images)
+    return np.asarray(missing.any(-1)) if images.ndim == 4 else missing
 
 
 def transparent(images: Images) -> Mask:
@@ -192,47 +201,21 @@ def transparent(images: Images) -> Mask:
     return alpha < opaque_of(alpha.dtype) / 2
 
 
-# ---- files -----------------------------------------------------------------------------------------------------------
-
-
-def _stacked(path: Path, options: MaskOptions) -> Mask:
-    """The masks ``[N, H, W]`` of an image file (a frame each) or of a folder of them. Raises InputError."""
-    files = picture_files(path) if path.is_dir() else [path]
-    parts = masks_of([(frame, str(file)) for file in files for frame in read_frames(file)], options)
-    if len({part.shape for part in parts}) > 1:
-        raise InputError(f"{path}: masks of several sizes need images of the same sizes, in a folder")
-    return _marking(np.stack(parts), path)
-
-
-def _marking(mask: Mask, path: Path) -> Mask:
-    """The mask itself. Raises InputError for one without a missing pixel."""
-    if not mask.any():
-        raise InputError(f"{path}: the mask marks nothing to fill: white or True = fill")
-    return mask
-
-
-def _mask_array(values: NDArray[Any], name: str) -> Mask:
-    """Values of a file as bool. Raises InputError."""
-    if values.size == 0:
-        raise InputError(f"{name}: the mask is empty: its shape is {list(values.shape)}")
-    levels = set(np.unique(values).tolist()) if values.dtype.kind in "biuf" else set()
-    if not (levels <= {0, 1} or levels <= {0, 255}) or not levels:
-        raise InputError(f"{name}: the mask is not binary: use 0 (keep) and 1 or 255 (fill)")
-    return values != 0
-
-
-def masks_of(pictures: Sequence[tuple[Images, str]], options: MaskOptions = AS_IT_IS) -> list[Mask]:
-    """The masks ``[H, W]`` in images ``[H, W]`` or ``[H, W, C]`` with their names, all read in one way.
+def _read_pictures(path: Path, options: MaskOptions) -> dict[str, Mask]:
+    """The masks ``[H, W]`` of an image file (a frame each) or of a folder of them, all read in one way, by name.
 
     With ``options.colour``: pixels of that colour (within 60 grey levels). With alpha: the painted pixels, if all
     images are layers painted in few colours; else the erased pixels. Otherwise: light pixels, soft edges cut at half;
     where the values are 0, 1 and perhaps 255, all but 0. Raises InputError.
     """
-    clear = [picture for picture, _ in pictures if picture.ndim == 3 and picture.shape[2] in (2, 4)]
+    pictures, names = read_pictures(picture_files(path))
+    clear = [picture for picture in pictures if picture.ndim == 3 and picture.shape[2] in (2, 4)]
     painted = all(_is_layer(picture) for picture in clear)
     if clear and options.colour is None:
         remark(f"masks with alpha: {'painted (opaque)' if painted else 'erased (transparent)'} pixels are filled")
-    return [_mask_of(picture, name, options, painted) for picture, name in pictures]
+    places = [str(path / name) if path.is_dir() else str(path) for name in names]
+    found = [_mask_of(picture, place, options, painted) for picture, place in zip(pictures, places, strict=True)]
+    return dict(zip(names, found, strict=True))
 
 
 def _is_layer(picture: Images) -> bool:
@@ -272,20 +255,12 @@ def notice(mask: Mask) -> None:
         remark(f"the mask covers {mask.mean():.0%} of the pixels and the whole border: inverted? use --invert-mask")
 
 
-COLOURS = {
-    "red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "magenta": (255, 0, 255), "yellow": (255, 255, 0),
-    "cyan": (0, 255, 255), "white": (255, 255, 255), "black": (0, 0, 0),
-}  # fmt: skip
-
-
 def parse_colour(text: str) -> tuple[int, int, int]:
     """A colour by name or as #rrggbb. Raises InputError."""
-    if text in COLOURS:
-        return COLOURS[text]
-    digits = text.removeprefix("#")
-    try:
-        if len(digits) != 6:
-            raise ValueError
-        return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)
-    except ValueError:
-        raise InputError(f"--mask-colour {shown(text)}: unknown colour: give {', '.join(COLOURS)} or #rrggbb") from None
+    from PIL import ImageColor
+
+    with suppress(ValueError):
+        colour = ImageColor.getrgb("lime" if text == "green" else text)  # the green of CSS is darker
+        if len(colour) == 3:
+            return colour
+    raise InputError(f"--mask-colour {shown(text)}: unknown colour: give a name such as red, or #rrggbb")

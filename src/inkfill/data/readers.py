@@ -47,14 +47,10 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
         raise InputError(f"{path}: not a readable {kind} ({what})") from None
 
 
-# ---- IDX -------------------------------------------------------------------------------------------------------------
-
-
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """Read an IDX file of unsigned bytes, gzipped or not.
 
-    Magic number, dimensions and length are checked before anything large is allocated, and no more bytes are unpacked
-    than the header announces. Raises InputError.
+    The header is checked before anything large is allocated, and no more bytes are unpacked than it announces.
     """
     with _reading(path, "IDX file"):
         with path.open("rb") as raw:
@@ -62,12 +58,10 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         with gzip.open(path) if zipped else path.open("rb") as file:
             shape = _idx_shape(path, file)
             count = math.prod(shape)
-            size = path.stat().st_size
-            if size * (MAX_RATIO if zipped else 1) < count:
-                raise InputError(f"{path}: truncated: {size} bytes cannot hold {count}: fetch it again")
-            body = file.read(count)
+            possible = path.stat().st_size * (MAX_RATIO if zipped else 1)
+            body = file.read(count) if count <= possible else b""
             if len(body) < count:
-                raise InputError(f"{path}: truncated: {len(body)} of {count} bytes: fetch it again")
+                raise InputError(f"{path}: truncated: it does not hold {count:,} bytes: fetch it again")
             if file.read(1):
                 raise InputError(f"{path}: longer than its header says, {shape}: not an IDX file")
     return np.frombuffer(body, np.uint8).reshape(shape)
@@ -77,14 +71,14 @@ def _idx_shape(path: Path, file: IO[bytes] | gzip.GzipFile) -> tuple[int, ...]:
     head = file.read(4)
     if len(head) < 4 or head[:2] != b"\0\0":
         raise InputError(f"{path}: not an IDX file (it starts with {head!r})")
-    if head[2] != 0x08:
-        raise InputError(f"{path}: IDX type 0x{head[2]:02x}: give unsigned bytes (0x08)")
-    if head[3] not in (1, 3):
-        raise InputError(f"{path}: {head[3]} dimensions: give 3 for images, 1 for labels")
-    sizes = file.read(4 * head[3])
-    if len(sizes) < 4 * head[3]:
+    kind, dimensions = head[2:]
+    if kind != 0x08 or dimensions not in (1, 3):
+        found = f"IDX type 0x{kind:02x} in {dimensions} dimensions"
+        raise InputError(f"{path}: {found}: give unsigned bytes (0x08) in 3 for images, 1 for labels")
+    sizes = file.read(4 * dimensions)
+    if len(sizes) < 4 * dimensions:
         raise InputError(f"{path}: truncated header: fetch it again")
-    shape = struct.unpack(f">{head[3]}I", sizes)
+    shape = struct.unpack(f">{dimensions}I", sizes)
     if 0 in shape:
         raise InputError(f"{path}: empty: its shape is {shape}")
     if math.prod(shape) > MAX_BYTES or max(shape[1:], default=0) > MAX_SIDE:
@@ -92,50 +86,32 @@ def _idx_shape(path: Path, file: IO[bytes] | gzip.GzipFile) -> tuple[int, ...]:
     return shape
 
 
-# ---- numpy -----------------------------------------------------------------------------------------------------------
-
-
 def read_array(path: Path) -> NDArray[np.generic]:
-    """One array from ``.npy`` (memory-mapped) or ``.npz`` (its ``images``, or its first array); never a pickle.
-
-    Raises InputError.
-    """
+    """One array from ``.npy`` (memory-mapped) or ``.npz`` (its ``images``, or its first array); never a pickle."""
     with _reading(path, "numpy file"):
-        if path.suffix.lower() == ".npz":
-            return _read_npz(path)
         loaded = np.load(path, allow_pickle=False, mmap_mode="r")
-    if not isinstance(loaded, np.ndarray):
-        raise InputError(f"{path}: an archive under another name: rename it to .npz")
-    return loaded
-
-
-def _read_npz(path: Path) -> NDArray[np.generic]:
-    with zipfile.ZipFile(path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
-        chosen = next((n for n in ("images", "x_train", "x", "arr_0") if n in names), names[0] if names else None)
-        if chosen is None:
-            raise InputError(f"{path}: no array in it: give an archive with images")
-        info = archive.infolist()[names.index(chosen)]
-        if info.file_size > MAX_BYTES:
-            raise InputError(f"{path}: array {chosen!r} of {info.file_size:,} bytes is more than inkfill reads")
-        with archive.open(info) as file:
-            shape, _, dtype = _npy_header(file)
-            if math.prod(map(int, shape)) * dtype.itemsize > info.file_size:
-                raise InputError(f"{path}: array {chosen!r} announces {shape}, more than the file holds")
-        with archive.open(info) as file:
-            loaded: NDArray[np.generic] = np.lib.format.read_array(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
             return loaded
+        with loaded as archive:
+            names = archive.files
+            chosen = next((n for n in ("images", "x_train", "x", "arr_0", *names) if n in names), None)
+            if chosen is None:
+                raise InputError(f"{path}: no array in it: give an archive with images")
+            _check_entry(path, archive.zip, archive.zip.namelist()[names.index(chosen)])
+            return archive[chosen]
 
 
-def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(file)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in readers:
-        raise ValueError(f"format version {version}")
-    return readers[version](file)
-
-
-# ---- image files -----------------------------------------------------------------------------------------------------
+def _check_entry(path: Path, archive: zipfile.ZipFile, name: str) -> None:
+    """Raise InputError for an array of an archive that is too large, or smaller than it says."""
+    size = archive.getinfo(name).file_size
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(file)
+    if size > MAX_BYTES:
+        raise InputError(f"{path}: array {name!r} of {size:,} bytes is more than inkfill reads")
+    if math.prod(map(int, shape)) * dtype.itemsize > size:
+        raise InputError(f"{path}: array {name!r} announces {shape}, more than the file holds")
 
 
 def read_frames(path: Path) -> list[Images]:
@@ -144,7 +120,7 @@ def read_frames(path: Path) -> list[Images]:
     Sizes are checked before anything is decoded. Raises InputError for a broken file, and for pixels that cannot be
     read without loss.
     """
-    from PIL import Image, ImageSequence
+    from PIL import Image, ImageOps, ImageSequence
 
     with _reading(path, "image"):
         if (size := path.stat().st_size) > MAX_BYTES:
@@ -152,7 +128,7 @@ def read_frames(path: Path) -> list[Images]:
         # From memory: of a file, Pillow allocates what a chunk announces, which may be 4 GiB in 400 bytes.
         body = path.read_bytes()
         with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(body), formats=FORMATS) as picture:
-            if picture.format == "PNG" and _is_deep_colour(body):
+            if picture.format == "PNG" and body[24] == 16 and body[25] in (2, 4, 6):  # bit depth and colour type
                 raise InputError(f"{path}: colour with 16 bits would lose 8: save it as .npy (uint16)")
             frames: list[Images] = []
             pixels = 0
@@ -162,22 +138,15 @@ def read_frames(path: Path) -> list[Images]:
                 if pixels > MAX_PIXELS:
                     raise InputError(f"{path}: {len(frames) + 1} frames are more than inkfill reads: cut it into parts")
                 _check_tiff(frame, path)
-                frames.append(pixels_of(_upright(frame), str(path)))
+                upright = frame
+                with contextlib.suppress(Exception):  # Exif data can be broken in many ways
+                    if frame.getexif().get(ORIENTATION, 1) != 1:
+                        upright = ImageOps.exif_transpose(frame)
+                        upright.format = frame.format
+                frames.append(pixels_of(upright, str(path)))
                 if picture.format in FIRST_FRAME:
                     break
             return frames
-
-
-def _upright(frame: Any) -> Any:
-    """A Pillow image turned upright by its Exif orientation."""
-    from PIL import ImageOps
-
-    with contextlib.suppress(Exception):  # Exif data can be broken in many ways
-        if frame.getexif().get(ORIENTATION, 1) != 1:
-            turned = ImageOps.exif_transpose(frame)
-            turned.format = frame.format
-            return turned
-    return frame
 
 
 def _check_tiff(frame: Any, path: Path) -> None:
@@ -192,34 +161,21 @@ def _check_tiff(frame: Any, path: Path) -> None:
         raise InputError(f"{path}: signed bytes would be read as unsigned: save it as .npy (int8)")
 
 
-def _is_deep_colour(png: bytes) -> bool:
-    """Whether a PNG has colour with 16 bits, which Pillow silently reduces to 8."""
-    return png[24] == 16 and png[25] in (2, 4, 6)  # bit depth and colour type, in the header chunk
-
-
-def read_picture(path: Path) -> Images:
-    """The first frame of an image file. Raises InputError."""
-    return read_frames(path)[0]
-
-
-def picture_files(folder: Path) -> list[Path]:
-    """The image files of a folder, in the order of ``read_images``, without hidden files. Raises InputError."""
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith("."))
+def picture_files(path: Path) -> list[Path]:
+    """The image files of a folder by name, without hidden files, or the one file given. Raises InputError."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith("."))
     if not files:
-        raise InputError(f"{folder}: no images in this folder: give one with {', '.join(sorted(PICTURES))}")
-    check_names(files)
+        raise InputError(f"{path}: no images in this folder: give one with {', '.join(sorted(PICTURES))}")
+    check_names([file.stem for file in files])
     return files
 
 
-def check_names(files: Sequence[Path]) -> None:
-    """Raise InputError where two files have one name without its suffix: their samples need names of their own."""
-    if name := _repeated([file.stem for file in files]):
-        file = next(file for file in files if file.stem == name)
-        raise InputError(f"{file}: two images are called {name}: rename one")
-
-
-def _repeated(names: Sequence[str]) -> str | None:
-    return next((name for name, count in Counter(names).items() if count > 1), None)
+def check_names(names: Sequence[str]) -> None:
+    """Raise InputError for equal names, without suffixes: samples need names of their own."""
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"two images are called {repeated[0]}: rename one")
 
 
 def read_pictures(
@@ -231,8 +187,7 @@ def read_pictures(
         frames = [fit(file, frame) for frame in read_frames(file)]
         pictures += frames
         names += [file.stem] if len(frames) == 1 else [f"{file.stem}-{i}" for i in range(len(frames))]
-    if name := _repeated(names):
-        raise InputError(f"two images are called {name}: rename one")
+    check_names(names)
     return pictures, names
 
 
@@ -248,8 +203,7 @@ def read_images(path: Path) -> Images | list[Images]:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if path.is_dir() or path.suffix.lower() in PICTURES:
-        pictures, _ = read_pictures(picture_files(path) if path.is_dir() else [path])
-        return stacked(pictures)
+        return stacked(read_pictures(picture_files(path))[0])
     if reader := READERS.get(path.suffix.lower()):
         return as_images(reader(path), str(path))
     with _reading(path, "file"), path.open("rb") as file:

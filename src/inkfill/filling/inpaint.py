@@ -23,26 +23,23 @@ from inkfill.data.images import (
     Images,
     Mask,
     ValueRange,
-    as_images,
     as_known,
-    can_be_filled,
+    as_parts,
     channels_of,
+    joined,
     of_values,
     opaque_of,
-    other_channels,
-    pixels_of,
     range_for,
     without_alpha,
     without_hidden_colour,
 )
-from inkfill.data.readers import PICTURES, picture_files, read_images, stacked
+from inkfill.data.readers import PICTURES, picture_files, read_images, read_pictures
 from inkfill.errors import InputError, remark
 from inkfill.filling import windows
 from inkfill.methods import Method, Task, find_method
 
 Numbers = NDArray[np.int64]
 ROWS = 128  # samples of a 28 x 28 image evaluated together; fewer of larger images
-LARGE_BYTES = 2**27  # samples of a large image filled together
 
 
 def ignore(count: int) -> None:
@@ -109,23 +106,22 @@ def inpaint(
         method, steps, seed, sampler, settings, rows, observation_noise, value_range, watch, count, progress
     )
     draw = _Draw(model, options)
-    hidden = mask if isinstance(mask, (list, tuple)) else masks.read_mask(mask)
-    _check_pairs(images, hidden)
-    given = _understood(images, model.channels)
-    if isinstance(given, list):
-        holes = _masks_of(given, hidden, seed)
-        masks.check_any(hidden, holes)
-        pairs = list(zip(given, holes, strict=True))
-        each = (_filled(draw, without_hidden_colour(x), hole, samples, first + i) for i, (x, hole) in enumerate(pairs))
-        return [_restored(out, x, hole, hidden)[0] for out, (x, hole) in zip(each, pairs, strict=True)]
-    hole = masks.fit(hidden, given, seed)
-    masks.check_any(hidden, [hole])
-    out = _restored(_filled(draw, without_hidden_colour(given), hole, samples, first), given, hole, hidden)
+    parts, names = _parts_of(images, model.channels)
+    given = None if isinstance(mask, (list, tuple)) and len(parts) > 1 else masks.read_mask(mask)
+    holes = given.draw_all(parts, seed, names) if given else _one_each(mask, parts, seed)
+    filled, number = [], first
+    for part, hole in zip(parts, holes, strict=True):
+        drawn = _filled(draw, without_hidden_colour(part), hole, samples, number)
+        filled.append(_restored(drawn, part, hole, given))
+        number += len(part)
+    if len(parts) > 1:
+        return [each[0] for each in filled]
+    out = filled[0]
     if not isinstance(images, Tensor):
         return out
     channels_first = out.ndim == 5 and images.ndim == 4 and images.shape[1] == out.shape[4]
-    filled = torch.from_numpy(np.ascontiguousarray(np.moveaxis(out, -1, 2)) if channels_first else out)
-    return filled.to(images.dtype)  # numpy has no bfloat16
+    tensor = torch.from_numpy(np.ascontiguousarray(np.moveaxis(out, -1, 2)) if channels_first else out)
+    return tensor.to(images.dtype)  # numpy has no bfloat16
 
 
 def sample(
@@ -144,9 +140,7 @@ def sample(
     """
     _check_count("count", count)
     _check_prior(model)
-    size = size or model.image_size
-    if size is None:
-        raise InputError("size: this model does not name the size of its images: give size=(height, width)")
+    size = size or model.image_size  # some priors have none
     if not (isinstance(size, (tuple, list)) and len(size) == 2):
         raise InputError(f"size: give (height, width), not {size!r}")
     shape = (count, *size) if model.channels == 1 else (count, *size, model.channels)
@@ -168,7 +162,7 @@ def _unconditional(task: Task) -> Tensor:
     return task.sample(lambda x_t, t: torch.where(observed.known, observed.pixels, task.unconditional(x_t, t)))
 
 
-def _restored(out: Images, images: Images, mask: Mask, given: Any) -> Images:
+def _restored(out: Images, images: Images, mask: Mask, given: masks.MaskInput | None) -> Images:
     """Samples with what the network was not shown or replaced needlessly.
 
     These are colours under transparent observed pixels, and observed channels of pixels of which another channel is NaN
@@ -176,16 +170,13 @@ def _restored(out: Images, images: Images, mask: Mask, given: Any) -> Images:
     """
     if images.ndim == 3:
         return out
-    values, missing = np.ma.getdata(images), mask[..., None]
+    values, kept = np.ma.getdata(images), np.zeros(images.shape, bool)
     if channels_of(images) in (2, 4):
-        hidden = (values[..., -1:] == 0) & ~missing
-        out = np.where(hidden[:, None], values[:, None], out)
-    if isinstance(given, masks.MaskInput) and (given.unspecified or given.of_images == "nan"):
-        own = np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
-        own = own | np.ma.getmaskarray(images)
-        observed = ~own & own.any(-1, keepdims=True)
-        out = np.where(observed[:, None], values[:, None], out)
-    return out
+        kept |= (values[..., -1:] == 0) & ~mask[..., None]
+    if given and given.of_images == "nan":
+        missing = masks.missing_values(images)
+        kept |= ~missing & missing.any(-1, keepdims=True)
+    return np.where(kept[:, None], values[:, None], out)
 
 
 def _check_count(name: str, value: Any) -> None:
@@ -198,57 +189,36 @@ def _check_prior(model: Any) -> None:
         raise InputError(f"{type(model).__name__} is no prior: give a model, or subclass inkfill.core.denoiser.Prior")
 
 
-def _masks_of(pictures: list[Images], mask: Any, seed: int) -> list[Mask]:
-    """The masks of images of several sizes, some of which may be complete. Raises InputError."""
-    if isinstance(mask, masks.MaskInput) and mask.unspecified:
-        holes = [masks.holes_of(picture) for picture in pictures]
-        if not any(hole.any() for hole in holes):
-            raise InputError(masks.NO_HOLES)
-        return holes
-    each = mask if isinstance(mask, (list, tuple)) else [mask] * len(pictures)
-    if len(each) != len(pictures):
-        raise InputError(f"{len(each)} masks for {len(pictures)} images: give one each, or one for all")
-    return [masks.fit(each[i], picture, seed, first=i) for i, picture in enumerate(pictures)]
+def _one_each(each: Sequence[Any], parts: list[Images], seed: int) -> list[Mask]:
+    """The masks of images of several sizes, from one mask each."""
+    if len(each) != len(parts):
+        raise InputError(f"{len(each)} masks for {len(parts)} images: give one each, or one for all")
+    return [masks.fit(one, part, seed, first=i) for i, (one, part) in enumerate(zip(each, parts, strict=True))]
 
 
-def _check_pairs(images: Any, mask: Any) -> None:
-    """Raise InputError for a folder of masks whose names differ from those of a folder of images."""
-    folder = mask.folder if isinstance(mask, masks.MaskInput) else None
-    if folder is None or not (isinstance(images, (str, Path)) and Path(images).is_dir()):
-        return
-    pictures, holes = ([file.stem for file in picture_files(each)] for each in (Path(images), folder))
-    if pictures != holes:
-        both = zip_longest(pictures, holes, fillvalue="none")
-        one, other = next((picture, hole) for picture, hole in both if picture != hole)
-        raise InputError(f"{folder}: masks are paired with images by name, but {other} is beside {one}: rename it")
+def _parts_of(images: Any, channels: int) -> tuple[list[Images], list[str] | None]:
+    """One array of images, or an array for each image where sizes differ; and the names of image files.
 
-
-def _understood(images: Any, channels: int) -> Images | list[Images]:
-    """Images as one array ``[N, ...]``, or as a list of ``[1, ...]`` where sizes differ. Raises InputError.
-
-    Image files get the channels that the model knows, where a file format leaves them open.
+    Image files get the channels that the model knows, where a file format leaves them open. Raises InputError.
     """
+    names = None
     if isinstance(images, (str, Path)):
         path = Path(images)
-        images = read_images(path)
         if path.is_dir() or path.suffix.lower() in PICTURES:
-            images = [as_known(picture, channels) for picture in images]
-    if hasattr(images, "getbands"):  # a Pillow image
-        images = as_known(pixels_of(images, "images"), channels)
-    elif isinstance(images, (list, tuple)) and any(hasattr(each, "getbands") for each in images):
-        images = [
-            as_known(pixels_of(each, f"images[{i}]"), channels) if hasattr(each, "getbands") else each
-            for i, each in enumerate(images)
-        ]
-    if isinstance(images, (list, tuple)) and images and not isinstance(images[0], (list, tuple, int, float)):
-        each = [as_images(picture, f"images[{i}]") for i, picture in enumerate(images)]
-        one = stacked([picture[0] for picture in each]) if all(len(picture) == 1 for picture in each) else None
-        if isinstance(one, list):
-            return each
-    return as_images(images)
+            pictures, names = read_pictures(picture_files(path))
+            images = [as_known(picture, channels) for picture in pictures]
+        else:
+            images = read_images(path)
+    parts = as_parts(images, knows=channels)
+    kinds = {(part.shape, part.dtype) for part in parts}
+    several = len(kinds) > 1 and all(len(part) == 1 for part in parts)
+    return parts if several else [joined(parts)], names
 
 
-# ---- images of one size ----------------------------------------------------------------------------------------------
+def range_of_images(prior: Prior, images: Images, mask: Mask, given: tuple[float, float] | None = None) -> ValueRange:
+    """The data range of images, apart from an alpha channel that the prior does not know. Raises InputError."""
+    observed = without_alpha(images, prior.channels)
+    return range_for(observed, mask, prior.value_range or BYTES, prior.image_dtype, given)
 
 
 class _Draw:
@@ -305,99 +275,47 @@ class _Draw:
 
 
 def _filled(draw: _Draw, images: Images, mask: Mask, samples: int, first: int) -> Images:
-    """Samples ``[N, K, ...]`` of images of one size."""
+    """Samples ``[N, K, ...]`` of images of one size, in the windows of :mod:`~inkfill.filling.windows`.
+
+    Pixels filled in one window are observed in the next. An image without missing pixels needs no network.
+    """
     images = np.asarray(np.ma.getdata(images))
     if channels_of(images) != draw.prior.channels:
         return _filled_beside_alpha(draw, images, mask, samples, first)
-    values = _values(draw, images, mask)
-    if windows.is_large(images.shape[1:3], draw.prior.image_size):
-        return _filled_in_windows(draw, images, mask, values, samples, first)
-    out = np.repeat(images[:, None], samples, axis=1)
-    flat = out.reshape(-1, *images.shape[1:])
-    # A complete image needs no network, unless its pixels are noisy.
-    incomplete = np.flatnonzero(mask.any((1, 2)) | (draw.options.observation_noise > 0))
-    todo = (incomplete[:, None] * samples + np.arange(samples)).ravel()
-    if len(todo) < len(flat):
-        draw.options.progress(len(flat) - len(todo))
-    size = draw.rows(images.shape[1] * images.shape[2])
-    for start in range(0, len(todo), size):
-        chunk = todo[start : start + size]
-        image, sample = chunk // samples, chunk % samples
-        flat[chunk] = draw(images[image], mask[image], values, first + image, sample)
-        draw.options.progress(len(chunk))
+    values, known = range_of_images(draw.prior, images, mask, draw.options.value_range), images[~mask]
+    if known.size and (known.min() < values.low or known.max() > values.high):
+        span = f"from {known.min():g} to {known.max():g}"
+        remark(f"observed values {span} leave the data range {values.low:g} to {values.high:g}: they are kept")
+    noisy, size = draw.options.observation_noise > 0, draw.prior.image_size
+    if noisy and windows.is_large(images.shape[1:3], size):
+        raise InputError("observation_noise: not supported for large images, which are filled in windows")
+    plans = [windows.plan(hole | noisy, size) for hole in mask]
+    out, missing = np.repeat(images[:, None], samples, axis=1), mask.copy()
+    draw.options.progress(samples * plans.count([]))
+    for waves in zip_longest(*plans, fillvalue=()):
+        todo = [(i, k, window) for i, wave in enumerate(waves) for window in wave for k in range(samples)]
+        rows = draw.rows(math.prod(missing[0][todo[0][2].place].shape))
+        for start in range(0, len(todo), rows):
+            chunk = todo[start : start + rows]
+            parts = np.stack([out[i, k][window.place] for i, k, window in chunk])
+            holes = np.stack([missing[i][window.place] for i, _, window in chunk])
+            image, sample, number = np.array([(first + i, k, window.number) for i, k, window in chunk]).T
+            found = draw(parts, holes, values, image, sample, None if (number == windows.WHOLE).all() else number)
+            for (i, k, window), pixels in zip(chunk, found, strict=True):
+                out[i, k][window.place] = pixels
+            draw.options.progress(sum(window is plans[i][-1][-1] for i, _, window in chunk))
+        for hole, wave in zip(missing, waves, strict=True):
+            for window in wave:
+                hole[window.place] = False
     return out
 
 
 def _filled_beside_alpha(draw: _Draw, images: Images, mask: Mask, samples: int, first: int) -> Images:
     """Samples of images with an alpha channel that the prior does not know; filled pixels become opaque."""
-    have, knows = channels_of(images), draw.prior.channels
-    if not can_be_filled(have, knows):
-        raise InputError(other_channels(have, knows))
-    alpha = images[..., -1]
+    colour, alpha = without_alpha(images, draw.prior.channels), images[..., -1]
     if alpha.dtype.kind == "f" and bool((alpha[~mask] > 2).any()):
         raise InputError(f"alpha of floats must be from 0 to 1, and goes to {alpha[~mask].max():g}")
-    out = _filled(draw, without_alpha(images, knows), mask, samples, first)
+    out = _filled(draw, colour, mask, samples, first)
     opaque = np.where(mask, np.asarray(opaque_of(images.dtype), images.dtype), alpha)
     planes = out[..., None] if out.ndim == 4 else out
     return np.concatenate([planes, np.repeat(opaque[:, None, ..., None], samples, 1)], -1)
-
-
-def _filled_in_windows(draw: _Draw, images: Images, mask: Mask, values: ValueRange, samples: int, first: int) -> Images:
-    """Samples of large images, window by window; pixels filled in one window are observed in the next (windows.py)."""
-    assert draw.prior.image_size is not None
-    if draw.options.observation_noise:
-        raise InputError("observation_noise: not supported for large images, which are filled in windows")
-    size = draw.prior.image_size
-    out = np.repeat(images[:, None], samples, axis=1)
-    for i in range(len(images)):
-        waves = windows.plan(mask[i], size)
-        together = max(1, LARGE_BYTES // max(1, images[i].nbytes))
-        for start in range(0, samples, together):
-            group = np.arange(start, min(samples, start + together))
-            missing = mask[i].copy()
-            for wave in waves:
-                todo = [(k, window) for window in wave for k in group]
-                batch = draw.rows(size[0] * size[1])
-                for begin in range(0, len(todo), batch):
-                    _fill_windows(draw, out[i], missing, todo[begin : begin + batch], values, first + i)
-                for window in wave:
-                    missing[window.place] = False
-            draw.options.progress(len(group))
-    return out
-
-
-def _fill_windows(
-    draw: _Draw,
-    canvas: Images,
-    missing: Mask,
-    todo: Sequence[tuple[int, windows.Window]],
-    values: ValueRange,
-    image: int,
-) -> None:
-    """Fill windows of the samples ``[K, H, W]`` or ``[K, H, W, C]`` in place."""
-    parts = np.stack([canvas[k][window.place] for k, window in todo])
-    holes = np.stack([missing[window.place] for _, window in todo])
-    samples, numbers = np.array([k for k, _ in todo]), np.array([window.number for _, window in todo])
-    found = draw(parts, holes, values, np.full(len(todo), image), samples, numbers)
-    for (k, window), pixels in zip(todo, found, strict=True):
-        canvas[k][window.place] = pixels
-
-
-# ---- channels and values ---------------------------------------------------------------------------------------------
-
-
-def _values(draw: _Draw, images: Images, mask: Mask) -> ValueRange:
-    """The data range of these images. Raises InputError for NaN or infinity outside the mask."""
-    prior, given = draw.prior, draw.options.value_range
-    if given is not None:
-        try:
-            low, high = map(float, given)
-        except (TypeError, ValueError):
-            raise InputError(f"value_range: give two numbers, low and high, not {given!r}") from None
-        given = low, high
-    values = range_for(images, mask, prior.value_range or BYTES, prior.image_dtype, given)
-    known = images[~mask]
-    if known.size and (known.min() < values.low or known.max() > values.high):
-        found = f"from {known.min():g} to {known.max():g}"
-        remark(f"observed values {found} leave the data range {values.low:g} to {values.high:g}: they are kept")
-    return values

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from inkfill.data.images import Mask
 
 LARGE = 2.0  # an image with a side above this many sides of a window is filled in windows
+WHOLE = -1  # number of a window that is a whole image
 CONTEXT = 0.5  # the fraction of a window that should be observed when it is filled
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of an image: its upper left corner, its size and its number in the plan."""
+    """A part of an image: its upper left corner, its size and its number in the plan, or ``WHOLE``."""
 
     top: int
     left: int
@@ -31,17 +32,21 @@ class Window:
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
 
-def is_large(shape: tuple[int, int], size: tuple[int, int] | None) -> bool:
+def is_large(shape: tuple[int, ...], size: tuple[int, int] | None) -> bool:
     """Whether images of a shape are filled in windows of a size."""
     return size is not None and (shape[0] > LARGE * size[0] or shape[1] > LARGE * size[1])
 
 
-def plan(mask: Mask, size: tuple[int, int]) -> list[list[Window]]:
+def plan(mask: Mask, size: tuple[int, int] | None) -> list[list[Window]]:
     """Waves of windows that cover the missing pixels of a mask ``[H, W]``; windows of a wave do not overlap.
+
+    ``size`` is that of the training images; a mask that is not large beside it is one window.
 
     Windows with enough context are filled together. Without one, the window with the most observed pixels is filled
     alone, so large holes are filled from their edges inwards.
     """
+    if size is None or not is_large(mask.shape, size):
+        return [[Window(0, 0, mask.shape[0], mask.shape[1], WHOLE)]] if mask.any() else []
     height, width = min(size[0], mask.shape[0]), min(size[1], mask.shape[1])
     missing, waves, number = mask.copy(), [], 0
     tops, lefts = (_corners(side, window) for side, window in zip(mask.shape, (height, width), strict=True))
