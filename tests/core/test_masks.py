@@ -144,7 +144,7 @@ def test_the_random_box_reaches_every_edge():
 
 
 def test_masks_by_channel_are_alike_apart_or_of_some_channels():
-    spec, rng = parse("half:left@1,half:top@1"), np.random.default_rng(0)
+    spec, rng = masks.parse("half:left@1,half:top@1"), np.random.default_rng(0)
     drawn = spec.draw_planes(400, 3, 8, 8, rng)
     assert drawn.shape == (400, 3, 8, 8)
     alike = (drawn == drawn[:, :1]).all((1, 2, 3)).mean()
@@ -159,4 +159,4 @@ def test_masks_by_channel_are_alike_apart_or_of_some_channels():
 def test_planes_and_channels_last():
     for shape in ((4, 5, 6), (4, 5, 6, 3)):
         mask = np.random.default_rng(0).random(shape) < 0.5
-        assert (of_planes(as_planes(mask)) == mask).all()
+        assert (masks.of_planes(masks.as_planes(mask)) == mask).all()

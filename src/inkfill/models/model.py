@@ -122,6 +122,7 @@ class Model(ConditionalPrior, GenerativePrior):
         self.schedule = Schedule.named(self.recipe.schedule, self.recipe.T)
         self.net = copy.deepcopy(net).eval().requires_grad_(False).to(self.device, self.dtype)
         self.channels, self.image_size = self.recipe.channels, self.recipe.image_size
+        self.planes = net.config.planes
         self.image_dtype = self.recipe.number_type
         self.generative = net.config.latent
         self.method = "few" if self.generative else defaults.METHOD
@@ -176,7 +177,7 @@ class Model(ConditionalPrior, GenerativePrior):
         """x0 as the network predicts it, whatever its objective. Raises InputError for an unsupported size."""
         height, width = observation.pixels.shape[-2:]
         check_size(height, width, "images")
-        pixels, known = observation.pixels.to(self.dtype), observation.known[:, :1].to(self.dtype)
+        pixels, known = observation.pixels.to(self.dtype), observation.planes(self.planes).to(self.dtype)
         embedded = self.net.embed(pixels, known)
 
         def predict(x_t: Tensor, t: int, latent: Tensor | None = None) -> Tensor:
