@@ -11,7 +11,7 @@ from inkfill.data import Dataset, Images
 from inkfill.data.images import BYTES, ValueRange, as_bytes
 from inkfill.evaluation import metrics
 from inkfill.evaluation.cells import Cell, Completed, complete
-from inkfill.evaluation.classifier import MASKED, WHOLE, Classifier, about_classifier, judge, load_classifier
+from inkfill.evaluation.classifier import MASKED, WHOLE, Classifier, judge, load_classifier
 from inkfill.filling.inpaint import ignore
 from inkfill.models.model import Model
 from inkfill.progress import Progress
@@ -76,9 +76,9 @@ class Judges:
     @classmethod
     def of(cls, dataset: Dataset) -> "Judges | None":
         """The shipped classifiers if they were trained on this data set, else None."""
-        if about_classifier(WHOLE).get("data_hash") != dataset.fingerprint:
-            return None
         whole = load_classifier(WHOLE)
+        if whole.data_hash != dataset.fingerprint:
+            return None
         return cls(whole, load_classifier(MASKED), judge(whole, dataset.train[:REFERENCE_IMAGES])[1], dataset.train)
 
 
