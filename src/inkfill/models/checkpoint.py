@@ -79,7 +79,9 @@ def _about(text: str | None, kind: str) -> dict[str, Any]:
     if not isinstance(about, dict):
         raise InputError("not an inkfill checkpoint: it has no metadata")
     if about.get("format") != kind or not isinstance(about.get("recipe"), dict):
-        raise InputError(f"not an inkfill checkpoint of format {kind}: its format is {shown(about.get('format'))!r:.80}")
+        raise InputError(
+            f"not an inkfill checkpoint of format {kind}: its format is {shown(about.get('format'))!r:.80}"
+        )
     return about
 
 
