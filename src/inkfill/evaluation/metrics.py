@@ -52,8 +52,8 @@ def mse_of_sample(truth: Images, filled: Images, mask: Mask) -> PerImage:
 
 def psnr(mse: PerImage) -> float:
     """PSNR in dB of the mean squared error over images, so that one perfect image does not make it infinite."""
-    mean = float(np.nanmean(mse))
-    return float("inf") if mean == 0 else -10 * float(np.log10(mean))
+    error = mean(mse)
+    return float("inf") if error == 0 else -10 * float(np.log10(error))
 
 
 def _blur(x: Floats) -> Floats:
@@ -271,7 +271,13 @@ def nearest_distance(images: Images, train: Images, mask: Mask | None = None, pa
     return np.sqrt(_ratio(np.maximum(least, 0), counts.sum(1, dtype=np.float64)))
 
 
-# ---- standard errors -------------------------------------------------------------------------------------------------
+# ---- means and standard errors ---------------------------------------------------------------------------------------
+
+
+def mean(values: PerImage) -> float:
+    """Mean over images, NaN left out; NaN without any."""
+    finite = values[~np.isnan(values)]
+    return float(finite.mean()) if len(finite) else float("nan")
 
 
 def standard_error(values: PerImage) -> float:
