@@ -104,6 +104,7 @@ class Model(ConditionalPrior, GenerativePrior):
     """
 
     bounded = True
+    source: Path | None = None  # the file that it was read from
     image_size: tuple[int, int]
     method: str
     sampler: str
@@ -197,7 +198,9 @@ def load(path: Path | str | None = None, device: str | None = None, dtype: torch
         recipe = Recipe.read(found)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
-    return Model(net, replace(recipe, channels=net.config.channels), find_device(device), dtype)
+    model = Model(net, replace(recipe, channels=net.config.channels), find_device(device), dtype)
+    model.source = source
+    return model
 
 
 def find_device(name: str | None) -> torch.device:
