@@ -128,7 +128,6 @@ class EmpiricalPrior:
 
     images: Tensor
     bandwidth: float
-    chunk: int = 256  # rows at a time: bounds the table of rows by images
 
     def __post_init__(self) -> None:
         if not self.bandwidth > 0 or self.images.ndim != 4:
@@ -160,17 +159,11 @@ class EmpiricalPrior:
         def denoise(x_t: Tensor, t: int) -> Tensor:
             a = float(schedule.alpha_bar[t])
             variance = a * h2 + 1 - a
-            out = torch.empty_like(x_t)
-            for start in range(0, len(x_t), self.chunk):
-                rows = slice(start, start + self.chunk)
-                own = rows if len(missing) > 1 else slice(None)
-                x = x_t[rows].flatten(1).float()
-                cross = (missing[own] * x) @ self._flat.T
-                logs = prior[own] + (a**0.5 * cross - 0.5 * a * size[own]) / variance
-                mean = logs.softmax(1) @ self._flat
-                mean = mean + a**0.5 * h2 / variance * (x - a**0.5 * mean)
-                out[rows] = mean.view_as(x_t[rows]).to(x_t.dtype)
-            return torch.where(observation.known, observation.pixels.to(x_t.dtype), out)
+            x = x_t.flatten(1).float()
+            cross = (missing * x) @ self._flat.T
+            mean = (prior + (a**0.5 * cross - 0.5 * a * size) / variance).softmax(1) @ self._flat
+            mean = mean + a**0.5 * h2 / variance * (x - a**0.5 * mean)
+            return torch.where(observation.known, observation.pixels, mean.view_as(x_t)).to(x_t.dtype)
 
         return denoise
 

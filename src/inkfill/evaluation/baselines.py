@@ -96,17 +96,15 @@ def opencv(algorithm: str) -> Baseline:
 
     def fill(train: Images, images: Images, mask: Mask, k: int, rng: np.random.Generator) -> Images:
         cv2 = needed("cv2", "opencv-python-headless")
-        grey = images.ndim == 3 or images.shape[3] == 1
-        if not (images.dtype == np.uint8 and (grey or images.shape[3] == 3)) and not (
-            images.dtype in (np.uint16, np.float32) and grey
-        ):
+        blank = np.where(of_values(mask, images), 0, images).astype(images.dtype)
+        pairs = zip(blank, mask.astype(np.uint8), strict=True)
+        try:
+            found = np.stack([cv2.inpaint(image, hole, 3, getattr(cv2, algorithm)) for image, hole in pairs])
+        except cv2.error:
             raise InputError(
                 f"OpenCV cannot fill {images.dtype} images of {channels_of(images)} channels, but uint8 of 1 or 3, and "
                 "uint16 and float32 of 1: leave out telea and navier-stokes"
-            )
-        blank = np.where(of_values(mask, images), 0, images).astype(images.dtype)
-        pairs = zip(blank, mask.astype(np.uint8), strict=True)
-        found = np.stack([cv2.inpaint(image, hole, 3, getattr(cv2, algorithm)) for image, hole in pairs])
+            ) from None
         return np.repeat(_put(found.reshape(images.shape)[:, None], images, mask), k, 1)
 
     return fill

@@ -204,14 +204,6 @@ def brier(probabilities: Floats, labels: NDArray[np.integer]) -> PerImage:
     return 1 - 2 * total[np.arange(len(labels)), labels] / k + square
 
 
-def calibration_error(posterior: Floats, labels: NDArray[np.integer], bins: int = 10) -> float:
-    """Expected calibration error: mean ``|accuracy - confidence|`` of the top label, over equal bins of confidence."""
-    confidence, correct = posterior.max(1), posterior.argmax(1) == labels
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gap = np.abs(np.bincount(which, correct - confidence, bins))
-    return float(gap.sum() / len(labels))
-
-
 # ---- sets of images --------------------------------------------------------------------------------------------------
 
 

@@ -182,7 +182,6 @@ def _judged(truth: Images, done: Completed, seed: int, labels: NDArray[np.intege
         "nll": float(nll.mean()),
         "nll_se": metrics.standard_error(nll),
         "brier": float(metrics.brier(odds, labels).mean()) if k > 1 else float("nan"),
-        "calibration": metrics.calibration_error(posterior, labels),
         "masked_vote": float((masked.argmax(1) == labels).mean()),
         "masked_nll": float(masked_nll.mean()),
         "masked_brier": float(((masked - np.eye(masked.shape[1])[labels]) ** 2).sum(1).mean()),

@@ -8,7 +8,6 @@
 Foreign models count timesteps from 0, the least noise; here timestep 0 is the clean image, so their i is our i + 1.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,6 @@ from inkfill.files import read_json
 Predict = Callable[[Tensor, Tensor], Tensor]
 NO_SIGNAL = 2.0**-24  # alpha_bar instead of 0, where a schedule was rescaled to zero terminal SNR
 SIGMA_TIMESTEPS, RHO = 1000, 7.0  # timesteps of a model in sigma, and their spacing (Karras et al. 2022, eq. 5)
-logger = logging.getLogger("inkfill")
 
 
 @dataclass(eq=False)
@@ -68,15 +66,13 @@ def prior(predict: Predict, alpha_bar: Tensor, predicts: str = "eps", **about: A
     """Any callable ``predict(x_t, t)`` trained on ``x_t = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps``.
 
     ``x_t`` is float32 ``[B, C, H, W]``, ``t`` int64 ``[B]``. ``alpha_bar`` is the model's own table. If it starts at
-    exactly 1, its index is our timestep; otherwise (diffusers' ``alphas_cumprod``) our timestep t is its index t - 1,
-    and a log line says so. ``predicts`` is eps, v (Salimans and Ho 2022), x0 or score. ``about`` are the other fields
+    exactly 1, its index is our timestep; otherwise (diffusers' ``alphas_cumprod``) our timestep t is its index t - 1.
+    ``predicts`` is eps, v (Salimans and Ho 2022), x0 or score. ``about`` are the other fields
     of :class:`Foreign`. Raises InputError.
     """
     if predicts not in PREDICTIONS:
         raise InputError(f"unknown prediction {shown(str(predicts))!r}: choose {', '.join(PREDICTIONS)}")
     schedule, offset = _schedule(torch.as_tensor(alpha_bar))
-    if offset:
-        logger.info("timestep t here is the model's timestep t - 1")
 
     def denoise(x_t: Tensor, t: int) -> Tensor:
         index = torch.full((len(x_t),), t - offset, dtype=torch.int64, device=x_t.device)
