@@ -137,9 +137,20 @@ def kept(
     done = run()
     if group.first:
         with written_whole(path) as temporary, temporary.open("wb") as file:
-            cost, machine = np.array([done.evaluations, done.seconds]), np.array(done.machine)
-            np.savez_compressed(file, filled=done.filled, mask=done.mask, cost=cost, machine=machine)
+            cost = np.array([done.evaluations, done.seconds])
+            np.savez_compressed(file, filled=done.filled, mask=done.mask, cost=cost, machine=np.array(done.machine))
     return done
+
+
+def _read_cell(path: Path) -> Completed | None:
+    """The samples in a file; None if it is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            filled, mask, cost = file["filled"], file["mask"].astype(bool), file["cost"]
+            whole = filled.ndim in (4, 5) and mask.shape == (len(filled), *filled.shape[2:4])
+            return Completed(filled, mask, float(cost[0]), float(cost[1]), str(file["machine"])) if whole else None
+    except (*NOT_WHOLE, IndexError):
+        return None
 
 
 def forget(folder: Path) -> None:
@@ -147,19 +158,6 @@ def forget(folder: Path) -> None:
     for path in (folder / "cells").glob("*.npz"):
         if re.search(r"-[0-9a-f]{12}\.npz$", path.name):
             path.unlink()
-
-
-def _read_cell(path: Path) -> Completed | None:
-    """The samples in a file; None if it is missing or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            evaluations, seconds = file["cost"]
-            filled, mask = file["filled"], file["mask"]
-            if filled.ndim not in (4, 5) or mask.shape != (len(filled), *filled.shape[2:4]):
-                return None
-            return Completed(filled, mask.astype(bool), float(evaluations), float(seconds), str(file["machine"]))
-    except NOT_WHOLE:
-        return None
 
 
 def machine(model: Model) -> dict[str, Any]:

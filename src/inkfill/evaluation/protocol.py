@@ -117,10 +117,10 @@ class Networks:
         if cell.method in BASELINES:
             return {"train": dataset.fingerprint}
         model = self.regression if cell.method == REGRESSION else self.model
-        return {"weights": str(weights_hash(model)), "dtype": str(self.model.dtype)}
+        return {"weights": str(_hash(model)), "dtype": str(self.model.dtype)}
 
 
-def weights_hash(model: Model | None) -> str | None:
+def _hash(model: Model | None) -> str | None:
     """The hash of the file that a model was read from; None for another."""
     return file_hash(model.source) if model and model.source else None
 
@@ -203,8 +203,8 @@ def run(
         "data_hash": data_hash,
         "split": split,
         "checkpoint": model.source.name if model.source else None,
-        "checkpoint_hash": weights_hash(model),
-        "regression_hash": weights_hash(networks.regression),
+        "checkpoint_hash": _hash(model),
+        "regression_hash": _hash(networks.regression),
         "machine": machine(model),
     }
     summary = (

@@ -45,7 +45,8 @@ def _filled(
 
     ``floats`` says that values must lie in [0, 1]: no data range was given.
     """
-    model, first = _model(*network), block_info[0]["array-location"][0][0] if block_info else 0
+    model = _model(*network)
+    first = block_info[0]["array-location"][0][0] if block_info else 0
     if hidden is not None:
         holes = hidden[..., 0] if images.ndim == 4 else hidden
     else:  # a block may have no holes where others have some

@@ -67,8 +67,8 @@ def prior(predict: Predict, alpha_bar: Tensor, predicts: str = "eps", **about: A
 
     ``x_t`` is float32 ``[B, C, H, W]``, ``t`` int64 ``[B]``. ``alpha_bar`` is the model's own table. If it starts at
     exactly 1, its index is our timestep; otherwise (diffusers' ``alphas_cumprod``) our timestep t is its index t - 1.
-    ``predicts`` is eps, v (Salimans and Ho 2022), x0 or score. ``about`` are the other fields
-    of :class:`Foreign`. Raises InputError.
+    ``predicts`` is eps, v (Salimans and Ho 2022), x0 or score. ``about`` are the other fields of :class:`Foreign`.
+    Raises InputError.
     """
     if predicts not in PREDICTIONS:
         raise InputError(f"unknown prediction {shown(str(predicts))!r}: choose {', '.join(PREDICTIONS)}")

@@ -153,10 +153,8 @@ class Model(ConditionalPrior, GenerativePrior):
         if self.generative:
             raise InputError("a few-step model has no posterior mean: use the method few")
         if self.gives != MEAN:
-            raise InputError(
-                f"this network was trained with the objective {shown(self.recipe.objective)}, which gives no posterior "
-                "mean: use a network trained with v or eps"
-            )
+            name = shown(self.recipe.objective)
+            raise InputError(f"objective {name}, which gives no posterior mean: use a network trained with v or eps")
         return self.predictor(observation)
 
     def unconditional(self, like: Tensor) -> Denoiser:
