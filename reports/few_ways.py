@@ -75,7 +75,7 @@ def measured(net: UNet, schedule: str) -> dict[str, float]:
     """Scores of one evaluation, means over the masks."""
     model = Model(net, Recipe(objective="few", schedule=schedule, sampling_steps=1))
     cells = protocol.plan(FOUR_MASKS, ["few"], [1], 8)
-    found = protocol.run(protocol.Networks(model, find_checkpoint(None)), load_data("mnist"), "validation", 200, cells)
+    found = protocol.run(protocol.Networks(model), load_data("mnist"), "validation", 200, cells)
     assert found is not None
     return {key: float(np.mean([float(row[key]) for row in found.rows])) for key in KEYS}
 

@@ -26,7 +26,6 @@ from inkfill.evaluation import metrics, protocol
 from inkfill.evaluation.cells import Cell
 from inkfill.evaluation.protocol import Result
 from inkfill.methods import mean_methods
-from inkfill.models.checkpoint import SHIPPED
 from inkfill.tables import table
 
 REPORT, METHODS = "results", mean_methods()
@@ -54,7 +53,7 @@ class Measured:
     def __init__(self, kept: Path, regression: Path | None):
         self.kept, self.mnist = kept, data.load("mnist")
         network = inkfill.load(regression) if regression else None
-        self.networks = protocol.Networks(inkfill.load(), SHIPPED, network, regression)
+        self.networks = protocol.Networks(inkfill.load(), network)
 
     def of(self, group: str, count: int) -> list[Result]:
         """A group on the first ``count`` test digits."""

@@ -32,7 +32,7 @@ from inkfill.data import masks
 from inkfill.evaluation import cells, scores
 from inkfill.filling.inpaint import inpaint
 from inkfill.methods import Task
-from inkfill.models.checkpoint import load_state, read_weights, save_state, shapes_of, write_weights
+from inkfill.models.checkpoint import load_state, read_network, save_state, write_weights
 
 FORMAT = "inkfill-original-1"
 MASK, T, BATCH, RATE, EPOCHS = "half:left", 200, 128, 1e-4, 30.0
@@ -124,10 +124,8 @@ class OriginalPrior(ConditionalPrior):
     value_range = data.ValueRange(floor=4)  # as the shipped weights
 
     def __init__(self, path: Path):
-        weights, about = read_weights(path, FORMAT, lambda about: shapes_of(Original))
-        self.epochs = float(about["recipe"]["epochs"])
-        self.net = Original().to(memory_format=torch.channels_last).eval().requires_grad_(False)
-        self.net.load_state_dict(weights)
+        self.net, recipe = read_network(path, FORMAT, lambda about: Original())
+        self.epochs = float(recipe["epochs"])
 
     def conditional(self, observation: Observation) -> Denoiser:
         """The prediction from x_t with the observed pixels in it."""

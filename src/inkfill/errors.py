@@ -1,6 +1,7 @@
 """The exception meant for users, and text made safe to show them."""
 
 import html
+import importlib
 import logging
 from typing import Any
 
@@ -33,3 +34,11 @@ def reason(error: BaseException) -> str:
 def remark(text: str) -> None:
     """Log a notice to the logger ``inkfill``, which the command line prints."""
     logging.getLogger("inkfill").warning(shown(text))
+
+
+def needed(module: str, install: str) -> Any:
+    """A module of an optional package. Raises InputError without it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise InputError(f"{module} is not installed: pip install {install}") from None

@@ -126,7 +126,6 @@ def test_the_empirical_denoiser_equals_that_of_the_mixture(t):
 @pytest.mark.parametrize("t", [10, 400, 900])
 def test_the_empirical_conditional_denoiser_equals_that_of_the_mixture(t):
     prior, gm = both()
-    prior.chunk = 2  # more than one chunk
     known = torch.tensor([[True, False, False], [False, True, False]]).expand(5, 1, 2, 3)
     pixels = torch.where(known, torch.rand(5, 1, 2, 3, generator=torch.Generator().manual_seed(1)) - 0.5, 0.0)
     x_t = torch.randn(5, 1, 2, 3, generator=torch.Generator().manual_seed(t))

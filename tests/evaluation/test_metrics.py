@@ -188,16 +188,6 @@ def test_the_brier_score_is_unbiased_in_the_number_of_samples():
         assert abs(found.mean() - expected) < 5 * metrics.standard_error(found)
 
 
-def test_the_calibration_error_of_calibrated_and_overconfident_posteriors():
-    rng = np.random.default_rng(0)
-    n = 50_000
-    posterior = np.stack([np.full(n, 0.75), np.full(n, 0.25)], 1)
-    labels = (rng.random(n) > 0.75).astype(int)
-    assert metrics.calibration_error(posterior, labels) < 5 * (0.75 * 0.25 / n) ** 0.5
-    overconfident = np.stack([np.full(n, 0.99), np.full(n, 0.01)], 1)
-    assert metrics.calibration_error(overconfident, labels) == pytest.approx(0.24, abs=0.01)
-
-
 def test_frechet_distance_of_gaussians():
     """For shared axes it is |m|^2 + sum (sigma_a - sigma_b)^2; 100,000 draws, within 3 %."""
     rng = np.random.default_rng(0)

@@ -50,9 +50,9 @@ def test_an_evaluation_of_other_weights_reuses_nothing(tmp_path, networks, datas
     net = networks.model.net
     with torch.no_grad():
         next(net.parameters()).mul_(2)
-    save_network(networks.checkpoint, net, net.state_dict(), Recipe().to_json())
+    save_network(networks.model.source, net, net.state_dict(), Recipe().to_json())
     other = protocol.run(
-        protocol.Networks.load(networks.checkpoint, dtype="float32"), dataset, "test", 4, plan, tmp_path / "out"
+        protocol.Networks.load(networks.model.source, dtype="float32"), dataset, "test", 4, plan, tmp_path / "out"
     )
     assert len(list((tmp_path / "out" / "cells").iterdir())) == 2
     assert (other.results[0].done.filled != first.results[0].done.filled).any()

@@ -243,12 +243,21 @@ def test_unsupported_models_are_refused(diffusers, tmp_path, capsys):
         return folder
 
     cases = [
-        (spoilt("text", "model_index.json", lambda s: s.update(text_encoder=["transformers", "X"])), "with text"),
-        (spoilt("latent", "model_index.json", lambda s: s.update(vqvae=["diffusers", "VQModel"])), "latents"),
-        (spoilt("part", "model_index.json", lambda s: s.pop("unet")), "needs unet and scheduler"),
+        (
+            spoilt("text", "model_index.json", lambda s: s.update(text_encoder=["transformers", "X"])),
+            "a pipeline of scheduler, text_encoder, unet with a UNet2DModel: only unconditional",
+        ),
+        (
+            spoilt("latent", "model_index.json", lambda s: s.update(vqvae=["diffusers", "VQModel"])),
+            "a pipeline of scheduler, unet, vqvae with",
+        ),
+        (
+            spoilt("part", "model_index.json", lambda s: s.pop("unet")),
+            "a pipeline of scheduler with a UNet2DModel: only",
+        ),
         (
             spoilt("class", "unet/config.json", lambda s: s.update(_class_name="UNet2DConditionModel")),
-            "not a UNet2DModel",
+            "with a UNet2DConditionModel: only",
         ),
         (spoilt("flow", "scheduler/scheduler_config.json", lambda s: s.update(prediction_type="flow")), "flow"),
         (
@@ -274,11 +283,11 @@ def test_unsupported_models_are_refused(diffusers, tmp_path, capsys):
         (spoilt("huge", "unet/config.json", lambda s: s.update(block_out_channels=[16000, 16000])), "fewer weights"),
         (
             spoilt("deep", "unet/config.json", lambda s: s.update(layers_per_block=10**9)),
-            "impossible unet",
+            "impossible configuration",
         ),
         (
             spoilt("words", "unet/config.json", lambda s: s.update(block_out_channels="wide")),
-            "impossible unet",
+            "impossible configuration",
         ),
         (spoilt("shape", "unet/config.json", lambda s: s.update(block_out_channels=[8, 32])), "cannot be read"),
     ]

@@ -1,4 +1,4 @@
-"""Schedulers of diffusers: those with betas, EDM ones, and those that are refused."""
+"""Schedulers of diffusers: those without betas are refused."""
 
 import json
 
@@ -18,26 +18,14 @@ def network(**settings):
     return diffusers.UNet2DModel(**shape, **blocks, up_block_types=("UpBlock2D",) * 2, **settings).eval()
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-@pytest.mark.parametrize("name", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"])
-def test_edm_schedulers_precondition_as_diffusers_does(name, prediction):
-    """D(x, sigma) equals diffusers' own preconditioning at several sigmas, also from a folder."""
-    net, scheduler = network(), getattr(diffusers, name)(prediction_type=prediction, sigma_data=0.6)
-    prior = adapters.from_diffusers(diffusers.DDPMPipeline(net, scheduler))
-    x0 = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(1))
-    for t in (1, 400, 1000):
-        a = float(prior.schedule.alpha_bar[t])
-        sigma = torch.tensor(((1 - a) / a) ** 0.5)
-        x = x0 + sigma
-        with torch.no_grad():
-            inside = net(scheduler.precondition_inputs(x, sigma), scheduler.precondition_noise(sigma)).sample
-            expected = scheduler.precondition_outputs(x, inside, sigma)
-            found = prior.unconditional(x)(x * a**0.5, t)
-        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
-
-
 @pytest.mark.parametrize(
-    "name", ["FlowMatchEulerDiscreteScheduler", "ScoreSdeVeScheduler", "CMStochasticIterativeScheduler"]
+    "name",
+    [
+        "FlowMatchEulerDiscreteScheduler",
+        "ScoreSdeVeScheduler",
+        "CMStochasticIterativeScheduler",
+        "EDMEulerScheduler",
+    ],
 )
 def test_other_schedulers_are_refused_by_name(name, tmp_path):
     pipeline = diffusers.DDPMPipeline(network(), getattr(diffusers, name)())

@@ -9,27 +9,27 @@ from inkfill.core.unet import UNet
 from inkfill.errors import InputError
 from inkfill.evaluation.classifier import Classifier
 from inkfill.models.checkpoint import load_network, save_network
-from inkfill.models.model import Model, Recipe, fast_dtype, find_device, load
+from inkfill.models.model import Model, Recipe, find_device, find_dtype, load
 
 
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"T": 4 * 10**8}, "timesteps"),
+        ({"T": 4 * 10**8}, "the recipe's T"),
         ({"T": "1000"}, "T"),
         ({"T": True}, "T"),
-        ({"T": 1}, "timesteps"),
+        ({"T": 1}, "the recipe's T"),
         ({"schedule": "x"}, "schedule"),
         ({"schedule": ["cosine"]}, "schedule"),
         ({"floor": "4"}, "floor"),
         ({"image_size": [28]}, "image_size"),
         ({"image_size": "28x28"}, "image_size"),
-        ({"image_size": [0, 0]}, "0x0"),
-        ({"least_size": [-8, 8]}, "sides"),
+        ({"image_size": [0, 0]}, "image_size"),
+        ({"least_size": [-8, 8]}, "least_size"),
         ({"value_range": [0, 10**400]}, "value_range"),
-        ({"value_range": [0, float("inf")]}, "range"),
-        ({"sampling_steps": -4}, "evaluations"),
-        ({"value_range": [1, 0]}, "range"),
+        ({"value_range": [0, float("inf")]}, "value_range"),
+        ({"sampling_steps": -4}, "sampling_steps"),
+        ({"value_range": [1, 0]}, "value_range"),
         ({"step": "many"}, "step"),
         ({"trained_on": 5}, "trained_on"),
         ({"training": 5}, "training"),
@@ -97,7 +97,7 @@ def test_the_repr_of_a_model():
 def test_compute_precision_follows_the_processor(monkeypatch, can, expected):
     """Intel's AVX512-BF16 without AMX is slower than float32."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can)
-    assert fast_dtype(torch.device("cpu")) == expected
+    assert find_dtype(None, torch.device("cpu")) == expected
     assert load().dtype == expected
     assert load(dtype="float32").dtype == torch.float32
     with pytest.raises(InputError, match="float16"):

@@ -5,7 +5,7 @@ They test a method without learning error. ``AnalyticPrior(prior, schedule)`` ta
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,27 +28,12 @@ class GaussianMixture:
         if weights.shape != (m,) or covariances.shape[1:] != (d, d) or covariances.shape[0] not in (1, m):
             raise InputError(f"weights [{m}] and covariances [{m} or 1, {d}, {d}] are required for means [{m}, {d}]")
         self.log_weights = weights.double().log().log_softmax(0)
-        self.means = means.double()
-        self.covariances = covariances.double()
-        self.axes: Tensor | None  # eigenvectors [1 or M, D, D] in columns; None if all covariances are diagonal
-        self.variances, self.axes = torch.linalg.eigh(self.covariances)  # variances [1 or M, D]
-        if self.variances.min() < -1e-6 * self.variances.max().clamp(min=1):
+        self.means, self.covariances = means.double(), covariances.double()
+        variances, self._axes = torch.linalg.eigh(self.covariances)  # [G, D], and [G, D, D] with axes in columns
+        if variances.min() < -1e-6 * variances.max().clamp(min=1):
             raise InputError("covariances: a negative eigenvalue: they must be positive semi-definite")
-        self.variances = self.variances.clamp(min=0)
-        diagonal = self.covariances.diagonal(dim1=1, dim2=2)
-        if torch.equal(self.covariances, torch.diag_embed(diagonal)):  # no rotation needed
-            self.variances, self.axes = diagonal.clamp(min=0), None
-        # Components grouped by covariance, with their means along its axes: one group if it is shared, else M.
-        groups = [slice(0, m)] if len(self.covariances) == 1 else [slice(i, i + 1) for i in range(m)]
-        self._groups = [(c, i, self.variances[i], self._rotated(self.means[c], i)) for i, c in enumerate(groups)]
-
-    def _rotated(self, x: Tensor, i: int) -> Tensor:
-        """Coordinates of the rows of x along the axes of covariance i."""
-        return x if self.axes is None else x @ self.axes[i]
-
-    def _unrotated(self, rotated: Tensor, i: int) -> Tensor:
-        """The inverse of :meth:`_rotated`."""
-        return rotated if self.axes is None else rotated @ self.axes[i].T
+        self._variances = variances.clamp(min=0)[:, None]  # [G, 1, D], for G = 1 or M covariances
+        self._means = self.means.view(len(variances), -1, d) @ self._axes  # [G, M / G, D], along the axes
 
     @property
     def weights(self) -> Tensor:
@@ -69,22 +54,18 @@ class GaussianMixture:
         """n samples, [n, D]."""
         component = torch.from_numpy(rng.choice(len(self.weights), size=n, p=self.weights.numpy()))
         z = torch.from_numpy(rng.standard_normal((n, self.means.shape[1])))
-        covariance = torch.zeros_like(component) if len(self.covariances) == 1 else component
-        out = torch.empty_like(z)
-        for i in range(len(self.covariances)):
-            rows = covariance == i
-            out[rows] = self._unrotated(z[rows] * self.variances[i].sqrt(), i)
+        shared, out = len(self.covariances) == 1, torch.empty_like(z)
+        for i, (axes, variances) in enumerate(zip(self._axes, self._variances, strict=True)):
+            rows = slice(None) if shared else component == i
+            out[rows] = (z[rows] * variances.sqrt()) @ axes.T
         return self.means[component] + out
 
     def _log_components(self, x: Tensor, a: Tensor) -> Tensor:
         """log(weight_m N_m(x)) at alpha_bar ``a``, [B, M]. Squares are expanded into matrix products."""
-        logs = []
-        for components, i, variance, means in self._groups:
-            rotated, v = self._rotated(x, i), a * variance + 1 - a
-            square = (rotated.square() / v).sum(-1, keepdim=True) + a * (means.square() / v).sum(-1)
-            square = square - 2 * a.sqrt() * (rotated / v) @ means.T
-            logs.append(self.log_weights[components] - 0.5 * (square + (2 * math.pi * v).log().sum()))
-        return torch.cat(logs, 1)
+        rotated, v = x @ self._axes, a * self._variances + 1 - a  # [G, B, D], [G, 1, D]
+        square = (rotated.square() / v).sum(-1, keepdim=True) + a * (self._means.square() / v).sum(-1)[:, None]
+        square = square - 2 * a.sqrt() * (rotated / v) @ self._means.mT + (2 * math.pi * v).log().sum(-1, keepdim=True)
+        return self.log_weights - 0.5 * square.transpose(0, 1).flatten(1)
 
     def log_density(self, x: Tensor, schedule: Schedule | None = None, t: int = 0) -> Tensor:
         """log p(x_t) at timestep t of a schedule, or of the clean distribution without one, [B]."""
@@ -96,14 +77,12 @@ class GaussianMixture:
 
         def denoise(x_t: Tensor, t: int) -> Tensor:
             a, x = schedule.alpha_bar[t], x_t.double().flatten(1)
-            responsibility = self._log_components(x, a).softmax(1)
-            mean = torch.zeros_like(x)
-            for components, i, variance, means in self._groups:
-                gain = a.sqrt() * variance / (a * variance + 1 - a)
-                r = responsibility[:, components]
-                rotated = r.sum(1, keepdim=True) * gain * self._rotated(x, i) + (r @ means) * (1 - a.sqrt() * gain)
-                mean = mean + self._unrotated(rotated, i)
-            return mean.view(x_t.shape).to(x_t.dtype)
+            r = (
+                self._log_components(x, a).softmax(1).view(len(x), len(self._means), -1).transpose(0, 1)
+            )  # [G, B, M / G]
+            gain = a.sqrt() * self._variances / (a * self._variances + 1 - a)
+            rotated = r.sum(-1, keepdim=True) * gain * (x @ self._axes) + (r @ self._means) * (1 - a.sqrt() * gain)
+            return (rotated @ self._axes.mT).sum(0).view(x_t.shape).to(x_t.dtype)
 
         return denoise
 
@@ -134,11 +113,9 @@ class GaussianMixture:
 
     def conditional(self, schedule: Schedule, observation: Observation) -> Denoiser:
         """E[x0 given x_t and the observed pixels], exact; all rows must share one observation. Raises InputError."""
-        first = Observation(observation.pixels[:1], observation.known[:1], observation.noise)
-        same = (observation.pixels == first.pixels).all() and (observation.known == first.known).all()
-        if not same:
+        if not all((part == part[:1]).all() for part in (observation.pixels, observation.known)):
             raise InputError("a mixture's conditional denoiser takes one observation for the whole batch")
-        return self.posterior(first).denoiser(schedule)
+        return self.posterior(observation).denoiser(schedule)
 
 
 @dataclass
@@ -151,7 +128,6 @@ class EmpiricalPrior:
 
     images: Tensor
     bandwidth: float
-    chunk: int = 256  # rows at a time: bounds the table of rows by images
 
     def __post_init__(self) -> None:
         if not self.bandwidth > 0 or self.images.ndim != 4:
@@ -172,45 +148,30 @@ class EmpiricalPrior:
 
     def denoiser(self, schedule: Schedule) -> Denoiser:
         """E[x0 given x_t], exact."""
-        return self._denoiser(schedule, Observation.nothing(self.images[:1]), shared=True)
+        return self.conditional(schedule, Observation.nothing(self.images[:1]))
 
     def conditional(self, schedule: Schedule, observation: Observation) -> Denoiser:
-        """E[x0 given x_t and the observed pixels], exact, for the rows of an observation."""
-        return self._denoiser(schedule, observation, shared=False)
-
-    def _denoiser(self, schedule: Schedule, observation: Observation, shared: bool) -> Denoiser:
+        """E[x0 given x_t and the observed pixels], exact, for the rows of an observation, or one for all rows."""
         missing = observation.mask.flatten(1).float()
-        prior = torch.zeros(1, 1) if shared else self.log_weights(observation)
-        size = missing @ self._squared.T  # squared norm of every image over missing pixels
+        prior, size = self.log_weights(observation), missing @ self._squared.T  # squared norms over missing pixels
         h2 = self.bandwidth**2
 
         def denoise(x_t: Tensor, t: int) -> Tensor:
             a = float(schedule.alpha_bar[t])
             variance = a * h2 + 1 - a
-            out = torch.empty_like(x_t)
-            for start in range(0, len(x_t), self.chunk):
-                rows = slice(start, start + self.chunk)
-                own = slice(None) if shared else rows
-                x = x_t[rows].flatten(1).float()
-                cross = (missing[own] * x) @ self._flat.T
-                logs = prior[own] + (a**0.5 * cross - 0.5 * a * size[own]) / variance
-                mean = logs.softmax(1) @ self._flat
-                mean = mean + a**0.5 * h2 / variance * (x - a**0.5 * mean)
-                out[rows] = mean.view_as(x_t[rows]).to(x_t.dtype)
-            return torch.where(observation.known, observation.pixels.to(x_t.dtype), out)
+            x = x_t.flatten(1).float()
+            cross = (missing * x) @ self._flat.T
+            mean = (prior + (a**0.5 * cross - 0.5 * a * size) / variance).softmax(1) @ self._flat
+            mean = mean + a**0.5 * h2 / variance * (x - a**0.5 * mean)
+            return torch.where(observation.known, observation.pixels, mean.view_as(x_t)).to(x_t.dtype)
 
         return denoise
 
     def sample_posterior(self, observation: Observation, rng: np.random.Generator) -> Tensor:
         """One posterior sample a row: an image by weight plus Gaussian noise, with the observed pixels put in."""
-        drawn = []
-        for row in range(0, len(observation.pixels), self.chunk):
-            rows = slice(row, row + self.chunk)
-            part = replace(observation, pixels=observation.pixels[rows], known=observation.known[rows])
-            cumulative = self.log_weights(part).double().exp().cumsum(1)
-            u = torch.from_numpy(rng.random((len(cumulative), 1))) * cumulative[:, -1:]
-            drawn.append(torch.searchsorted(cumulative, u).clamp(max=len(self.images) - 1)[:, 0])
-        images = self.images[torch.cat(drawn)]
+        cumulative = self.log_weights(observation).double().exp().cumsum(1)
+        u = torch.from_numpy(rng.random((len(cumulative), 1))) * cumulative[:, -1:]
+        images = self.images[torch.searchsorted(cumulative, u).clamp(max=len(self.images) - 1)[:, 0]]
         z = torch.from_numpy(rng.standard_normal(images.shape, dtype=np.float32))
         return torch.where(observation.known, observation.pixels, images + self.bandwidth * z)
 
@@ -224,10 +185,7 @@ class AnalyticPrior(ConditionalPrior):
     def __init__(
         self, prior: GaussianMixture | EmpiricalPrior, schedule: Schedule, channels: int = 1, bounded: bool = False
     ):
-        self.prior = prior
-        self.schedule = schedule
-        self.channels = channels
-        self.bounded = bounded
+        self.prior, self.schedule, self.channels, self.bounded = prior, schedule, channels, bounded
 
     def conditional(self, observation: Observation) -> Denoiser:
         """E[x0 given x_t and the observed pixels], exact."""

@@ -5,10 +5,8 @@ generator. It returns ``[N, K, H, W]`` or ``[N, K, H, W, C]`` in the dtype of th
 never reads missing pixels.
 """
 
-import importlib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 from inkfill.core.denoiser import Observation
 from inkfill.data import Images, ValueRange
 from inkfill.data.images import channels_of, of_values, range_of, size_words
-from inkfill.errors import InputError
+from inkfill.errors import InputError, needed
 from inkfill.evaluation.analytic import EmpiricalPrior
 from inkfill.models.model import Model
 
@@ -32,8 +30,8 @@ def mean_image(train: Images, images: Images, mask: Mask, k: int, rng: np.random
     """The mean training image, K times. Raises InputError."""
     _check_size(train, images)
     mean = train.mean(0)
-    mean = (mean.round() if images.dtype.kind in "biu" else mean).astype(images.dtype)
-    return np.repeat(_put(np.broadcast_to(mean, (len(images), 1, *mean.shape)), images, mask), k, 1)
+    mean = mean.round() if images.dtype.kind in "biu" else mean
+    return _put(np.broadcast_to(mean.astype(images.dtype), (len(images), k, *mean.shape)), images, mask)
 
 
 def nearest(train: Images, images: Images, mask: Mask, k: int, rng: np.random.Generator) -> Images:
@@ -83,16 +81,13 @@ def _check_size(train: Images, images: Images) -> None:
 
 def biharmonic(train: Images, images: Images, mask: Mask, k: int, rng: np.random.Generator) -> Images:
     """Biharmonic interpolation, K times (scikit-image; Damelin and Hoang 2018). Raises InputError without it."""
-    restoration = _needed("skimage.restoration", "scikit-image")
-    axis = -1 if images.ndim == 4 else None
-    filled = images.copy()
-    for out, image, hole in zip(filled, images, mask, strict=True):
+    restoration = needed("skimage.restoration", "scikit-image")
+    filled = np.where(of_values(mask, images), 0, images).astype(images.dtype)
+    for image, hole in zip(filled, mask, strict=True):
         if hole.any() and not hole.all():
-            blank = np.where(hole if axis is None else hole[..., None], 0, image).astype(np.float64)
-            found = restoration.inpaint_biharmonic(blank, hole, channel_axis=axis)[hole]
-            out[hole] = found.round() if images.dtype.kind in "iu" else found
-        else:
-            out[hole] = 0
+            channel = -1 if image.ndim == 3 else None
+            found = restoration.inpaint_biharmonic(image.astype(np.float64), hole, channel_axis=channel)[hole]
+            image[hole] = found.round() if images.dtype.kind in "iu" else found
     return np.repeat(filled[:, None], k, 1)
 
 
@@ -100,29 +95,19 @@ def opencv(algorithm: str) -> Baseline:
     """OpenCV's ``inpaint`` with a radius of 3 pixels, K times. Raises InputError for dtypes that it cannot fill."""
 
     def fill(train: Images, images: Images, mask: Mask, k: int, rng: np.random.Generator) -> Images:
-        cv2 = _needed("cv2", "opencv-python-headless")
-        grey = images.ndim == 3 or images.shape[3] == 1
-        if not (images.dtype == np.uint8 and (grey or images.shape[3] == 3)) and not (
-            images.dtype in (np.uint16, np.float32) and grey
-        ):
+        cv2 = needed("cv2", "opencv-python-headless")
+        blank = np.where(of_values(mask, images), 0, images).astype(images.dtype)
+        pairs = zip(blank, mask.astype(np.uint8), strict=True)
+        try:
+            found = np.stack([cv2.inpaint(image, hole, 3, getattr(cv2, algorithm)) for image, hole in pairs])
+        except cv2.error:
             raise InputError(
                 f"OpenCV cannot fill {images.dtype} images of {channels_of(images)} channels, but uint8 of 1 or 3, and "
                 "uint16 and float32 of 1: leave out telea and navier-stokes"
-            )
-        blank = np.where(of_values(mask, images), 0, images).astype(images.dtype)
-        pairs = zip(blank, mask.astype(np.uint8), strict=True)
-        found = np.stack([cv2.inpaint(image, hole, 3, getattr(cv2, algorithm)) for image, hole in pairs])
+            ) from None
         return np.repeat(_put(found.reshape(images.shape)[:, None], images, mask), k, 1)
 
     return fill
-
-
-def _needed(module: str, package: str) -> Any:
-    """A module of an optional package. Raises InputError without it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise InputError(f"this baseline needs {package}: pip install {package}") from None
 
 
 SMOOTH = ("biharmonic", "telea", "navier-stokes")  # baselines without training data

@@ -85,39 +85,31 @@ def complete(
     """
     cell.check()
     drawn, began = masks.fit(cell.mask, images, cell.seed), time.perf_counter()
-    mask = drawn if holes is None else drawn | holes
-    evaluations, cores = 0.0, torch.get_num_threads()
+    holes = np.zeros_like(drawn) if holes is None else holes
+    mask, evaluations, cores = drawn | holes, 0.0, torch.get_num_threads()
     if cell.method in BASELINES:
         if train is None:
             raise InputError(f"{cell.method}: training images are required")
         filled = BASELINES[cell.method](train, images, mask, cell.samples, stream(cell.seed, cell.method))
     elif cell.method == REGRESSION:
         if regression is None:
-            raise InputError("regression: a network trained with --objective regression is required")
+            raise InputError("regression: a network trained with --objective regression is required: --regression FILE")
         filled, evaluations = regress(regression, images, mask), 1.0
     else:
-        filled, evaluations = _shared(model, images, mask, cell, group, progress)
-        cores *= group.world
+        if len(images) < group.world:
+            raise InputError(f"--count: {len(images)} images for {group.world} processes: give at least one each")
+        part, spent = group.slice(len(images)), list[int]()
+        filled = inpaint(
+            model, images[part], mask[part], cell.samples, cell.method, cell.steps, cell.seed, cell.sampler,
+            settings=cell.settings, value_range=cell.value_range, progress=progress, count=spent.append,
+            first=part.start,
+        )  # fmt: skip
+        evaluations = group.total(sum(spent)) / (len(images) * cell.samples)
+        filled, cores = np.concatenate(group.gather(filled)), cores * group.world
     seconds = (time.perf_counter() - began) * cores / (len(images) * filled.shape[1])
     at = machine(model)
     where = f"{at['device']}, {at['threads']} threads x {group.world}, {at['dtype']}, torch {at['torch']}"
-    return Completed(filled, drawn if holes is None else drawn & ~holes, evaluations, seconds, where)
-
-
-def _shared(
-    model: Model, images: Images, mask: NDArray[np.bool_], cell: Cell, group: Processes, progress: Progress
-) -> tuple[Images, float]:
-    """Samples of a diffusion method, gathered from all processes, and their NFE."""
-    if len(images) < group.world:
-        raise InputError(f"--count: {len(images)} images for {group.world} processes: give at least one each")
-    part = group.slice(len(images))
-    spent: list[int] = []
-    filled = inpaint(
-        model, images[part], mask[part], cell.samples, cell.method, cell.steps, cell.seed, cell.sampler,
-        settings=cell.settings, value_range=cell.value_range, progress=progress, count=spent.append, first=part.start,
-    )  # fmt: skip
-    evaluations = group.total(sum(spent)) / (len(images) * cell.samples)
-    return np.concatenate(group.gather(filled)), evaluations
+    return Completed(filled, drawn & ~holes, evaluations, seconds, where)
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -145,9 +137,20 @@ def kept(
     done = run()
     if group.first:
         with written_whole(path) as temporary, temporary.open("wb") as file:
-            cost, machine = np.array([done.evaluations, done.seconds]), np.array(done.machine)
-            np.savez_compressed(file, filled=done.filled, mask=done.mask, cost=cost, machine=machine)
+            cost = np.array([done.evaluations, done.seconds])
+            np.savez_compressed(file, filled=done.filled, mask=done.mask, cost=cost, machine=np.array(done.machine))
     return done
+
+
+def _read_cell(path: Path) -> Completed | None:
+    """The samples in a file; None if it is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            filled, mask, cost = file["filled"], file["mask"].astype(bool), file["cost"]
+            whole = filled.ndim in (4, 5) and mask.shape == (len(filled), *filled.shape[2:4])
+            return Completed(filled, mask, float(cost[0]), float(cost[1]), str(file["machine"])) if whole else None
+    except (*NOT_WHOLE, IndexError):
+        return None
 
 
 def forget(folder: Path) -> None:
@@ -155,19 +158,6 @@ def forget(folder: Path) -> None:
     for path in (folder / "cells").glob("*.npz"):
         if re.search(r"-[0-9a-f]{12}\.npz$", path.name):
             path.unlink()
-
-
-def _read_cell(path: Path) -> Completed | None:
-    """The samples in a file; None if it is missing or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            evaluations, seconds = file["cost"]
-            filled, mask = file["filled"], file["mask"]
-            if filled.ndim not in (4, 5) or mask.shape != (len(filled), *filled.shape[2:4]):
-                return None
-            return Completed(filled, mask.astype(bool), float(evaluations), float(seconds), str(file["machine"]))
-    except NOT_WHOLE:
-        return None
 
 
 def machine(model: Model) -> dict[str, Any]:

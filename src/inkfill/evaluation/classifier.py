@@ -6,7 +6,6 @@ inpainting method, and is the baseline for label posteriors. Both are one networ
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from inkfill.core.rng import seeded
 from inkfill.core.unet import ChannelNorm
 from inkfill.data import Images, to_x0
 from inkfill.errors import InputError
-from inkfill.models.checkpoint import SHIPPED, read_weights, shapes_of
+from inkfill.models.checkpoint import SHIPPED, read_network
 
 FORMAT = "inkfill-classifier-1"
 WHOLE = SHIPPED.with_name("classifier.safetensors")  # for whole digits
@@ -46,47 +45,33 @@ class Classifier(nn.Module):
     The inputs are ``[B, 1, H, W]``, as for the U-Net; ``known_map`` is 1 everywhere for a whole digit.
     """
 
-    def __init__(self, labels: int = 10, seed: int = 0) -> None:
+    data_hash: str | None = None  # of its training data
+
+    def __init__(self, seed: int = 0) -> None:
         super().__init__()
         with seeded(seed):
-            self._build(labels)
+            self.fold = nn.PixelUnshuffle(2)
+            self.stem = nn.Conv2d(8, 64, 3, padding=1)
+            self.fine = Layer(64)
+            self.shrink = nn.Conv2d(64, FEATURES, 2, stride=2)
+            self.coarse = nn.Sequential(Layer(FEATURES), Layer(FEATURES))
+            self.norm = ChannelNorm(FEATURES)
+            self.mix = nn.Linear(2 * FEATURES, FEATURES)
+            self.head = nn.Linear(FEATURES, 10)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def _build(self, labels: int) -> None:
-        self.fold = nn.PixelUnshuffle(2)
-        self.stem = nn.Conv2d(8, 64, 3, padding=1)
-        self.fine = Layer(64)
-        self.shrink = nn.Conv2d(64, FEATURES, 2, stride=2)
-        self.coarse = nn.ModuleList(Layer(FEATURES) for _ in range(2))
-        self.norm = ChannelNorm(FEATURES)
-        self.mix = nn.Linear(2 * FEATURES, FEATURES)
-        self.head = nn.Linear(FEATURES, labels)
 
     def forward(self, known_pixels: Tensor, known_map: Tensor) -> Tensor:
         planes = torch.cat([known_pixels, known_map], dim=1)
         h = self.fine(self.stem(self.fold(planes).contiguous(memory_format=torch.channels_last)))
-        h = self.shrink(h)
-        for layer in self.coarse:
-            h = layer(h)
-        h = self.norm(h)
+        h = self.norm(self.coarse(self.shrink(h)))
         return F.silu(self.mix(torch.cat([h.mean((2, 3)), h.amax((2, 3))], 1)))
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    return read_weights(path, FORMAT, lambda about: shapes_of(Classifier))
-
-
 def load_classifier(path: Path) -> Classifier:
-    """A classifier (eval mode, CPU, float32). Raises InputError."""
-    net = Classifier()
-    net.load_state_dict(_read(path)[0])
-    return net.eval().requires_grad_(False)
-
-
-def about_classifier(path: Path) -> dict[str, Any]:
-    """The training configuration of a classifier. Raises InputError."""
-    recipe: dict[str, Any] = _read(path)[1]["recipe"]
-    return recipe
+    """A classifier (eval mode, CPU, float32), and the hash of its training data. Raises InputError."""
+    net, recipe = read_network(path, FORMAT, lambda about: Classifier())
+    net.data_hash = recipe.get("data_hash")
+    return net
 
 
 def judge(

@@ -52,8 +52,8 @@ def mse_of_sample(truth: Images, filled: Images, mask: Mask) -> PerImage:
 
 def psnr(mse: PerImage) -> float:
     """PSNR in dB of the mean squared error over images, so that one perfect image does not make it infinite."""
-    mean = float(np.nanmean(mse))
-    return float("inf") if mean == 0 else -10 * float(np.log10(mean))
+    error = mean(mse)
+    return float("inf") if error == 0 else -10 * float(np.log10(error))
 
 
 def _blur(x: Floats) -> Floats:
@@ -204,14 +204,6 @@ def brier(probabilities: Floats, labels: NDArray[np.integer]) -> PerImage:
     return 1 - 2 * total[np.arange(len(labels)), labels] / k + square
 
 
-def calibration_error(posterior: Floats, labels: NDArray[np.integer], bins: int = 10) -> float:
-    """Expected calibration error: mean ``|accuracy - confidence|`` of the top label, over equal bins of confidence."""
-    confidence, correct = posterior.max(1), posterior.argmax(1) == labels
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gap = np.abs(np.bincount(which, correct - confidence, bins))
-    return float(gap.sum() / len(labels))
-
-
 # ---- sets of images --------------------------------------------------------------------------------------------------
 
 
@@ -271,7 +263,13 @@ def nearest_distance(images: Images, train: Images, mask: Mask | None = None, pa
     return np.sqrt(_ratio(np.maximum(least, 0), counts.sum(1, dtype=np.float64)))
 
 
-# ---- standard errors -------------------------------------------------------------------------------------------------
+# ---- means and standard errors ---------------------------------------------------------------------------------------
+
+
+def mean(values: PerImage) -> float:
+    """Mean over images, NaN left out; NaN without any."""
+    finite = values[~np.isnan(values)]
+    return float(finite.mean()) if len(finite) else float("nan")
 
 
 def standard_error(values: PerImage) -> float:

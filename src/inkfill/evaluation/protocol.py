@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,9 @@ from inkfill.evaluation.cells import Cell, Completed, complete, forget, kept, ma
 from inkfill.evaluation.scores import Judges, score
 from inkfill.files import claim, file_hash, locked, write_json
 from inkfill.methods import METHODS
-from inkfill.models.checkpoint import find_checkpoint
 from inkfill.models.model import Model, load
 from inkfill.processes import ALONE, Processes
-from inkfill.progress import Bar, Progress, no_bar
+from inkfill.progress import Bar, no_bar
 
 MEMORISED = 0.5  # ratio of :func:`memorisation` below which overfitting is reported
 
@@ -74,10 +74,11 @@ class Evaluation:
         ]
         for mask in dict.fromkeys(row["mask"] for row in self.rows):
             rows = [row for row in self.rows if row["mask"] == mask and row["crps"] == row["crps"]]
-            smooth = [row for row in rows if row["method"] in SMOOTH]
-            diffusion = [row for row in rows if row["method"] in METHODS]
-            if smooth and diffusion:
-                found.append(_compared(mask, *(min(each, key=lambda row: row["crps"]) for each in (diffusion, smooth))))
+            ranked = sorted(rows, key=lambda row: row["crps"])
+            best = next((row for row in ranked if row["method"] in METHODS), None)
+            base = next((row for row in ranked if row["method"] in SMOOTH), None)
+            if best and base:
+                found.append(_compared(mask, best, base))
         return found
 
     def write(self, path: Path) -> None:
@@ -95,12 +96,10 @@ def _compared(mask: str, best: dict[str, Any], base: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Networks:
-    """The network to evaluate, perhaps a regression network, and their files."""
+    """The network to evaluate, and perhaps a regression network."""
 
     model: Model
-    checkpoint: Path
     regression: Model | None = None
-    regression_checkpoint: Path | None = None
 
     @classmethod
     def load(
@@ -111,15 +110,19 @@ class Networks:
         dtype: str | None = None,
     ) -> "Networks":
         """From files (default: the shipped weights). Raises InputError."""
-        other = load(regression, device, dtype) if regression else None
-        return cls(load(checkpoint, device, dtype), find_checkpoint(checkpoint), other, regression)
+        return cls(load(checkpoint, device, dtype), load(regression, device, dtype) if regression else None)
 
     def about(self, cell: Cell, dataset: Dataset) -> dict[str, str]:
         """Hashes of everything that the samples of a cell depend on, except the images."""
         if cell.method in BASELINES:
             return {"train": dataset.fingerprint}
-        path = self.regression_checkpoint if cell.method == REGRESSION else self.checkpoint
-        return {"weights": file_hash(path) if path else "", "dtype": str(self.model.dtype)}
+        model = self.regression if cell.method == REGRESSION else self.model
+        return {"weights": str(_hash(model)), "dtype": str(self.model.dtype)}
+
+
+def _hash(model: Model | None) -> str | None:
+    """The hash of the file that a model was read from; None for another."""
+    return file_hash(model.source) if model and model.source else None
 
 
 def plan(
@@ -163,39 +166,52 @@ def run(
     Samples are stored in the folder ``out`` and reused; ``fresh`` discards earlier ones. Only rank 0 of ``group``
     returns an evaluation. Raises InputError.
     """
-    if networks.regression is None and any(cell.method == REGRESSION for cell in cells):
-        raise InputError("--method regression requires --regression FILE (inkfill train --objective regression)")
     images, labels = dataset.split(split)[:count], dataset.labels.get(split)
+    holes = dataset.holes[split][:count] if split in dataset.holes else None
     labels = labels[:count] if labels is not None else None
     judges = Judges.of(dataset) if group.first and labels is not None else None
-    model, given = networks.model, cells[0].value_range
-    holes = dataset.holes[split][:count] if split in dataset.holes else None
-    whole = np.zeros(images.shape[:3], bool) if holes is None else holes
-    values = range_for(images, whole, model.value_range, model.image_dtype, given)
-    data_hash, results = array_hash(images), []
-    if holes is not None:
-        data_hash = array_hash(np.frombuffer((data_hash + array_hash(holes)).encode(), np.uint8))
-    with locked(out, "evaluate") if out and group.first else nullcontext():
-        if out and group.first:
-            claim(out, "evaluate")
+    model, stored, results = networks.model, out if group.first else None, []
+    if out and model.source is None:
+        raise InputError("out: stored samples belong to a file of weights: load the model from one")
+    missing = np.zeros(images.shape[:3], bool) if holes is None else holes
+    values = range_for(images, missing, model.value_range, model.image_dtype, cells[0].value_range)
+    data_hash = array_hash(images) + (array_hash(holes) if holes is not None else "")
+    with locked(stored, "evaluate") if stored else nullcontext():
+        if stored:
+            claim(stored, "evaluate")
             if fresh:
-                forget(out)
+                forget(stored)
         for i, cell in enumerate(cells):
             about = {"data": data_hash, **networks.about(cell, dataset)}
             title = f"{i + 1}/{len(cells)} {cell.mask} {cell.method}"
             with bar(len(images) * cell.samples // group.world, title) as progress:
-
-                def completed(cell: Cell = cell, progress: Progress = progress) -> Completed:
-                    return complete(model, images, cell, dataset.train, networks.regression, group, progress, holes)
-
-                done = kept(out, cell, about, completed, group) if out else completed()
+                draw = partial(
+                    complete, model, images, cell, dataset.train, networks.regression, group, progress, holes
+                )
+                done = kept(out, cell, about, draw, group) if out else draw()
             if group.first:
                 row = score(images, done, cell, labels, judges, values)
                 small = len(dataset.train) <= defaults.FEW_IMAGES and dataset.train.shape[1:] == images.shape[1:]
                 if small and cell.method in METHODS and done.mask.any():
                     row["copied"] = memorisation(images, done, dataset.train)
                 results.append(Result(cell, done, row))
-    return _evaluation(networks, dataset, split, images, data_hash, results, values) if group.first else None
+    if not group.first:
+        return None
+    provenance = {
+        "inkfill": defaults.VERSION,
+        "data": dataset.name,
+        "data_hash": data_hash,
+        "split": split,
+        "checkpoint": model.source.name if model.source else None,
+        "checkpoint_hash": _hash(model),
+        "regression_hash": _hash(networks.regression),
+        "machine": machine(model),
+    }
+    summary = (
+        f"{dataset.name}, {split} split, {len(images)} images, K = {cell.samples}, seed {cell.seed}, "
+        f"sampler {cell.sampler}"
+    )
+    return Evaluation(images, results, provenance, summary, values)
 
 
 def memorisation(truth: Images, done: Completed, train: Images) -> float:
@@ -208,31 +224,3 @@ def memorisation(truth: Images, done: Completed, train: Images) -> float:
         float(metrics.nearest_distance(x[rows], train, done.mask[rows]).mean()) for x in (done.filled[:, 0], truth)
     )
     return drawn / max(real, 1e-6)
-
-
-def _evaluation(
-    networks: Networks,
-    dataset: Dataset,
-    split: str,
-    images: Images,
-    data_hash: str,
-    results: list[Result],
-    values: ValueRange,
-) -> Evaluation:
-    """The results with their provenance."""
-    cell = results[0].cell
-    about = {
-        "inkfill": defaults.VERSION,
-        "data": dataset.name,
-        "data_hash": data_hash,
-        "split": split,
-        "checkpoint": networks.checkpoint.name,
-        "checkpoint_hash": file_hash(networks.checkpoint),
-        "regression_hash": file_hash(networks.regression_checkpoint) if networks.regression_checkpoint else None,
-        "machine": machine(networks.model),
-    }
-    summary = (
-        f"{dataset.name}, {split} split, {len(images)} images, K = {cell.samples}, seed {cell.seed}, "
-        f"sampler {cell.sampler}"
-    )
-    return Evaluation(images, results, about, summary, values)

@@ -11,7 +11,7 @@ from inkfill.data import Dataset, Images
 from inkfill.data.images import BYTES, ValueRange, as_bytes
 from inkfill.evaluation import metrics
 from inkfill.evaluation.cells import Cell, Completed, complete
-from inkfill.evaluation.classifier import MASKED, WHOLE, Classifier, about_classifier, judge, load_classifier
+from inkfill.evaluation.classifier import MASKED, WHOLE, Classifier, judge, load_classifier
 from inkfill.filling.inpaint import ignore
 from inkfill.models.model import Model
 from inkfill.progress import Progress
@@ -76,26 +76,10 @@ class Judges:
     @classmethod
     def of(cls, dataset: Dataset) -> "Judges | None":
         """The shipped classifiers if they were trained on this data set, else None."""
-        if about_classifier(WHOLE).get("data_hash") != dataset.fingerprint:
-            return None
         whole = load_classifier(WHOLE)
+        if whole.data_hash != dataset.fingerprint:
+            return None
         return cls(whole, load_classifier(MASKED), judge(whole, dataset.train[:REFERENCE_IMAGES])[1], dataset.train)
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """Output of the classifier of whole digits for samples and truth."""
-
-    odds: NDArray[np.float32]  # label probabilities of the samples, [N, K, 10]
-    features: NDArray[np.float32]  # of the first sample of each image, [N, 128]
-    real_odds: NDArray[np.float32]  # label probabilities of the truth, [N, 10]
-    real_features: NDArray[np.float32]  # [N, 128]
-
-    @classmethod
-    def of(cls, truth: Images, filled: Images, judges: Judges) -> "_Judged":
-        odds, features = judge(judges.whole, filled.reshape(-1, *filled.shape[2:]))
-        n, k = filled.shape[:2]
-        return cls(odds.reshape(n, k, -1), features.reshape(n, k, -1)[:, 0], *judge(judges.whole, truth))
 
 
 def score(
@@ -114,11 +98,9 @@ def score(
     row: dict[str, Any] = {**asdict(cell), "samples": done.filled.shape[1], "images": len(truth)}
     row |= _pixels(truth, done) | _calibration(truth, done, cell.seed)
     row |= {"evaluations": done.evaluations, "seconds": done.seconds, "machine": done.machine}
-    if judges is None or labels is None:
-        return row
-    judged = _Judged.of(truth, done.filled, judges)
-    row |= _labels(judged, labels, judge(judges.masked, truth, done.mask)[0]) | _realism(judged, cell.seed, judges)
-    return row | _generation(truth, done, judged, labels, judges) if done.mask.all() else row
+    if judges is not None and labels is not None:
+        row |= _judged(truth, done, cell.seed, labels, judges)
+    return row
 
 
 def planes(truth: Images, done: Completed, values: ValueRange) -> tuple[Images, Completed]:
@@ -134,19 +116,17 @@ def planes(truth: Images, done: Completed, values: ValueRange) -> tuple[Images, 
 def _pixels(truth: Images, done: Completed) -> dict[str, float]:
     """Scores over missing pixels."""
     given = truth, done.filled, done.mask
-    nan, holes = float("nan"), bool(done.mask.any())
-    several = done.filled.shape[1] > 1 and holes
     crps, energy = metrics.crps(*given), metrics.energy_score(*given)
     return {
-        "crps": float(np.nanmean(crps)) if several else nan,
+        "crps": metrics.mean(crps),
         "crps_se": metrics.standard_error(crps),
-        "energy": float(np.nanmean(energy)) if several else nan,
+        "energy": metrics.mean(energy),
         "energy_se": metrics.standard_error(energy),
-        "psnr_mean": metrics.psnr(metrics.mse_of_mean(*given)) if holes else float("inf"),
-        "psnr_limit": metrics.psnr(metrics.mse_of_limit(*given)) if several else nan,
-        "psnr_sample": metrics.psnr(metrics.mse_of_sample(*given)) if holes else float("inf"),
-        "ssim": float(np.nanmean(metrics.ssim(*given))) if holes else 1.0,
-        "diversity": float(np.nanmean(metrics.diversity(done.filled, done.mask))) if several else nan,
+        "psnr_mean": metrics.psnr(metrics.mse_of_mean(*given)),
+        "psnr_limit": metrics.psnr(metrics.mse_of_limit(*given)),
+        "psnr_sample": metrics.psnr(metrics.mse_of_sample(*given)),
+        "ssim": metrics.mean(metrics.ssim(*given)),
+        "diversity": metrics.mean(metrics.diversity(done.filled, done.mask)),
     }
 
 
@@ -155,75 +135,77 @@ def _calibration(truth: Images, done: Completed, seed: int) -> dict[str, Any]:
 
     A pixel is even where the truth and all samples are equal, usually black: its coverage is ideal by construction.
     """
-    filled, mask = done.filled, done.mask
-    several, rng = filled.shape[1] > 1 and bool(mask.any()), stream(seed, "bootstrap")
+    filled, mask, rng = done.filled, done.mask, stream(seed, "bootstrap")
     uneven = mask & (filled != truth[:, None]).any(1)
     row: dict[str, Any] = {}
     for name, where in (("coverage", mask), ("uneven", uneven)):
         ranks = metrics.ranks(truth, filled, where, stream(seed, "ranks"))
         if name == "coverage":
             row["ranks"] = ranks.sum(0).tolist()
-        for level in (0.5, 0.9):
-            key, measured = f"{name}{level * 100:.0f}", several and bool(ranks.any())
-            row[key] = metrics.coverage(ranks.sum(0), level) if measured else float("nan")
-            row[f"{key}_se"] = _coverage_error(ranks, level, rng) if measured else float("nan")
+        for level in (50, 90):
+            row[f"{name}{level}"], row[f"{name}{level}_se"] = _coverage(ranks, level / 100, rng)
     return row
 
 
-def _coverage_error(ranks: NDArray[np.int64], level: float, rng: np.random.Generator) -> float:
-    return metrics.bootstrap_error(lambda i: metrics.coverage(ranks[i].sum(0), level), len(ranks), rng)
+def _coverage(ranks: NDArray[np.int64], level: float, rng: np.random.Generator) -> tuple[float, float]:
+    """Coverage from the rank histograms of all images and its standard error; NaN for K = 1."""
+    if ranks.shape[1] == 2 or not ranks.any():
+        return float("nan"), float("nan")
+
+    def covered(images: Any) -> float:
+        return metrics.coverage(ranks[images].sum(0), level)
+
+    return covered(slice(None)), metrics.bootstrap_error(covered, len(ranks), rng)
 
 
-def _labels(judged: _Judged, labels: NDArray[np.integer], masked: NDArray[np.float32]) -> dict[str, float]:
-    """Label posterior of the samples beside the probabilities ``masked`` of the masked classifier, ``[N, 10]``."""
-    odds, masked = judged.odds, masked.astype(np.float64)
+def _judged(truth: Images, done: Completed, seed: int, labels: NDArray[np.integer], judges: Judges) -> dict[str, float]:
+    """Scores by the classifiers: labels; realism, for many images; label balance and novelty, where all is missing.
+
+    The label posterior of the samples stands beside the probabilities of the masked classifier. Distances between
+    samples, the first of each image, and training digits as sets stand beside those of real digits.
+    """
+    n, k = done.filled.shape[:2]
+    odds, features = (
+        each.reshape(n, k, -1) for each in judge(judges.whole, done.filled.reshape(n * k, *truth.shape[1:]))
+    )
+    drawn, features = done.filled[:, 0], features[:, 0]
+    real_odds, real_features = judge(judges.whole, truth)
+    masked = judge(judges.masked, truth, done.mask)[0].astype(np.float64)
     posterior = metrics.vote(odds)
     nll, masked_nll = (metrics.negative_log_likelihood(p, labels) for p in (posterior, masked))
     correct = posterior.argmax(1) == labels
-    return {
+    row = {
         "confident": metrics.confident(odds, CONFIDENT),
-        "real_confident": metrics.confident(judged.real_odds, CONFIDENT),
+        "real_confident": metrics.confident(real_odds, CONFIDENT),
         "vote": float(correct.mean()),
-        "vote_se": float(correct.std() / len(labels) ** 0.5),
+        "vote_se": float(correct.std() / n**0.5),
         "nll": float(nll.mean()),
         "nll_se": metrics.standard_error(nll),
-        "brier": float(metrics.brier(odds, labels).mean()) if odds.shape[1] > 1 else float("nan"),
-        "calibration": metrics.calibration_error(posterior, labels),
+        "brier": float(metrics.brier(odds, labels).mean()) if k > 1 else float("nan"),
         "masked_vote": float((masked.argmax(1) == labels).mean()),
         "masked_nll": float(masked_nll.mean()),
         "masked_brier": float(((masked - np.eye(masked.shape[1])[labels]) ** 2).sum(1).mean()),
     }
-
-
-def _realism(judged: _Judged, seed: int, judges: Judges) -> dict[str, float]:
-    """Distances between samples and training digits as sets, with those of real digits; empty for few images."""
-    features, real = judged.features, judged.real_features
-    if len(real) < LEAST_IMAGES:
-        return {}
-    some, rng = judges.features[:KERNEL_IMAGES], stream(seed, "realism")
-    return {
-        "frechet": metrics.frechet_distance(features, judges.features),
-        "frechet_se": metrics.bootstrap_error(
-            lambda i: metrics.frechet_distance(features[i], judges.features), len(features), rng, 20
-        ),
-        "frechet_floor": metrics.frechet_distance(real, judges.features),
-        "kernel": metrics.kernel_distance(features, some),
-        "kernel_floor": metrics.kernel_distance(real, some),
-    }
-
-
-def _generation(
-    truth: Images, done: Completed, judged: _Judged, labels: NDArray[np.integer], judges: Judges
-) -> dict[str, float]:
-    """Label balance and novelty of unconditional samples, the first of each image, beside those of real images."""
-    drawn, odds = done.filled[:, 0], judged.odds[:, 0]
-    kinds = odds.shape[1]
-    return {
-        "imbalance": metrics.imbalance(odds.argmax(1), kinds),
-        "real_imbalance": metrics.imbalance(labels, kinds),
-        "nearest": float(metrics.nearest_distance(drawn, judges.train).mean()),
-        "real_nearest": float(metrics.nearest_distance(truth, judges.train).mean()),
-    }
+    if n >= LEAST_IMAGES:
+        some, rng = judges.features[:KERNEL_IMAGES], stream(seed, "realism")
+        row |= {
+            "frechet": metrics.frechet_distance(features, judges.features),
+            "frechet_se": metrics.bootstrap_error(
+                lambda i: metrics.frechet_distance(features[i], judges.features), n, rng, 20
+            ),
+            "frechet_floor": metrics.frechet_distance(real_features, judges.features),
+            "kernel": metrics.kernel_distance(features, some),
+            "kernel_floor": metrics.kernel_distance(real_features, some),
+        }
+    if done.mask.all():
+        kinds = odds.shape[2]
+        row |= {
+            "imbalance": metrics.imbalance(odds[:, 0].argmax(1), kinds),
+            "real_imbalance": metrics.imbalance(labels, kinds),
+            "nearest": float(metrics.nearest_distance(drawn, judges.train).mean()),
+            "real_nearest": float(metrics.nearest_distance(truth, judges.train).mean()),
+        }
+    return row
 
 
 def evaluate(model: Model, images: Images, cell: Cell, progress: Progress = ignore) -> dict[str, Any]:

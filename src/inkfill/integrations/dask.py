@@ -17,7 +17,7 @@ import numpy as np
 from inkfill import defaults
 from inkfill.data import masks
 from inkfill.data.images import Images, Mask, range_of_type, without_alpha
-from inkfill.errors import InputError
+from inkfill.errors import InputError, needed
 from inkfill.filling.inpaint import inpaint as inpaint_now
 from inkfill.models.checkpoint import find_checkpoint
 from inkfill.models.model import Model, load
@@ -25,15 +25,9 @@ from inkfill.models.model import Model, load
 GIVE_RANGE = "give value_range=(LOW, HIGH), the same for all blocks"
 
 
-def _loaded(checkpoint: Path | str | None, device: str | None, dtype: str | None) -> Model:
-    """The model, read once per process and version of the file."""
-    path = find_checkpoint(checkpoint)
-    about = path.stat() if path.exists() else None
-    return _read(checkpoint, device, dtype, (about.st_mtime_ns, about.st_size, about.st_ino) if about else None)
-
-
 @lru_cache(maxsize=4)
-def _read(checkpoint: Path | str | None, device: str | None, dtype: str | None, version: object) -> Model:
+def _model(checkpoint: Path | str | None, device: str | None, dtype: str | None, version: object) -> Model:
+    """The model, read once per process and version of the file."""
     return load(checkpoint, device, dtype)
 
 
@@ -41,7 +35,7 @@ def _filled(
     images: Images,
     hidden: Mask | None,
     mask: str | None,
-    network: tuple[Path | str | None, str | None, str | None],
+    network: tuple[Path | str | None, str | None, str | None, object],
     samples: int,
     floats: bool,
     how: dict[str, Any],
@@ -51,16 +45,17 @@ def _filled(
 
     ``floats`` says that values must lie in [0, 1]: no data range was given.
     """
+    model = _model(*network)
     first = block_info[0]["array-location"][0][0] if block_info else 0
     if hidden is not None:
         holes = hidden[..., 0] if images.ndim == 4 else hidden
     else:  # a block may have no holes where others have some
         holes = masks.holes_of(images) if mask is None else masks.fit(mask, images)
     if floats:
-        known = without_alpha(images, _loaded(*network).channels)[~holes]
+        known = without_alpha(images, model.channels)[~holes]
         if known.size and (known.min() < 0 or known.max() > 1):  # NaN is refused later
             raise InputError(f"images: a block has values from {known.min():g} to {known.max():g}: {GIVE_RANGE}")
-    filled: Images = inpaint_now(_loaded(*network), images, holes, samples, first=first, **how)
+    filled: Images = inpaint_now(model, images, holes, samples, first=first, **how)
     return filled
 
 
@@ -85,17 +80,16 @@ def inpaint(
     Samples do not depend on chunks or workers, except by float rounding: one grey value at most. Raises InputError;
     errors in a block are raised when it is computed.
     """
-    try:
-        import dask.array as da
-    except ImportError:
-        raise InputError("dask is not installed: pip install inkfill[dask]") from None
+    da = needed("dask.array", "inkfill[dask]")
     if not isinstance(images, da.Array) or images.ndim not in (3, 4):
         raise InputError("images must be a dask array [N, H, W] or [N, H, W, C]")
     whole = images.rechunk(dict.fromkeys(range(1, images.ndim), -1))  # a block holds whole images
-    model = _loaded(checkpoint, device, dtype)  # bad weights are refused here, not in a block
-    floats = (
-        how.get("value_range") is None and range_of_type(images.dtype, model.value_range, model.image_dtype) is None
-    )
+    path = find_checkpoint(checkpoint)
+    about = path.stat() if path.exists() else None
+    network = (checkpoint, device, dtype, about and (about.st_mtime_ns, about.st_ino))
+    model = _model(*network)  # bad weights are refused here, not in a block
+    given = how.get("value_range") is not None
+    floats = not given and range_of_type(images.dtype, model.value_range, model.image_dtype) is None
     if floats and images.dtype.kind != "f":
         raise InputError(f"images: {images.dtype} has no natural data range: {GIVE_RANGE}")
     how |= {"value_range": (0.0, 1.0)} if floats else {}
@@ -110,5 +104,5 @@ def inpaint(
         hidden = each.rechunk((whole.chunks[0], -1, -1))
         hidden = hidden[..., None] if images.ndim == 4 else hidden  # dask matches blocks from the last axis on
     meta, chunks = np.empty((0,) * (images.ndim + 1), images.dtype), (whole.chunks[0], (samples,), *whole.chunks[1:])
-    given = (hidden, mask if hidden is None else None, (checkpoint, device, dtype), samples, floats, how)
-    return da.map_blocks(_filled, whole, *given, dtype=images.dtype, new_axis=[1], chunks=chunks, meta=meta)
+    block = (hidden, mask if hidden is None else None, network, samples, floats, how)
+    return da.map_blocks(_filled, whole, *block, dtype=images.dtype, new_axis=[1], chunks=chunks, meta=meta)

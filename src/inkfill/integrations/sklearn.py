@@ -1,16 +1,19 @@
-"""An imputer with the interface of scikit-learn, which it does not import: images with NaN in, complete images out.
+"""An imputer for scikit-learn: images with NaN in, complete images out.
 
 imputer = InkfillImputer(minutes=10).fit(images)      # float [N, H, W] or [N, H, W, C], NaN where missing
 filled = imputer.transform(images)
+
+Needs ``pip install inkfill[sklearn]``.
 """
 
-import inspect
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import InputTags
 
 from inkfill.data.images import Images
 from inkfill.data.masks import holes_of
@@ -22,7 +25,7 @@ from inkfill.training.config import TrainConfig
 from inkfill.training.run import train
 
 
-class InkfillImputer:
+class InkfillImputer(TransformerMixin, BaseEstimator):
     """Train on images, complete or not, and fill the missing pixels of these and similar images.
 
     Training lasts ``minutes``, or ``steps`` if given. ``transform`` returns the mean of ``samples`` samples, or a
@@ -44,33 +47,11 @@ class InkfillImputer:
         self.minutes, self.samples, self.seed, self.steps = minutes, samples, seed, steps
         self.augment, self.start, self.folder, self.sample_posterior = augment, start, folder, sample_posterior
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The settings by name."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    def set_params(self, **settings: Any) -> "InkfillImputer":
-        """Change settings. Raises InputError for an unknown name."""
-        for name, value in settings.items():
-            if name not in self.get_params():
-                raise InputError(f"unknown setting {name!r}: choose from {', '.join(self.get_params())}")
-            setattr(self, name, value)
-        return self
-
     def __sklearn_tags__(self) -> Any:
         """The estimator tags of scikit-learn: images have more than two dimensions and may have NaN."""
-        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
-
-        inputs = InputTags(two_d_array=False, three_d_array=True, allow_nan=True)
-        return Tags(
-            estimator_type=None,
-            target_tags=TargetTags(required=False),
-            transformer_tags=TransformerTags(),
-            input_tags=inputs,
-        )
-
-    def __sklearn_is_fitted__(self) -> bool:
-        """Whether ``fit`` was called."""
-        return hasattr(self, "model_")
+        tags = super().__sklearn_tags__()
+        tags.input_tags = InputTags(two_d_array=False, three_d_array=True, allow_nan=True)
+        return tags
 
     def fit(self, images: Images, y: None = None) -> "InkfillImputer":
         """Train on float images, NaN where missing. Raises InputError."""
@@ -109,10 +90,6 @@ class InkfillImputer:
         samples = 1 if self.sample_posterior else self.samples
         filled: NDArray[Any] = inpaint(self.model_, images, "nan", samples, seed=self.seed)
         return np.where(np.isnan(images), filled.mean(1, dtype=np.float64).astype(images.dtype), images)
-
-    def fit_transform(self, images: Images, y: None = None) -> NDArray[Any]:
-        """``fit``, then ``transform``."""
-        return self.fit(images).transform(images)
 
 
 def _floats(images: Any) -> Images:

@@ -8,11 +8,10 @@
 Foreign models count timesteps from 0, the least noise; here timestep 0 is the clean image, so their i is our i + 1.
 """
 
-import importlib
-import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,39 +20,32 @@ from torch import Tensor
 from inkfill.core.denoiser import Denoiser, Prior
 from inkfill.core.schedule import PREDICTIONS, Schedule
 from inkfill.data.images import BYTES, CHANNELS, MIN_SIDE
-from inkfill.errors import InputError, reason, shown
+from inkfill.errors import InputError, needed, reason, shown
 from inkfill.files import read_json
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 NO_SIGNAL = 2.0**-24  # alpha_bar instead of 0, where a schedule was rescaled to zero terminal SNR
 SIGMA_TIMESTEPS, RHO = 1000, 7.0  # timesteps of a model in sigma, and their spacing (Karras et al. 2022, eq. 5)
-logger = logging.getLogger("inkfill")
 
 
-class About(TypedDict, total=False):
-    """A foreign network. ``image_size`` is height and width; its sides must divide by ``multiple``; ``bounded`` means
-    that predictions are clipped to [-1, 1]."""
-
-    channels: int
-    image_size: tuple[int, int] | None
-    multiple: int
-    bounded: bool
-    device: torch.device | str
-    name: str
-
-
+@dataclass(eq=False)
 class Foreign(Prior):
     """A foreign model as a prior: one channel and images in [-1, 1] by default, and no conditional denoiser."""
 
+    denoise: Denoiser
+    schedule: Schedule
+    channels: int = 1
+    image_size: tuple[int, int] | None = None  # height and width
+    multiple: int = 1  # the sides must divide by it
+    bounded: bool = True  # predictions are clipped to [-1, 1]
+    device: torch.device | str = "cpu"  # type: ignore[assignment]
+    name: str = "a foreign model"
     value_range, sampler, steps, method = BYTES, "dpmpp-sde", 50, "ddnm"
 
-    def __init__(self, denoise: Denoiser, schedule: Schedule, **about: Unpack[About]):
-        self.channels, self.image_size = about.get("channels", 1), about.get("image_size")
+    def __post_init__(self) -> None:
+        self.device = torch.device(self.device)
         if self.channels not in CHANNELS:
             raise InputError(f"a model of {self.channels} channels: images have 1 to 4")
-        self.schedule, self.bounded = schedule, about.get("bounded", True)
-        self.device, self.name = torch.device(about.get("device", "cpu")), about.get("name", "a foreign model")
-        self._denoise, self._multiple = denoise, about.get("multiple", 1)
 
     def __repr__(self) -> str:
         size = "any size" if self.image_size is None else "x".join(map(str, self.image_size))
@@ -62,27 +54,25 @@ class Foreign(Prior):
     def unconditional(self, like: Tensor) -> Denoiser:
         """E[x0 given x_t]. Sides are padded by reflection to a multiple that the network takes, and cropped back."""
         height, width = like.shape[-2:]
-        below, right = -height % self._multiple, -width % self._multiple
+        below, right = -height % self.multiple, -width % self.multiple
         if below >= height or right >= width:
             raise InputError(f"images of {height}x{width} are too small for this model")
         if not below and not right:
-            return self._denoise
-        return lambda x_t, t: self._denoise(F.pad(x_t, (0, right, 0, below), mode="reflect"), t)[..., :height, :width]
+            return self.denoise
+        return lambda x_t, t: self.denoise(F.pad(x_t, (0, right, 0, below), mode="reflect"), t)[..., :height, :width]
 
 
-def prior(predict: Predict, alpha_bar: Tensor, predicts: str = "eps", **about: Unpack[About]) -> Foreign:
+def prior(predict: Predict, alpha_bar: Tensor, predicts: str = "eps", **about: Any) -> Foreign:
     """Any callable ``predict(x_t, t)`` trained on ``x_t = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps``.
 
     ``x_t`` is float32 ``[B, C, H, W]``, ``t`` int64 ``[B]``. ``alpha_bar`` is the model's own table. If it starts at
-    exactly 1, its index is our timestep; otherwise (diffusers' ``alphas_cumprod``) our timestep t is its index t - 1,
-    and a log line says so. ``predicts`` is eps, v (Salimans and Ho 2022), x0 or score. ``about`` is :class:`About`.
+    exactly 1, its index is our timestep; otherwise (diffusers' ``alphas_cumprod``) our timestep t is its index t - 1.
+    ``predicts`` is eps, v (Salimans and Ho 2022), x0 or score. ``about`` are the other fields of :class:`Foreign`.
     Raises InputError.
     """
     if predicts not in PREDICTIONS:
         raise InputError(f"unknown prediction {shown(str(predicts))!r}: choose {', '.join(PREDICTIONS)}")
     schedule, offset = _schedule(torch.as_tensor(alpha_bar))
-    if offset:
-        logger.info("timestep t here is the model's timestep t - 1")
 
     def denoise(x_t: Tensor, t: int) -> Tensor:
         index = torch.full((len(x_t),), t - offset, dtype=torch.int64, device=x_t.device)
@@ -112,7 +102,7 @@ def prior_in_sigma(
     denoiser: Callable[[Tensor, Tensor], Tensor],
     sigma_min: float = 0.002,
     sigma_max: float = 80.0,
-    **about: Unpack[About],
+    **about: Any,
 ) -> Foreign:
     """A denoiser ``D(x, sigma) -> x0`` of x = x0 + sigma noise, sigma ``[B]`` (EDM: Karras et al. 2022; k-diffusion).
 
@@ -136,15 +126,8 @@ def prior_in_sigma(
 # ---- diffusers -------------------------------------------------------------------------------------------------------
 
 PREDICTION_TYPES = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
-EDM_SCHEDULERS = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
-NO_BETAS = (  # they have betas among their settings in some versions, and do not use them
-    "FlowMatchEulerDiscreteScheduler",
-    "FlowMatchHeunDiscreteScheduler",
-    "ScoreSdeVeScheduler",
-    "ScoreSdeVpScheduler",
-    "CMStochasticIterativeScheduler",
-    "KarrasVeScheduler",
-)
+BETAS = ("beta_schedule", "trained_betas", "beta_start", "beta_end", "num_train_timesteps", "rescale_betas_zero_snr")
+BROKEN = (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError, OverflowError)  # as diffusers says
 
 
 def is_diffusers(path: Path) -> bool:
@@ -156,145 +139,102 @@ def from_diffusers(source: Any, device: torch.device | str = "cpu") -> Foreign:
     """An unconditional diffusers pipeline (a local folder, or the object): ``UNet2DModel`` with its scheduler.
 
     The scheduler defines the noise schedule, the prediction type and clipping; the samplers are ours. Weights must be
-    safetensors. Raises InputError for a pipeline with text or latents and for an unsupported scheduler.
+    safetensors. Raises InputError for a pipeline with text or latents and for a scheduler without betas.
     """
-    try:
-        diffusers: Any = importlib.import_module("diffusers")
-    except ImportError:
-        raise InputError("diffusers models need the package diffusers: pip install diffusers") from None
+    diffusers = needed("diffusers", "inkfill[diffusers]")
     if isinstance(source, (str, Path)):
         net, scheduler = _read_pipeline(Path(source), diffusers)
     else:
         net, given = getattr(source, "unet", None), getattr(source, "scheduler", None)
         scheduler = {"_class_name": type(given).__name__, **dict(getattr(given, "config", {}))}
-    if net is None or not isinstance(net, diffusers.UNet2DModel):
+    if not isinstance(net, diffusers.UNet2DModel):
         raise InputError(f"{type(net).__name__}: not a UNet2DModel: only unconditional diffusers models are supported")
-    about: About = {
-        "channels": net.config.in_channels,
-        "image_size": _image_size(net.config.sample_size),
-        "multiple": 2 ** (len(net.config.block_out_channels) - 1),
-        "bounded": bool(scheduler.get("clip_sample", True)),
-        "device": device,
-        "name": f"{type(net).__name__} of diffusers",
-    }
-    predict = _predictor(net.eval().requires_grad_(False).to(device))
-    kind = str(scheduler.get("_class_name", "DDPMScheduler"))
-    if kind in EDM_SCHEDULERS:
-        return _preconditioned(predict, scheduler, about)
-    if kind in NO_BETAS or not {"beta_schedule", "trained_betas", "beta_start"} & {*scheduler}:
-        raise InputError(
-            f"{shown(kind)}: not a schedule of betas or an EDM one: give a model trained with one of these"
-        )
-    return prior(predict, *_table(scheduler, diffusers), **about)
+    config, channels = net.config, net.config.in_channels
+    if config.num_class_embeds or config.class_embed_type:
+        raise InputError("a model with class labels: only unconditional models are supported")
+    if config.out_channels not in (channels, 2 * channels):
+        raise InputError(f"a model of {channels} channels in and {config.out_channels} out")
+    net.eval().requires_grad_(False).to(device)
+
+    def predict(x_t: Tensor, t: Tensor) -> Tensor:
+        out: Tensor = net(x_t, t).sample
+        return out[:, :channels]  # without the learned variance, which follows the mean
+
+    return prior(
+        predict,
+        *_table(scheduler, diffusers),
+        channels=channels,
+        image_size=_image_size(config.sample_size),
+        multiple=2 ** (len(config.block_out_channels) - 1),
+        bounded=bool(scheduler.get("clip_sample", True)),
+        device=device,
+        name="UNet2DModel of diffusers",
+    )
 
 
 def _table(scheduler: dict[str, Any], diffusers: Any) -> tuple[Tensor, str]:
     """alphas_cumprod and the prediction type of a scheduler with betas. Raises InputError."""
-    predicts = PREDICTION_TYPES.get(str(scheduler.get("prediction_type", "epsilon")))
+    kind, prediction = (str(scheduler.get(name)) for name in ("_class_name", "prediction_type"))
+    betas = {name: scheduler[name] for name in BETAS if name in scheduler}
+    if not {*BETAS[:3]} & {*betas}:
+        raise InputError(f"{shown(kind)}: not a schedule of betas: give a model trained with one")
+    predicts = PREDICTION_TYPES.get(prediction if "prediction_type" in scheduler else "epsilon")
     if predicts is None:
-        raise InputError(f"unknown prediction type {shown(str(scheduler.get('prediction_type')))!r}")
+        raise InputError(f"unknown prediction type {shown(prediction)!r}")
     if scheduler.get("thresholding"):
         raise InputError("dynamic thresholding is not supported: set thresholding to false in the scheduler")
-    kept = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
     try:
-        table = diffusers.DDPMScheduler(**{key: scheduler[key] for key in kept if key in scheduler}).alphas_cumprod
+        table = diffusers.DDPMScheduler(**betas).alphas_cumprod
         _schedule(table)
-    except (ValueError, TypeError, NotImplementedError, RuntimeError, KeyError, IndexError, OverflowError) as error:
+    except BROKEN as error:
         raise InputError(f"the scheduler cannot be read ({reason(error)[:100]})") from None
     return table, predicts
 
 
 def _image_size(size: Any) -> tuple[int, int] | None:
     """Height and width from a network's ``sample_size``. Raises InputError for anything else."""
-    sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (list, tuple)) else size
+    sides = [size, size] if isinstance(size, int) else size
     if sides is None:
         return None
-    if not (isinstance(sides, tuple) and len(sides) == 2 and all(isinstance(n, int) and n >= MIN_SIDE for n in sides)):
-        raise InputError(f"the unet's sample_size cannot be {shown(str(size)[:40])}: at least {MIN_SIDE} is needed")
-    return sides
-
-
-def _preconditioned(predict: Predict, scheduler: dict[str, Any], about: About) -> Foreign:
-    """A network with EDM's preconditioning: D = c_skip x + c_out F(c_in x, ln(sigma) / 4) (Karras et al. 2022, eq. 7).
-
-    diffusers negates c_out for v prediction. Raises InputError.
-    """
-    names = ("sigma_data", "sigma_min", "sigma_max")
-    found = [scheduler.get(name, default) for name, default in zip(names, (0.5, 0.002, 80.0), strict=True)]
-    if not all(isinstance(value, (int, float)) and 0 < value < 1e6 for value in found):
-        raise InputError(f"the scheduler cannot be read ({', '.join(names)}: {found})")
-    data, least, most = map(float, found)
-    sign = -1.0 if scheduler.get("prediction_type") == "v_prediction" else 1.0
-
-    def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
-        s = sigma.view(-1, 1, 1, 1)
-        total = s**2 + data**2
-        output = predict(x / total.sqrt(), sigma.log() / 4)
-        return data**2 / total * x + sign * s * data / total.sqrt() * output
-
-    return prior_in_sigma(denoiser, least, most, **about)
+    if isinstance(sides, (list, tuple)) and len(sides) == 2:
+        height, width = sides
+        if isinstance(height, int) and isinstance(width, int) and min(sides) >= MIN_SIDE:
+            return height, width
+    raise InputError(f"the unet's sample_size cannot be {shown(str(size)[:40])}: at least {MIN_SIDE} is needed")
 
 
 def _read_pipeline(folder: Path, diffusers: Any) -> tuple[Any, dict[str, Any]]:
-    """The network and the scheduler's settings of a folder."""
-    if not is_diffusers(folder):
-        raise InputError(f"{folder}: not a diffusers pipeline: it has no model_index.json")
-    index = read_json(folder / "model_index.json")
-    parts = {name for name, value in index.items() if isinstance(value, list)} if isinstance(index, dict) else set()
-    for part, what in (("text_encoder", "text"), ("vae", "latents"), ("vqvae", "latents"), ("image_encoder", "images")):
-        if part in parts:
-            raise InputError(f"{folder}: a pipeline with {what}: only unconditional pixel-space models are supported")
-    if not {"unet", "scheduler"} <= parts:
-        raise InputError(f"{folder}: a pipeline needs unet and scheduler")
-    config = read_json(folder / "unet" / "config.json")
-    if isinstance(config, dict) and config.get("_class_name") == "InkfillUNet":
-        raise InputError(f"{folder}: exported by inkfill: give the .safetensors it was exported from")
-    if not isinstance(config, dict) or config.get("_class_name") != "UNet2DModel":
+    """The network and the scheduler's settings of a folder. Raises InputError."""
+    files = ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json")
+    index, config, scheduler = (read_json(folder / name) for name in files)
+    if not all(isinstance(settings, dict) for settings in (index, config, scheduler)):
+        raise InputError(f"{folder}: its JSON files hold no settings")
+    parts = {name for name, value in index.items() if isinstance(value, list)}
+    if parts != {"unet", "scheduler"} or config.get("_class_name") != "UNet2DModel":
         raise InputError(
-            f"{folder}: its unet is not a UNet2DModel: only unconditional pixel-space models are supported"
+            f"{folder}: a pipeline of {shown(', '.join(sorted(parts)))} with a {shown(config.get('_class_name'))}: "
+            "only unconditional pixel-space pipelines are supported, a UNet2DModel and its scheduler"
         )
-    if not list((folder / "unet").glob("*.safetensors")):
-        raise InputError(
-            f"{folder}: its weights are not safetensors, and pickles are never read: save them as safetensors"
-        )
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
-    if not isinstance(scheduler, dict):
-        raise InputError(f"{folder}: its scheduler has no settings")
+    weights = list((folder / "unet").glob("*.safetensors"))
+    if not weights:
+        raise InputError(f"{folder}: no weights in safetensors, and pickles are never read: save them as safetensors")
     try:
-        _check_size(folder, config, diffusers)
+        _check_size(config, sum(file.stat().st_size for file in weights), diffusers)
         net = diffusers.UNet2DModel.from_pretrained(
             folder / "unet", use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
         )
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
+    except BROKEN as error:
         raise InputError(f"{folder}: its unet cannot be read ({reason(error)[:100]})") from None
     return net, scheduler
 
 
-def _check_size(folder: Path, config: dict[str, Any], diffusers: Any) -> None:
-    """Raise InputError for a configuration of more weights than the folder holds, before allocating them."""
-    blocks = config.get("block_out_channels", [])
-    numbers = [config.get("layers_per_block", 1), *(blocks if isinstance(blocks, list) else [blocks])]
-    if not all(isinstance(n, int) and 0 < n <= 2**14 for n in numbers) or numbers[0] > 64 or len(numbers) > 16:
-        raise InputError(f"{folder}: impossible unet configuration")
+def _check_size(config: dict[str, Any], held: int, diffusers: Any) -> None:
+    """Raise ValueError for a network of more weights than ``held`` bytes, before allocating them."""
+    blocks, layers = config.get("block_out_channels", []), config.get("layers_per_block", 1)
+    numbers = [layers, *blocks] if isinstance(blocks, list) else [None]
+    if not all(isinstance(n, int) and 0 < n <= 2**14 for n in numbers) or layers > 64 or len(blocks) > 16:
+        raise ValueError("impossible configuration")
     with torch.device("meta"):
-        needed = sum(p.numel() for p in diffusers.UNet2DModel.from_config(config).parameters())
-    held = sum(file.stat().st_size for file in (folder / "unet").glob("*.safetensors"))
-    if needed > held:  # a weight takes at least one byte
-        raise InputError(f"{folder}: its unet cannot be read (fewer weights than its configuration needs)")
-
-
-def _predictor(net: Any) -> Predict:
-    """A call of a UNet2DModel. Raises InputError for one that needs more than an image and a timestep."""
-    config = net.config
-    if config.num_class_embeds or config.class_embed_type:
-        raise InputError("a model with class labels: only unconditional models are supported")
-    if config.out_channels not in (config.in_channels, 2 * config.in_channels):
-        raise InputError(f"a model of {config.in_channels} channels in and {config.out_channels} out")
-
-    def predict(x_t: Tensor, t: Tensor) -> Tensor:
-        out: Tensor = net(x_t, t).sample
-        return out[:, : config.in_channels]  # without the learned variance, which follows the mean
-
-    return predict
+        net = diffusers.UNet2DModel.from_config(config)
+    if sum(p.numel() for p in net.parameters()) > held:  # a weight takes at least one byte
+        raise ValueError("fewer weights than its configuration needs")

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,7 +13,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from inkfill.core.unet import UNet, UNetConfig
-from inkfill.errors import InputError, shown
+from inkfill.errors import InputError, reason, shown
 from inkfill.files import check_utf8, parse_json, written_whole
 
 FORMAT = "inkfill-unet-1"
@@ -23,7 +23,7 @@ NAMED = {name: WEIGHTS / f"{name}.safetensors" for name in ("mnist", "mnist-few"
 MAX_ABOUT = 2**20  # characters of metadata that are read
 BEFORE_0_3 = {"stem_fresh.weight": "stem_latent.weight"}  # names of tensors in older checkpoints
 
-Shapes = Mapping[str, tuple[int, ...]]
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 # ---- weights ---------------------------------------------------------------------------------------------------------
 
@@ -41,58 +41,48 @@ def write_weights(
         temporary.write_bytes(safetensors_bytes(tensors, metadata))
 
 
-def read_weights(
-    path: Path, kind: str, expected: Callable[[dict[str, Any]], Shapes]
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read weights (float32) and metadata of a format.
+def read_network(path: Path, kind: str, build: Callable[[dict[str, Any]], Network]) -> tuple[Network, dict[str, Any]]:
+    """The network (eval mode, CPU, float32) in a file of a format, and its recipe as JSON.
 
-    ``expected`` computes the shapes of the tensors from the metadata; they are compared before any tensor is read.
-    Raises InputError for anything that is not a whole file of that format.
+    ``build`` makes the network from the metadata. It runs on the meta device, so a small file cannot ask for a large
+    one. Raises InputError for anything that is not a whole file of that format.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
     check_utf8(path)
     try:
         with safe_open(path, framework="pt") as file:
-            about = _about(path, (file.metadata() or {}).get("inkfill"), kind)
-            names = {BEFORE_0_3.get(name, name): name for name in file.keys()}  # noqa: SIM118 (not a dict)
-            found = {name: tuple(file.get_slice(stored).get_shape()) for name, stored in names.items()}
-            _compare(path, found, expected(about))
-            weights = {name: file.get_tensor(stored).float() for name, stored in names.items()}
+            about = _about((file.metadata() or {}).get("inkfill"), kind)
+            try:
+                with torch.device("meta"):
+                    net = build(about)
+            except InputError as error:
+                raise InputError(f"weights of another architecture: {error}") from None
+            weights = {BEFORE_0_3.get(name, name): file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        net.load_state_dict(weights, assign=True)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except RuntimeError as error:
+        raise InputError(f"{path}: weights of another architecture ({shown(reason(error)[:200])})") from None
     except (SafetensorError, OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(
             f"{path}: not a whole safetensors file ({error}); pickles (.pt, .pth) are never read"
         ) from None
-    if not all(bool(w.isfinite().all()) for w in weights.values()):
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
         raise InputError(f"{path}: holds NaN or infinite weights")
-    return weights, about
+    return net.to(memory_format=torch.channels_last).eval().requires_grad_(False), about["recipe"]  # type: ignore[call-overload]
 
 
-def _about(path: Path, text: str | None, kind: str) -> dict[str, Any]:
+def _about(text: str | None, kind: str) -> dict[str, Any]:
     """The checked metadata of a file of weights."""
-    about = parse_json(text, path) if text is not None and len(text) <= MAX_ABOUT else None
-    if not isinstance(about, dict) or not isinstance(about.get("format"), str):
-        raise InputError(f"{path}: not an inkfill checkpoint: it has no metadata")
-    if about["format"] != kind:
-        raise InputError(f"{path}: format {about['format']!r}: {kind!r} is needed here")
-    if not isinstance(about.get("recipe"), dict):
-        raise InputError(f"{path}: not an inkfill checkpoint: it has no recipe")
+    about = parse_json(text, "its metadata") if text is not None and len(text) <= MAX_ABOUT else None
+    if not isinstance(about, dict):
+        raise InputError("not an inkfill checkpoint: it has no metadata")
+    if about.get("format") != kind or not isinstance(about.get("recipe"), dict):
+        raise InputError(
+            f"not an inkfill checkpoint of format {kind}: its format is {shown(about.get('format'))!r:.80}"
+        )
     return about
-
-
-def _compare(path: Path, found: Shapes, expected: Shapes) -> None:
-    wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
-    if wrong:
-        difference = f"{wrong[0]} is {found.get(wrong[0])}, not {expected.get(wrong[0])}"
-        raise InputError(f"{path}: weights of another architecture ({shown(difference)})")
-
-
-def shapes_of(build: Callable[[], torch.nn.Module]) -> Shapes:
-    """The shapes of a network's tensors, without allocating them."""
-    with torch.device("meta"):
-        return {name: tuple(value.shape) for name, value in build().state_dict().items()}
 
 
 def save_network(path: Path, net: UNet, weights: Mapping[str, Tensor], recipe: dict[str, Any]) -> None:
@@ -102,18 +92,7 @@ def save_network(path: Path, net: UNet, weights: Mapping[str, Tensor], recipe: d
 
 def load_network(path: Path) -> tuple[UNet, dict[str, Any]]:
     """The network (eval mode, CPU, float32) and its recipe as JSON. Raises InputError."""
-
-    def config(about: dict[str, Any]) -> UNetConfig:
-        try:
-            return UNetConfig.read(about.get("unet"))
-        except InputError as error:
-            raise InputError(f"{path}: weights of another architecture ({error})") from None
-
-    weights, about = read_weights(path, FORMAT, lambda about: shapes_of(lambda: UNet(config(about))))
-    with torch.device("meta"):
-        net = UNet(config(about))
-    net.load_state_dict(weights, assign=True)
-    return net.to(memory_format=torch.channels_last).eval().requires_grad_(False), about["recipe"]  # type: ignore[call-overload]
+    return read_network(path, FORMAT, lambda about: UNet(UNetConfig.read(about.get("unet"))))
 
 
 def find_checkpoint(path: Path | str | None) -> Path:
@@ -126,9 +105,11 @@ def find_checkpoint(path: Path | str | None) -> Path:
     if not isinstance(path, (str, Path)):
         raise InputError(f"checkpoint: give a file or a name, not {path!r}")
     found = NAMED.get(str(path), Path(path))
-    if found.is_dir() and not (found / "model.safetensors").is_file():
+    if not found.is_dir():
+        return found
+    if not (found / "model.safetensors").is_file():
         raise InputError(f"{found}: no model.safetensors in this folder: give the folder of a run, or a file")
-    return found / "model.safetensors" if (found / "model.safetensors").is_file() else found
+    return found / "model.safetensors"
 
 
 # ---- training state --------------------------------------------------------------------------------------------------

@@ -6,23 +6,15 @@
 Both packages must be installed. Every pixel is missing; the model predicts v.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from diffusers.utils import BaseOutput
+from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import Tensor
 
 from inkfill.core.unet import UNet, UNetConfig
-
-
-@dataclass
-class Prediction(BaseOutput):
-    """``sample``: v, float32 ``[B, C, H, W]``."""
-
-    sample: Tensor
 
 
 class InkfillUNet(ModelMixin, ConfigMixin):
@@ -43,11 +35,8 @@ class InkfillUNet(ModelMixin, ConfigMixin):
         super().__init__()
         self.net = UNet(UNetConfig.read(unet or {}))
 
-    def forward(self, sample: Tensor, timestep: Tensor | int, return_dict: bool = True) -> Any:
+    def forward(self, sample: Tensor, timestep: Tensor | int) -> UNet2DOutput:
         """v of a batch; the rows may share one timestep."""
-        time = (
-            torch.as_tensor(timestep, device=sample.device).float().reshape(-1) + 1
-        ) / self.config.num_train_timesteps
+        t = torch.as_tensor(timestep, device=sample.device).float().reshape(-1) + 1
         nothing = torch.zeros_like(sample)
-        v = self.net(sample, nothing, nothing[:, :1], time)
-        return Prediction(sample=v) if return_dict else (v,)
+        return UNet2DOutput(self.net(sample, nothing, nothing[:, :1], t / self.config.num_train_timesteps))

@@ -1,6 +1,5 @@
 """Exports: ``inkfill export`` writes ONNX with all sampler coefficients, or a diffusers folder."""
 
-import importlib
 import json
 import logging
 import warnings
@@ -19,9 +18,10 @@ from inkfill import defaults
 from inkfill.core.objectives import ESTIMATE, MEAN
 from inkfill.core.rng import stream
 from inkfill.core.samplers import find_sampler, spaced_timesteps
+from inkfill.core.schedule import Schedule
 from inkfill.core.unet import UNet
 from inkfill.data.images import CHANNELS
-from inkfill.errors import InputError, shown
+from inkfill.errors import InputError, needed, shown
 from inkfill.files import folder_written_whole
 from inkfill.models.model import Model
 
@@ -30,43 +30,28 @@ TOLERANCE = 1e-3  # of v, between torch and onnxruntime; usually 1e-5
 SIZES = ((1, 7, 7), (3, 2, 10), (2, 12, 5))  # rows and sides (in multiples) that an export is checked with
 
 
-def _needed(package: str) -> Any:
-    try:
-        return importlib.import_module(package)
-    except ImportError:
-        raise InputError(f"--format: needs the package {package}: pip install inkfill[export]") from None
-
-
 # ---- ONNX ------------------------------------------------------------------------------------------------------------
 
 
-class _Call(nn.Module):
-    """A part of the network's computation as a module."""
+class _Embed(nn.Module):
+    """The call made once per observation."""
 
     def __init__(self, net: UNet):
         super().__init__()
         self.net = net
 
-
-class _Embed(_Call):
-    """The call made once per observation."""
-
     def forward(self, known_pixels: Tensor, known_map: Tensor) -> Tensor:
         return self.net.embed(known_pixels, known_map)
 
 
-class _Step(_Call):
+class _Step(_Embed):
     """The call made at every timestep."""
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, x_t: Tensor, known_map: Tensor, time: Tensor, embedded: Tensor, latent: Tensor | None = None
     ) -> Tensor:
         v: Tensor = self.net(x_t, x_t, known_map, time, embedded, latent)
         return v
-
-
-def _calls(model: Model) -> dict[str, nn.Module]:
-    return {"embed": _Embed(model.net).eval(), "step": _Step(model.net).eval()}
 
 
 def write_onnx(model: Model, out: Path, sampler: str | None = None, steps: int | None = None) -> None:
@@ -76,20 +61,19 @@ def write_onnx(model: Model, out: Path, sampler: str | None = None, steps: int |
     depending on the network. The files are checked in onnxruntime on several shapes. Raises InputError.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
-        _needed(package)
+        needed(package, "inkfill[export]")
     if model.gives == ESTIMATE:
         raise InputError(
             f"objective {model.recipe.objective}: cannot be exported: use a network trained with v, eps or few"
         )
     table = coefficients(model, sampler or model.sampler, steps or model.steps)
+    use = ONNX_CARD.replace("MULTIPLE", str(model.net.config.multiple))
     with folder_written_whole(out) as folder:
-        for name, module in _calls(model).items():
-            _export(module, _examples(model, name, 2, 7, 8), folder / f"{name}.onnx", model.net.config.multiple)
+        for name, module in (("embed", _Embed(model.net)), ("step", _Step(model.net))):
+            _export(module.eval(), _examples(model, name, 2, 7, 8), folder / f"{name}.onnx", model.net.config.multiple)
+            _check(module, folder / f"{name}.onnx", [_examples(model, name, *size) for size in SIZES])
         (folder / "sampler.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
-        (folder / "README.md").write_text(
-            card(model, ONNX_CARD.replace("MULTIPLE", str(model.net.config.multiple))), encoding="utf-8"
-        )
-        _check_onnx(model, folder)
+        (folder / "README.md").write_text(card(model, use), encoding="utf-8")
 
 
 def _examples(model: Model, name: str, rows: int, tall: int, wide: int) -> dict[str, Tensor]:
@@ -129,19 +113,17 @@ def _export(module: nn.Module, examples: dict[str, Tensor], path: Path, multiple
     program.save(str(path), include_initializers=True, external_data=False)
 
 
-def _check_onnx(model: Model, folder: Path) -> None:
+def _check(module: nn.Module, path: Path, examples: Sequence[dict[str, Tensor]]) -> None:
     """Raise InputError where onnxruntime and torch disagree."""
-    runtime = _needed("onnxruntime")
-    for name, module in _calls(model).items():
-        session = runtime.InferenceSession((folder / f"{name}.onnx").read_bytes(), providers=["CPUExecutionProvider"])
-        for size in SIZES:
-            given = _examples(model, name, *size)
-            with torch.no_grad():
-                wanted = module(**given).numpy()
-            (found,) = session.run(None, {key: value.numpy() for key, value in given.items()})
-            off = float(np.abs(found - wanted).max())
-            if not off < TOLERANCE:
-                raise InputError(f"{name}.onnx is off by {off:.1e} at {size}: nothing was written")
+    runtime = needed("onnxruntime", "inkfill[export]")
+    session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    for given in examples:
+        with torch.no_grad():
+            wanted = module(**given).numpy()
+        (found,) = session.run(None, {key: value.numpy() for key, value in given.items()})
+        off = float(np.abs(found - wanted).max())
+        if not off < TOLERANCE:
+            raise InputError(f"{path.name} is off by {off:.1e} at {wanted.shape}: nothing was written")
 
 
 def coefficients(model: Model, sampler: str, steps: int) -> dict[str, Any]:
@@ -152,8 +134,8 @@ def coefficients(model: Model, sampler: str, steps: int) -> dict[str, Any]:
     previous step) * c_before + (new noise) * c_noise``. Raises InputError.
     """
     schedule, timesteps = model.schedule, spaced_timesteps(model.schedule.T, steps)
-    rows = _few_rows(model, timesteps) if model.generative else _sampler_rows(model, sampler, timesteps)
-    for row, t in zip(rows, timesteps, strict=False):
+    rows = _few_rows(schedule, timesteps) if model.generative else _sampler_rows(sampler, schedule, timesteps)
+    for row, t in zip(rows, timesteps[:-1], strict=True):
         a = float(schedule.alpha_bar[t])
         row |= {"t": t, "time": t / schedule.T, "signal": a**0.5, "noise": (1 - a) ** 0.5}
     recipe = model.recipe
@@ -170,41 +152,34 @@ def coefficients(model: Model, sampler: str, steps: int) -> dict[str, Any]:
     }
 
 
-def _sampler_rows(model: Model, sampler: str, timesteps: Sequence[int]) -> list[dict[str, Any]]:
+def _sampler_rows(sampler: str, schedule: Schedule, timesteps: Sequence[int]) -> list[dict[str, Any]]:
     """The coefficients of a sampler, read off a run on basis vectors: a sampler is linear in its inputs.
 
-    The basis: the initial state, then the prediction and the new noise of every step.
+    The basis: the initial state, then the prediction of every step, then its new noise.
     """
     n = len(timesteps) - 1
     basis = torch.eye(1 + 2 * n, dtype=torch.float64)
-    states, predictions, noises = [], iter(basis[1 : n + 1]), iter(basis[n + 1 :])
-    drawn: list[int] = []
+    states: list[Tensor] = []
 
     def denoise(x: Tensor, t: int) -> Tensor:
         states.append(x)
-        return next(predictions)
+        return basis[len(states)]
 
-    def noise() -> Tensor:
-        drawn.append(len(states) - 1)
-        return next(noises)
-
-    states.append(find_sampler(sampler)(denoise, basis[0], model.schedule, timesteps, noise))
+    states.append(find_sampler(sampler)(denoise, basis[0], schedule, timesteps, lambda: basis[n + len(states)]))
     rows = []
     for i, (x, following) in enumerate(pairwise(states)):
         c_x = float(following[0] / x[0])
-        rest = following - c_x * x
-        c_noise = float(rest[n + 1 + drawn.index(i)]) if i in drawn else 0.0
-        c_before = float(rest[i]) if i else 0.0
-        rows.append({"c_x": c_x, "c_x0": float(rest[1 + i]), "c_before": c_before, "c_noise": c_noise, "c_latent": 0})
+        rest = (following - c_x * x).tolist()
+        c_before = rest[i] if i else 0.0
+        rows.append({"c_x": c_x, "c_x0": rest[1 + i], "c_before": c_before, "c_noise": rest[n + 1 + i], "c_latent": 0})
     return rows
 
 
-def _few_rows(model: Model, timesteps: Sequence[int]) -> list[dict[str, Any]]:
+def _few_rows(schedule: Schedule, timesteps: Sequence[int]) -> list[dict[str, Any]]:
     """The coefficients of a few-step model: noise the sample to timestep s; below T, read latent noise."""
     rows = []
     for t, s in pairwise(timesteps):
-        a = float(model.schedule.alpha_bar[s])
-        latent = int(t < model.schedule.T)
+        a, latent = float(schedule.alpha_bar[s]), int(t < schedule.T)
         rows.append({"c_x": 0.0, "c_x0": a**0.5, "c_before": 0.0, "c_noise": (1 - a) ** 0.5, "c_latent": latent})
     return rows
 
@@ -217,7 +192,7 @@ def write_diffusers(model: Model, out: Path) -> None:
 
     Raises InputError for a network without posterior means, such as a few-step model.
     """
-    _needed("diffusers")
+    diffusers = needed("diffusers", "inkfill[export]")
     if model.gives != MEAN:
         raise InputError(
             f"objective {model.recipe.objective}: diffusers needs a denoiser: use a network trained with v or eps"
@@ -231,30 +206,17 @@ def write_diffusers(model: Model, out: Path) -> None:
         num_train_timesteps=model.schedule.T,
         unet=asdict(model.net.config),
     )
-    net.net.load_state_dict({name: value.float() for name, value in model.net.state_dict().items()})
-    version = _needed("diffusers").__version__
-    scheduler = {
-        "_class_name": "DDPMScheduler",
-        "_diffusers_version": version,
-        "num_train_timesteps": model.schedule.T,
-        "prediction_type": "v_prediction",
-        "clip_sample": True,
-        "trained_betas": (1 - model.schedule.alpha_bar[1:] / model.schedule.alpha_bar[:-1]).tolist(),
-    }
-    index = {
-        "_class_name": "DDPMPipeline",
-        "_diffusers_version": version,
-        "scheduler": ["diffusers", "DDPMScheduler"],
-        "unet": ["inkfill.models.diffusers_unet", "InkfillUNet"],
-    }
+    net.net.load_state_dict(model.net.state_dict())
+    scheduler = diffusers.DDPMScheduler(
+        num_train_timesteps=model.schedule.T,
+        trained_betas=(1 - model.schedule.alpha_bar[1:] / model.schedule.alpha_bar[:-1]).tolist(),
+        prediction_type="v_prediction",
+    )
     with folder_written_whole(out) as folder:
         try:
-            net.save_pretrained(folder / "unet", safe_serialization=True)
+            diffusers.DDPMPipeline(net, scheduler).save_pretrained(folder, safe_serialization=True)
         except SafetensorError as error:
             raise InputError(f"{out}: cannot be written ({error})") from None
-        (folder / "scheduler").mkdir()
-        (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler, indent=1))
-        (folder / "model_index.json").write_text(json.dumps(index, indent=1))
         (folder / "README.md").write_text(card(model, DIFFUSERS_CARD), encoding="utf-8")
 
 

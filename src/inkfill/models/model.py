@@ -4,8 +4,7 @@ import copy
 import math
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,45 +53,46 @@ class Recipe:
     @classmethod
     def read(cls, found: Mapping[str, Any]) -> "Recipe":
         """From the JSON of a checkpoint. Raises InputError for an impossible value."""
-        names = {f.name for f in fields(cls)} - {"training"}
-        recipe = {name: _checked(name, found[name], getattr(cls, name, None)) for name in names if name in found}
-        other = {name: value for name, value in found.items() if name not in names and name != "training"}
-        training = found.get("training", other)
-        if not isinstance(training, dict):
-            raise InputError("the recipe's training must be a table of settings")
-        if recipe.get("schedule", "cosine") not in SCHEDULES:
-            raise InputError(f"unknown schedule {shown(recipe['schedule'])!r}: choose one of {', '.join(SCHEDULES)}")
-        if not 2 <= recipe.get("T", 1000) <= MAX_T:
-            raise InputError(f"a schedule of {recipe['T']} timesteps: use 2 to {MAX_T:,}")
-        if recipe.get("number_type", "uint8") not in DTYPES:
-            raise InputError(f"unknown dtype {shown(recipe['number_type'])!r}: choose one of {', '.join(DTYPES)}")
-        low, high = recipe.get("value_range", (0.0, 255.0))
-        if not -math.inf < low < high < math.inf:
-            raise InputError(f"a data range from {low:g} to {high:g}: it must be finite and increasing")
-        sides, least = recipe.get("image_size", (MIN_SIDE, MIN_SIDE)), recipe.get("least_size", (0, 0))
-        if min(sides) < MIN_SIDE or max(sides) > MAX_SIDE or min(least) < 0:
-            raise InputError(f"images of {sides[0]}x{sides[1]}: sides must be from {MIN_SIDE} to {MAX_SIDE:,}")
-        if not 1 <= recipe.get("sampling_steps", 1) <= MAX_T:
-            raise InputError(f"{recipe['sampling_steps']} network evaluations per sample: use 1 to {MAX_T:,}")
-        return cls(**recipe, training=training)
+        standard = asdict(cls())
+        other = {name: value for name, value in found.items() if name not in standard}
+        given = {}
+        for name, value in {"training": other, **found}.items():
+            if name in standard:
+                try:
+                    given[name] = _like(standard[name], value)
+                except (TypeError, ValueError, OverflowError):
+                    raise _impossible(name, value) from None
+        recipe = cls(**given)
+        low, high = recipe.value_range
+        possible = {
+            "schedule": recipe.schedule in SCHEDULES,
+            "T": 2 <= recipe.T <= MAX_T,
+            "image_size": MIN_SIDE <= min(recipe.image_size) <= max(recipe.image_size) <= MAX_SIDE,
+            "least_size": min(recipe.least_size) >= 0,
+            "value_range": -math.inf < low < high < math.inf,
+            "number_type": recipe.number_type in DTYPES,
+            "sampling_steps": 1 <= recipe.sampling_steps <= MAX_T,
+        }
+        for name, good in possible.items():
+            if not good:
+                raise _impossible(name, getattr(recipe, name))
+        return recipe
 
 
-def _checked(name: str, value: Any, like: Any) -> Any:
-    """A value of a recipe, of the type of its default. Raises InputError."""
-    kinds: dict[type, tuple[type, ...]] = {int: (int,), float: (int, float), str: (str,), type(None): (int, float)}
-    if isinstance(like, tuple):
-        kind = kinds[type(like[0])]
-        good = isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(v, kind) for v in value)
-        try:
-            return tuple(type(like[0])(v) for v in value) if good else _refuse(name, value)
-        except OverflowError:  # an integer too large for a float
-            return _refuse(name, value)
-    good = isinstance(value, kinds[type(like)]) and not isinstance(value, bool)
-    return value if good or (like is None and value is None) else _refuse(name, value)
+def _like(default: Any, value: Any) -> Any:
+    """A value in the type of its default; None stands for an optional number. Raises TypeError or ValueError."""
+    if isinstance(default, tuple):
+        return tuple(_like(*pair) for pair in zip(default, value, strict=True))
+    if default is None and value is None:
+        return None
+    kind = float if default is None else type(default)
+    if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
+        raise TypeError
+    return kind(value)
 
 
-def _refuse(name: str, value: Any) -> Any:
-    raise InputError(f"the recipe's {name} cannot be {shown(str(value)[:60])!r}")
+def _impossible(name: str, value: Any) -> InputError:
+    return InputError(f"the recipe's {name} cannot be {shown(str(value)[:60])!r}")
 
 
 class Model(ConditionalPrior, GenerativePrior):
@@ -104,6 +104,7 @@ class Model(ConditionalPrior, GenerativePrior):
     """
 
     bounded = True
+    source: Path | None = None  # the file that it was read from
     image_size: tuple[int, int]
     method: str
     sampler: str
@@ -114,24 +115,20 @@ class Model(ConditionalPrior, GenerativePrior):
         net: UNet,
         recipe: Recipe | None = None,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
     ):
         self.recipe = recipe or Recipe(channels=net.config.channels)
         self.device = torch.device(device)
-        self.dtype = dtype or fast_dtype(self.device)
+        self.dtype = find_dtype(dtype, self.device)
         self.schedule = Schedule.named(self.recipe.schedule, self.recipe.T)
         self.net = copy.deepcopy(net).eval().requires_grad_(False).to(self.device, self.dtype)
         self.channels, self.image_size = self.recipe.channels, self.recipe.image_size
         self.planes = net.config.planes
+        self.value_range = ValueRange(*self.recipe.value_range, self.recipe.floor)
         self.image_dtype = self.recipe.number_type
         self.generative = net.config.latent
         self.method = "few" if self.generative else defaults.METHOD
         self.sampler, self.steps = self.recipe.sampler, self.recipe.sampling_steps
-
-    @cached_property
-    def value_range(self) -> ValueRange:
-        """How users' values become x0 and back."""
-        return ValueRange(*self.recipe.value_range, self.recipe.floor)
 
     @property
     def gives(self) -> str:
@@ -157,10 +154,8 @@ class Model(ConditionalPrior, GenerativePrior):
         if self.generative:
             raise InputError("a few-step model has no posterior mean: use the method few")
         if self.gives != MEAN:
-            raise InputError(
-                f"this network was trained with the objective {shown(self.recipe.objective)}, which gives no posterior "
-                "mean: use a network trained with v or eps"
-            )
+            name = shown(self.recipe.objective)
+            raise InputError(f"objective {name}, which gives no posterior mean: use a network trained with v or eps")
         return self.predictor(observation)
 
     def unconditional(self, like: Tensor) -> Denoiser:
@@ -194,7 +189,7 @@ def load(path: Path | str | None = None, device: str | None = None, dtype: torch
 
     ``path`` is a file, the folder of a run, or the name of shipped weights: ``mnist`` (the default), or the few-step
     model ``mnist-few``. ``device`` is cpu, cuda, cuda:N or mps; ``dtype`` is bfloat16 or float32, by default the faster
-    one (:func:`fast_dtype`). Raises InputError.
+    one (:func:`find_dtype`). Raises InputError.
     """
     source = find_checkpoint(path)
     net, found = load_network(source)
@@ -202,51 +197,41 @@ def load(path: Path | str | None = None, device: str | None = None, dtype: torch
         recipe = Recipe.read(found)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
-    chosen = find_device(device)
-    return Model(net, replace(recipe, channels=net.config.channels), chosen, find_dtype(dtype, chosen))
+    model = Model(net, replace(recipe, channels=net.config.channels), find_device(device), dtype)
+    model.source = source
+    return model
 
 
 def find_device(name: str | None) -> torch.device:
     """A device by name; by default CUDA if available, else the CPU. Raises InputError."""
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = {"cpu": 1, "cuda": cuda, "mps": int(torch.backends.mps.is_available())}
     try:
         chosen = torch.device(name or ("cuda" if cuda else "cpu"))
-    except RuntimeError:
-        chosen = None
-    if chosen is None or chosen.type not in ("cpu", "cuda", "mps"):
-        raise InputError(f"unknown device {name!r}: use cpu, cuda, cuda:N or mps")
-    available = {
-        "cpu": (chosen.index or 0) == 0,
-        "cuda": cuda and (chosen.index or 0) < torch.cuda.device_count(),
-        "mps": mps and (chosen.index or 0) == 0,
-    }
-    if not available[chosen.type]:
+        available = (chosen.index or 0) < count[chosen.type]
+    except (RuntimeError, KeyError):
+        raise InputError(f"unknown device {name!r}: use cpu, cuda, cuda:N or mps") from None
+    if not available:
         raise InputError(f"device {name} is not available to this build of torch: use cpu")
     return chosen
 
 
 def find_dtype(name: torch.dtype | str | None, device: torch.device) -> torch.dtype:
-    """The compute precision, float32 or bfloat16; by default the faster one. Raises InputError."""
-    if name is None:
-        return fast_dtype(device)
-    text = str(name).removeprefix("torch.")
-    if text not in defaults.DTYPES:
-        raise InputError(f"unknown dtype {text!r}: use {' or '.join(defaults.DTYPES)}")
-    return torch.bfloat16 if text == "bfloat16" else torch.float32
+    """The compute precision, float32 or bfloat16; by default the faster one, by a rule with one answer per machine.
 
-
-def fast_dtype(device: torch.device) -> torch.dtype:
-    """The faster of bfloat16 and float32, by a rule with one answer per machine.
-
-    Measured (reports/speed.md): bfloat16 fills several times as many images a second with AMX, and nearly twice as many
-    with AMD's AVX512-BF16, but two thirds as many with Intel's AVX512-BF16 without AMX. The rule: CUDA as torch says,
-    bfloat16 for AMX and for AMD's AVX512-BF16, float32 elsewhere.
+    The rule: CUDA as torch says, bfloat16 for AMX and for AMD's AVX512-BF16, float32 elsewhere. Measured
+    (reports/speed.md): bfloat16 fills several times as many images a second with AMX, and nearly twice as many with
+    AMD's AVX512-BF16, but two thirds as many with Intel's AVX512-BF16 without AMX. Raises InputError.
     """
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    if device.type != "cpu":
-        return torch.float32
-    can = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    amd = can.get("cpu_name", platform.processor()).startswith("AMD")
-    fast = can.get("amx_bf16", False) or (can.get("avx512_bf16", False) and amd)
+    if name is not None:
+        text = str(name).removeprefix("torch.")
+        if text not in defaults.DTYPES:
+            raise InputError(f"unknown dtype {text!r}: use {' or '.join(defaults.DTYPES)}")
+        fast = text == "bfloat16"
+    elif device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        can = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        amd = can.get("cpu_name", platform.processor()).startswith("AMD")
+        fast = device.type == "cpu" and (can.get("amx_bf16", False) or (can.get("avx512_bf16", False) and amd))
     return torch.bfloat16 if fast else torch.float32

@@ -57,47 +57,46 @@ def page(model: Model, checkpoint: str = "mnist", float32: bool = False) -> str:
 
     Raises InputError for a model that a page cannot show.
     """
-    _check(model)
+    recipe, config, size = model.recipe, model.net.config, "x".join(map(str, model.image_size))
+    for refused, what in (
+        (model.channels not in (1, 3), f"images are {CHANNELS[model.channels]}: a page supports grey and colour"),
+        (max(model.image_size) > 128, f"images are {size}: a page supports up to 128 pixels a side"),
+        (recipe.objective == "regression", "objective is regression: a page needs one that draws samples"),
+        (
+            any(width % 4 for width in (*config.widths, config.head_width, config.time_width)),
+            "network has a width that is no multiple of 4: a page needs multiples of 4",
+        ),
+    ):
+        if refused:
+            raise InputError(f"page: the model's {what}")
     weights = model.net.state_dict()
-    dtype = np.float32 if float32 else np.float16
-    judged = model.recipe.trained_on in DIGITS and model.image_size == (28, 28) and model.channels == 1
+    digits = recipe.trained_on in DIGITS
+    judged = digits and model.image_size == (28, 28) and model.channels == 1
     starts, names = _starts(model, judged)
+    parameters = sum(value.numel() for value in weights.values()) / 1e6
     about: dict[str, Any] = {
-        "recipe": {
-            name: value for name, value in model.recipe.to_json().items() if name not in ("training", "data_hash")
-        },
-        "config": asdict(model.net.config),
+        "recipe": {name: value for name, value in recipe.to_json().items() if name not in ("training", "data_hash")},
+        "config": asdict(config),
         "alpha_bar": model.schedule.alpha_bar.tolist(),
         "float32": float32,
         "checkpoint": checkpoint,
         "tensors": {name: {"shape": list(value.shape)} for name, value in weights.items()},
         "starts": [_base64(image.tobytes()) for image in starts],
         "start_names": names,
-        **_words(model),
+        "lead": f"Paint over a part of the {'digit' if digits else 'image'}. A small diffusion model draws eight "
+        "samples of what is missing.",
+        "footer": f"inkfill {defaults.VERSION}. The network has {parameters:.1f} M parameters and was trained on "
+        f"{shown(recipe.trained_on)} for {recipe.step:,} steps of {recipe.batch_size} images.",
+        "sampler_words": SAMPLERS["few" if model.generative else recipe.sampler],
     }
+    dtype = np.dtype(np.float32 if float32 else np.float16)
     numbers = np.concatenate([value.float().numpy().astype(dtype).ravel() for value in weights.values()])
-    binary = {"weights": _planes(numbers)}
+    # The lowest byte of every number, then the next, and so on: in this order they compress better.
+    binary = {"weights": numbers.view(np.uint8).reshape(-1, dtype.itemsize).T.tobytes()}
     if judged:
         about["classifier"], quantised = _quantised(load_classifier(WHOLE).state_dict())
         binary["classifier"] = quantised.tobytes()
     return _assembled(about, binary)
-
-
-def _check(model: Model) -> None:
-    """Raise InputError for a model that the kernels or the canvas do not support."""
-    config, objective = model.net.config, model.recipe.objective
-    if model.channels not in (1, 3):
-        kind = CHANNELS[model.channels]
-        raise InputError(f"page: the model's images are {kind}: a page supports grey and colour")
-    if objective == "regression":
-        raise InputError(
-            "page: the model was trained with the objective regression: a page needs one that draws samples"
-        )
-    if any(width % 4 for width in (*config.widths, config.head_width, config.time_width)):
-        raise InputError("page: the network has a width that is no multiple of 4: a page needs multiples of 4")
-    if max(model.image_size) > 128:
-        size = "x".join(map(str, model.image_size))
-        raise InputError(f"page: the model's images are {size}: a page supports up to 128 pixels a side")
 
 
 # ---- content ---------------------------------------------------------------------------------------------------------
@@ -111,27 +110,6 @@ def _starts(model: Model, judged: bool) -> tuple[Images, list[str]]:
     odds, _ = judge(load_classifier(WHOLE), drawn)
     best = [int(odds[:, digit].argmax()) for digit in range(10)]
     return drawn[best], [f"digit {d}" for d in range(10)]
-
-
-def _words(model: Model) -> dict[str, str]:
-    """The texts of the page that depend on the model."""
-    recipe = model.recipe
-    what = "digit" if recipe.trained_on in DIGITS else "image"
-    parameters = sum(p.numel() for p in model.net.parameters()) / 1e6
-    return {
-        "lead": f"Paint over a part of the {what}. A small diffusion model draws eight samples of what is missing.",
-        "footer": (
-            f"inkfill {defaults.VERSION}. The network has {parameters:.1f} M parameters and was trained on "
-            f"{shown(recipe.trained_on)} for {recipe.step:,} steps of {recipe.batch_size} images."
-        ),
-        "sampler_words": SAMPLERS["few" if model.generative else recipe.sampler],
-    }
-
-
-def _planes(numbers: NDArray[Any]) -> bytes:
-    """The lowest byte of every number, then the next, and so on: in this order they compress better."""
-    size = numbers.dtype.itemsize
-    return np.ascontiguousarray(numbers.view(np.uint8).reshape(-1, size).T).tobytes()
 
 
 def _quantised(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], NDArray[np.int8]]:
@@ -148,6 +126,7 @@ def _quantised(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], NDArray[n
 
 
 def _assembled(about: dict[str, Any], binary: dict[str, bytes]) -> str:
+    title = re.sub(r"\s+", " ", f"fill holes in {about['recipe']['trained_on']}")[:80]
     engine = "\n".join((WEB / f"{name}.js").read_text(encoding="utf-8") for name in ENGINE)
     inert = {name: _base64(zlib.compress(data, 9)) for name, data in binary.items()}
     inert |= {name: _base64((WEB / f"{name}.wasm").read_bytes()) for name in ("kernels", "kernels-relaxed")}
@@ -160,15 +139,11 @@ def _assembled(about: dict[str, Any], binary: dict[str, bytes]) -> str:
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>inkfill: {escaped(_title(about))}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}\n"
+        f"<title>inkfill: {escaped(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}\n"
         f'<script type="application/json" id="about">{described}</script>\n{scripts}'
         f'<script type="text/plain" id="engine">\n{engine}</script>\n<script>\n"use strict";\n{code}</script>\n'
         "</body>\n</html>\n"
     )
-
-
-def _title(about: dict[str, Any]) -> str:
-    return re.sub(r"\s+", " ", f"fill holes in {about['recipe']['trained_on']}")[:80]
 
 
 def _base64(data: bytes) -> str:
