@@ -10,7 +10,6 @@ from inkfill.app import options
 from inkfill.app.choices import CHOICES
 from inkfill.app.options import COUNT, PATH, Network, bar, echo, numbers, option, shared
 from inkfill.errors import InputError
-from inkfill.files import check_apart
 
 if TYPE_CHECKING:
     from inkfill.evaluation.protocol import Evaluation
@@ -18,20 +17,18 @@ if TYPE_CHECKING:
 
 @click.command(epilog=f"Baselines: {', '.join(CHOICES['baselines'])}, regression.")
 @options.data
-@option("--data-mask", default="", metavar="MASK", help="Missing pixels of the images: filled, and not scored.")
+@option(
+    "--data-mask",
+    default="",
+    show_default=False,
+    metavar="MASK",
+    help="Missing pixels of the images: filled, and not scored.",
+)
 @options.value_range
-@option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True, help="Data split.")
-@option(
-    "--mask",
-    "specs",
-    multiple=True,
-    default=defaults.EVALUATION_MASKS,
-    help=f"Mask spec; repeatable [default: {', '.join(defaults.EVALUATION_MASKS)}].",
-)
-@option("--count", type=COUNT, default=1000, show_default=True, help="Number of images.")
-@option(
-    "--samples", type=click.IntRange(1, 10_000), default=defaults.SAMPLES, show_default=True, help="Samples per image."
-)
+@option("--split", type=click.Choice(["test", "validation"]), default="test", help="Data split.")
+@option("--mask", "specs", multiple=True, default=defaults.EVALUATION_MASKS, help="Mask spec; repeatable.")
+@option("--count", type=COUNT, default=1000, help="Number of images.")
+@option("--samples", type=click.IntRange(1, 10_000), default=defaults.SAMPLES, help="Samples per image.")
 @option("--method", "names", multiple=True, help="Method or baseline; repeatable [default: set by the weights].")
 @options.set_
 @option(
@@ -81,8 +78,7 @@ def evaluate(
     from inkfill.evaluation import protocol
 
     if out:
-        check_apart(out, (data, network.checkpoint, regression))
-        check_growing(out, overwrite, "evaluate")
+        check_growing(out, overwrite, "evaluate", (data, network.checkpoint, regression))
     if "regression" in names and regression is None:
         raise InputError("--method regression requires --regression FILE (inkfill train --objective regression)")
     given = numbers(settings)
