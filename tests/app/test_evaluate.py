@@ -65,7 +65,7 @@ def test_a_stopped_evaluation_continues(checkpoint, tmp_path, many, capsys):
     assert len(list((out / "cells").iterdir())) == 1
     capsys.readouterr()
     refused(capsys, "evaluate", "--method", "magic", "--out", out, says=["conditional", "nearest"])
-    refused(capsys, "evaluate", "--method", "regression", says=["--regression"])
+    refused(capsys, "evaluate", "--data", many, "--method", "regression", says=["--regression"])
 
 
 def test_an_evaluation_that_could_not_begin_is_not_in_the_way(tmp_path, many, checkpoint, capsys):

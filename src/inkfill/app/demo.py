@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from inkfill import defaults
@@ -13,7 +12,7 @@ from inkfill.app.html import Page
 from inkfill.core.masks import FAMILIES, parse
 from inkfill.core.rng import SampleNoise, stream
 from inkfill.data import Dataset, Images, masks, to_uint8
-from inkfill.data.images import as_bytes, of_values
+from inkfill.data.images import Mask, as_bytes, of_values
 from inkfill.errors import InputError
 from inkfill.evaluation.cells import Cell, machine
 from inkfill.evaluation.scores import COLUMNS, evaluate
@@ -50,9 +49,7 @@ def forward_strip(model: Model, image: Images, seed: int) -> figures.RGB:
     return figures.sheet([tiles], [f"t = {t}" for t in timesteps])
 
 
-def reverse_frames(
-    model: Model, images: Images, mask: NDArray[np.bool_], seed: int
-) -> tuple[list[int], list[Images], list[Images]]:
+def reverse_frames(model: Model, images: Images, mask: Mask, seed: int) -> tuple[list[int], list[Images], list[Images]]:
     """The timesteps of a sampler, its states x_t and the predictions x0_hat, uint8 ``[N, H, W]`` each."""
     timesteps, states, predictions, shown = [], [], [], as_bytes(images, model.value_range)
 
@@ -66,7 +63,7 @@ def reverse_frames(
     return [*timesteps, 0], [*states, last], [*predictions, last]
 
 
-def reverse_strip(model: Model, image: Images, mask: NDArray[np.bool_], seed: int) -> figures.RGB:
+def reverse_strip(model: Model, image: Images, mask: Mask, seed: int) -> figures.RGB:
     """The reverse process of one masked image at ten timesteps: states above, predictions of x0 below."""
     timesteps, states, predictions = reverse_frames(model, image[None], mask[None], seed)
     chosen = [int(i) for i in np.linspace(0, len(timesteps) - 1, 10).round()]
@@ -132,7 +129,7 @@ def _link_to_paint(page: Page, checkpoint: Path | None) -> None:
         page.text(f"No browser page for these weights: {error}.")
         return
     page.text("The network runs in your browser; nothing is sent anywhere.")
-    page.frame(name, "Paint a mask on a digit, and see it filled")
+    page.link(name, "Paint a mask on a digit")
     page.text("inkfill page --out inkfill.html", "pre")
 
 

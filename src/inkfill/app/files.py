@@ -22,6 +22,7 @@ from inkfill.data.readers import (
 from inkfill.errors import InputError
 from inkfill.files import check_apart, check_ours, check_writable, claimed, folder_written_whole, written_whole
 
+Pictures = Images | list[Images]  # a list where images differ in size
 Inputs = Sequence[Path | str | None]
 SHEET = 100  # largest number of images in a sheet of inpainting samples
 SAMPLES_SHEET = 10_000  # largest number of unconditional samples in a sheet
@@ -44,9 +45,7 @@ class Filled:
 # ---- in --------------------------------------------------------------------------------------------------------------
 
 
-def read_inputs(
-    paths: Sequence[Path], knows: int, grey: bool = False
-) -> tuple[Images | list[Images], list[str] | None]:
+def read_inputs(paths: Sequence[Path], knows: int, grey: bool = False) -> tuple[Pictures, list[str] | None]:
     """Read one file or folder of any kind, or several image files; returns the images and their names, if any.
 
     Images of one size, channels and dtype are one array ``[N, H, W]`` or ``[N, H, W, C]``, others a list. ``grey``
@@ -87,9 +86,7 @@ def luma(images: Images) -> Images:
     return np.stack([grey, images[..., 3]], -1) if images.shape[3] == 4 else grey
 
 
-def paired(
-    given: masks.MaskInput, images: Images | list[Images], names: list[str] | None
-) -> masks.MaskInput | Mask | list[Mask]:
+def paired(given: masks.MaskInput, images: Pictures, names: list[str] | None) -> masks.MaskInput | Mask | list[Mask]:
     """The masks in a folder: an array ``[N, H, W]``, or a list where images are one; any other mask as it is.
 
     They are paired with named images by file name. Raises InputError for one without a partner, or of another size.
@@ -149,23 +146,17 @@ def check_growing(out: Path, overwrite: bool, kind: str, inputs: Inputs) -> None
     check_writable(out / "x")
 
 
-def check_pictures(out: Path, overwrite: bool, inputs: Inputs = ()) -> None:
-    """Raise InputError for an array, an image or a folder of images that could not be written, or must not be."""
-    if out.suffix and not out.is_dir():
-        check_file(out, overwrite, (".npy", ".png"), inputs)
-    else:
-        check_folder(out, overwrite, inputs)
-
-
 def check_outputs(out: Path | None, sheet: Path | None, report: Path | None, overwrite: bool, inputs: Inputs) -> None:
-    """Raise InputError for outputs of ``inkfill inpaint`` that could not be written, and where there are none."""
+    """Raise InputError for outputs of samples that could not be written, and where there are none."""
     places = [place for place in (out, sheet, report) if place]
     if not places:
         raise InputError("no output: give --out, --sheet or --report")
     if len({place.resolve() for place in places}) < len(places):
         raise InputError("--out, --sheet and --report: two have one name: give each its own")
-    if out:
-        check_pictures(out, overwrite, inputs)
+    if out and out.suffix and not out.is_dir():
+        check_file(out, overwrite, (".npy", ".png"), inputs)
+    elif out:
+        check_folder(out, overwrite, inputs)
     if sheet:
         check_file(sheet, overwrite, (".png",), inputs)
     if report:
@@ -178,7 +169,7 @@ def check_sheet(out: Path, count: int, most: int = SHEET) -> None:
         raise InputError(f"{out}: {count} images are too many for one sheet: write a .npy or a folder")
 
 
-def check_fits(out: Path | None, sheet: Path | None, images: Images | list[Images]) -> None:
+def check_fits(out: Path | None, sheet: Path | None, images: Pictures) -> None:
     """Raise InputError where outputs cannot hold so many images, images of several sizes, or their dtype."""
     for place in filter(None, (out, sheet)):
         check_sheet(place, len(images))
@@ -190,9 +181,7 @@ def check_fits(out: Path | None, sheet: Path | None, images: Images | list[Image
         raise InputError(f"{out}: image files cannot hold {first.dtype} values: write a .npy")
 
 
-def write_filled(
-    out: Path, filled: Iterable[Filled], images: Images | list[Images], k: int, names: list[str] | None = None
-) -> str:
+def write_filled(out: Path, filled: Iterable[Filled], images: Pictures, k: int, names: list[str] | None) -> str:
     """Write ``k`` samples of each image, one image after another; returns a line about the output.
 
     To ``.npy``; to ``.png``, the one sample of one image or else a sheet; or to a folder, one image file per sample.

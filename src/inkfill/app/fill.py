@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from inkfill.app import files
-from inkfill.app.files import Filled
+from inkfill.app.files import Filled, Pictures
 from inkfill.app.report import write_inpainting
 from inkfill.core.fill import most_central
 from inkfill.data import Images, masks
@@ -24,8 +24,8 @@ from inkfill.progress import Bar
 PART = 1000  # images that are read, filled and written together
 UNLIKE = 0.35  # difference in the fraction of black pixels above which images count as another kind
 
-# The number of the first image of a part, its images and their masks: arrays, or lists where images differ in size.
-Part = tuple[int, Any, Any]
+# Yields the number of the first image of a part, its images and their masks: arrays or lists, as the images are.
+Parts = Callable[[], Iterator[tuple[int, Any, Any]]]
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,13 @@ def _run(request: Request, model: Model | Foreign, bar: Bar, group: Processes) -
     return written
 
 
-def _parts(
-    request: Request, model: Model | Foreign, images: Images | list[Images], given: masks.MaskInput | Mask | list[Mask]
-) -> Iterator[Part]:
+def _parts(request: Request, model: Model | Foreign, images: Pictures, given: Any) -> Iterator[tuple[int, Any, Any]]:
     """The images and their masks, part after part."""
     seed = request.options.seed
     for start in range(0, len(images), PART):
         if isinstance(images, np.memmap):  # mapped anew: the pages that were read are released with the map
             images, _ = files.read_inputs(request.images, model.channels, request.grey)
         part = images[start : start + PART]
-        missing: Any
         if not isinstance(given, masks.MaskInput):
             missing = given[start : start + PART]
         elif isinstance(part, list):
@@ -100,26 +97,21 @@ def _parts(
         yield start, part if isinstance(part, list) else np.array(part), missing
 
 
-def _range(
-    request: Request, model: Model | Foreign, images: Images | list[Images], parts: Callable[[], Iterator[Part]]
-) -> tuple | None:
+def _range(request: Request, model: Model | Foreign, images: Pictures, parts: Parts) -> tuple | None:
     """The data range of all images of an array, where neither the user nor the dtype decides it. Raises InputError."""
     given, learnt = request.options.value_range, (model.value_range, model.image_dtype)
     if given or isinstance(images, list) or range_of_type(images.dtype, *learnt):
         return given
-    observed = (without_alpha(part, model.channels)[~missing] for _, part, missing in parts())
-    ends = np.array([end for values in observed if values.size for end in (values.min(), values.max())], images.dtype)
-    found = range_for(ends, np.zeros(ends.shape, bool), *learnt)
+    ends: list[Any] = []
+    for _, part, missing in parts():
+        observed = without_alpha(part, model.channels)[~missing]
+        ends += [observed.min(), observed.max()] if observed.size else []
+    found = range_for(np.array(ends, images.dtype), np.zeros(len(ends), bool), *learnt)
     return found.low, found.high
 
 
 def _drawn(
-    request: Request,
-    model: Model | Foreign,
-    images: Images | list[Images],
-    parts: Callable[[], Iterator[Part]],
-    bar: Bar,
-    group: Processes,
+    request: Request, model: Model | Foreign, images: Pictures, parts: Parts, bar: Bar, group: Processes
 ) -> Iterator[Filled]:
     """Each image with its mask and samples; each process draws a share of every part."""
     value_range = _range(request, model, images, parts)

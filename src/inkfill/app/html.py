@@ -15,7 +15,6 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 0 auto; p
 h2 { margin-top: 2.5rem }
 p { max-width: 46rem }
 img { max-width: 100%; display: block; margin: .5rem 0 1rem }
-iframe { width: 100%; height: 46rem; border: 1px solid #8886 }
 pre { background: #8882; padding: .15em .4em; overflow-x: auto }
 .wide { overflow-x: auto; margin: 1rem 0 }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
@@ -48,10 +47,9 @@ class Page:
         body = "\n".join(line("td", values) for values in lines)
         self._body.append(f"<div class=wide><table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody></table></div>")
 
-    def frame(self, name: str, title: str) -> None:
-        """Another page in a frame, and a link to it."""
-        self._body.append(f'<iframe src="{escaped(name)}" title="{escaped(title)}" loading="lazy"></iframe>')
-        self._body.append(f'<p><a href="{escaped(name)}">Open in a window of its own</a></p>')
+    def link(self, name: str, text: str) -> None:
+        """A link to a file beside the page."""
+        self._body.append(f'<p><a href="{escaped(name)}">{escaped(text)}</a></p>')
 
     def image(self, name: str, alt: str, pixels: figures.RGB | None = None) -> None:
         """The image ``name`` beside the page; written first where its pixels are given."""

@@ -9,7 +9,6 @@ from inkfill import defaults
 from inkfill.app import options
 from inkfill.app.choices import CHOICES
 from inkfill.app.options import COUNT, PATH, Network, bar, echo, numbers, option, shared
-from inkfill.errors import InputError
 
 if TYPE_CHECKING:
     from inkfill.evaluation.protocol import Evaluation
@@ -17,13 +16,7 @@ if TYPE_CHECKING:
 
 @click.command(epilog=f"Baselines: {', '.join(CHOICES['baselines'])}, regression.")
 @options.data
-@option(
-    "--data-mask",
-    default="",
-    show_default=False,
-    metavar="MASK",
-    help="Missing pixels of the images: filled, and not scored.",
-)
+@option("--data-mask", metavar="MASK", help="Missing pixels of the images: filled, and not scored.")
 @options.value_range
 @option("--split", type=click.Choice(["test", "validation"]), default="test", help="Data split.")
 @option("--mask", "specs", multiple=True, default=defaults.EVALUATION_MASKS, help="Mask spec; repeatable.")
@@ -42,7 +35,7 @@ if TYPE_CHECKING:
 @options.overwrite
 def evaluate(
     data: str,
-    data_mask: str,
+    data_mask: str | None,
     value_range: tuple[float, float] | None,
     split: str,
     specs: tuple[str, ...],
@@ -79,8 +72,6 @@ def evaluate(
 
     if out:
         check_growing(out, overwrite, "evaluate", (data, network.checkpoint, regression))
-    if "regression" in names and regression is None:
-        raise InputError("--method regression requires --regression FILE (inkfill train --objective regression)")
     given = numbers(settings)
     protocol.plan(specs, names or [defaults.METHOD], [1], settings=given)  # raises before anything is loaded
     with shared(network) as (group, at):
@@ -89,7 +80,9 @@ def evaluate(
         cells = protocol.plan(
             specs, names or [networks.model.method], steps, samples, seed, sampler, given, value_range
         )
-        found = protocol.run(networks, load(data, data_mask, seed), split, count, cells, out, overwrite, group, bar)
+        found = protocol.run(
+            networks, load(data, data_mask or "", seed), split, count, cells, out, overwrite, group, bar
+        )
     if found is not None:
         _report(found, out)
 

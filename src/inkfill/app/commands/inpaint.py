@@ -17,7 +17,7 @@ from inkfill.errors import InputError
 @option(
     "--samples",
     type=click.IntRange(1, 10_000),
-    help=f"Samples per image [default: {defaults.SAMPLES}; 1 for one image into one .png].",
+    help=f"Samples per image [default: {defaults.SAMPLES}; 1 into one .png].",
 )
 @option(
     "--keep",
@@ -132,7 +132,7 @@ def sample(
     from inkfill.app import files
     from inkfill.filling import inpaint as filling
 
-    files.check_pictures(out, overwrite)
+    files.check_outputs(out, None, None, overwrite, (network.checkpoint,))
     files.check_sheet(out, count, files.SAMPLES_SHEET)
     model = network.prior()
     with bar(count, "sample") as progress:
