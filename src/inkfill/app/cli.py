@@ -70,8 +70,7 @@ def main() -> None:
         _fail(str(error), 1)
     except (MemoryError, RuntimeError) as error:  # torch raises the latter where numpy and Python raise the former
         allocator = ("can't allocate memory", "not enough memory")  # Linux and macOS; Windows
-        known = type(error).__name__ in ("MemoryError", "OutOfMemoryError")
-        if not known and not any(text in str(error) for text in allocator):
+        if not type(error).__name__.endswith("MemoryError") and not any(text in str(error) for text in allocator):
             raise
         _fail("not enough memory: use fewer or smaller images", 1)
     except OSError as error:

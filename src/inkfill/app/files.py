@@ -10,15 +10,7 @@ from numpy.typing import NDArray
 from inkfill.app import figures
 from inkfill.data import Images, masks
 from inkfill.data.images import BYTES, Mask, ValueRange, as_bytes, as_known, can_be_filled, channels_of, other_channels
-from inkfill.data.readers import (
-    PICTURES,
-    check_names,
-    picture_files,
-    read_images,
-    read_picture,
-    read_pictures,
-    stacked,
-)
+from inkfill.data.readers import PICTURES, check_names, picture_files, read_images, read_picture, read_pictures, stacked
 from inkfill.errors import InputError
 from inkfill.files import check_apart, check_ours, check_writable, claimed, folder_written_whole, written_whole
 
