@@ -66,7 +66,7 @@ def gallery(name: str, model: Model, images: Images, specs: list[str], zoom: int
     assert filled.dtype == images.dtype
     assert (filled[kept] == np.repeat(images[:, None], 8, 1)[kept]).all()
     values = ValueRange(float(images.min()), float(images.max())) if floats else model.value_range
-    picture = figures.gallery(as_bytes(images, values), mask, as_bytes(filled, values), specs).picture(zoom)
+    picture = figures.gallery(as_bytes(images, values), mask, as_bytes(filled, values), specs, zoom=zoom)
     figures.save_picture(picture, folder(REPORT) / f"{name}.png")
     return row_of(name, images, model, took / filled.shape[0] / filled.shape[1])
 

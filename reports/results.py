@@ -69,7 +69,8 @@ def draw_figures(images: data.Images, results: Sequence[Result]) -> None:
     report.rank_histograms(results, folder(REPORT) / "ranks.png")
     for result in (result for result in results if result.cell.mask in SOME):
         order = [int(i) for i in np.argsort(metrics.energy_score(images, result.done.filled, result.done.mask))]
-        both = report.error_gallery(images, result, [*order[:3], *order[::-1][:3]]).picture()
+        rows, done = [*order[:3], *order[::-1][:3]], result.done
+        both = figures.gallery(images[rows], done.mask[rows], done.filled[rows], [str(row) for row in rows])
         figures.save_picture(both, folder(REPORT) / f"{result.cell.mask.replace(':', '-')}.png")
 
 

@@ -1,6 +1,5 @@
 """``inkfill info``, ``methods``, ``masks`` and ``completion``."""
 
-import json
 import os
 import subprocess
 import sys
@@ -21,24 +20,6 @@ def test_info_describes_a_checkpoint(capsys, tmp_path):
     assert "  training.seed: " in first
     (tmp_path / "empty").mkdir()
     refused(capsys, "info", tmp_path / "empty", says=["no model.safetensors"])
-
-
-def test_info_and_methods_as_json(capsys):
-    assert run("info", "mnist-few", "--json") == 0
-    about = json.loads(capsys.readouterr().out)
-    assert about["recipe"]["objective"] == "few"
-    assert about["network"]["latent"] is True
-    assert run("methods", "--json") == 0
-    methods = json.loads(capsys.readouterr().out)
-    assert methods["mmps"] == {
-        "paper": "Rozet et al. 2024, arXiv 2405.13712",
-        "exact": "any Gaussian; iterations grow",
-        "evaluations": 8,
-        "steps": 8,
-        "gradient": True,
-        "noisy": True,
-        "settings": {"iterations": 2},
-    }
 
 
 def test_methods_are_a_table(capsys):

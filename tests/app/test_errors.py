@@ -1,6 +1,5 @@
 """Errors and interruptions of the command line: one line for bad input, and no file that is not whole."""
 
-import io
 import os
 import pickle
 import signal
@@ -167,61 +166,7 @@ def test_an_error_about_a_hostile_name_is_one_harmless_line(checkpoint, tmp_path
         assert len(said.splitlines()) == 1
 
 
-# ---- pipes -----------------------------------------------------------------------------------------------------------
-
-
-class Stream:
-    """A standard stream of bytes."""
-
-    def __init__(self, given: bytes = b"", terminal: bool = False):
-        self.buffer, self.terminal, self.text = io.BytesIO(given), terminal, ""
-
-    def isatty(self) -> bool:
-        return self.terminal
-
-    def write(self, text: str) -> int:
-        self.text += text
-        return len(text)
-
-    def flush(self) -> None:
-        pass
-
-
-def test_standard_input_and_output(checkpoint, images, tmp_path, monkeypatch, capsys):
-    """Bytes through a pipe equal the bytes of files; nothing else is written to standard output."""
-    tail = ["--mask", "half:left", "--samples", 2, "--steps", 1, "--checkpoint", checkpoint]
-    Image.fromarray(np.load(images)[0]).save(tmp_path / "one.png")
-
-    def pipe(given, *words, terminal=False):
-        with monkeypatch.context() as patched:
-            patched.setattr(sys, "stdin", Stream(given))
-            patched.setattr(sys, "stdout", out := Stream(terminal=terminal))
-            status = run("inpaint", "-", *tail, *words)
-        assert out.text == ""
-        return status, out.buffer.getvalue()
-
-    assert run("inpaint", images, "--out", tmp_path / "filled.npy", *tail) == 0
-    assert pipe(images.read_bytes(), "--out", "-") == (0, (tmp_path / "filled.npy").read_bytes())
-    status, written = pipe((tmp_path / "one.png").read_bytes(), "--out", "-", "--keep", "mean")
-    assert status == 0
-    assert Image.open(io.BytesIO(written)).size == (28, 28)
-    capsys.readouterr()
-    assert pipe(b"", "--out", "-") == (1, b"")
-    said = capsys.readouterr().err
-    assert said.startswith("inkfill: standard input: empty")
-    assert said.count("\n") == 1
-    assert pipe(images.read_bytes(), "--out", "-", terminal=True) == (1, b"")
-    assert "terminal" in capsys.readouterr().err
-
-
-@pytest.mark.check
-def test_a_pipe_between_processes(checkpoint, images, tmp_path):
-    tail = ["--mask", "half:left", "--samples", "2", "--steps", "1", "--checkpoint", checkpoint]
-    assert run("inpaint", images, "--out", tmp_path / "filled.npy", *tail) == 0
-    command = [sys.executable, "-m", "inkfill", "inpaint", "-", "--out", "-", *map(str, tail)]
-    done = subprocess.run(command, input=images.read_bytes(), capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == (tmp_path / "filled.npy").read_bytes()
+# ---- standard error -------------------------------------------------------------------------------------------------
 
 
 def test_a_progress_bar_on_a_broken_stream(monkeypatch):

@@ -65,18 +65,7 @@ def test_a_stopped_evaluation_continues(checkpoint, tmp_path, many, capsys):
     assert len(list((out / "cells").iterdir())) == 1
     capsys.readouterr()
     refused(capsys, "evaluate", "--method", "magic", "--out", out, says=["conditional", "nearest"])
-    refused(capsys, "evaluate", "--method", "regression", says=["--regression"])
-
-
-def test_cost_curves_need_several_numbers_of_steps(checkpoint, tmp_path, many):
-    out = tmp_path / "results"
-    settings = ["--data", many, "--count", 2, "--samples", 2, "--mask", "half:left", "--checkpoint", checkpoint]
-    assert run("evaluate", *settings, "--steps", 1, "--out", out) == 0
-    assert not (out / "cost.png").exists()
-    assert run("evaluate", *settings, "--steps", 1, "--steps", 2, "--out", out) == 0
-    with Image.open(out / "cost.png") as figure:
-        figure.verify()
-    assert "cost.png" in (out / "report.html").read_text()
+    refused(capsys, "evaluate", "--data", many, "--method", "regression", says=["--regression"])
 
 
 def test_an_evaluation_that_could_not_begin_is_not_in_the_way(tmp_path, many, checkpoint, capsys):

@@ -30,9 +30,6 @@ def test_demo_writes_a_page_and_its_figures(hostile_checkpoint, few_rendered, tm
         with Image.open(out / name) as figure:
             figure.verify()
     assert "this is not MNIST" in page
-    assert all(f">{words}</span>" in page for words in ("t = 1000", "x0_hat", "half:left", "sample 4", "std"))
-    with Image.open(out / "gallery-tiles.png") as figure:  # unscaled: titles are text on the page
-        assert figure.size == (8 * 29 - 1, 16 * 29 - 1)
     assert 'href="paint.html"' in page
     assert (out / "paint.html").read_text().startswith("<!doctype html>")
     assert str(out / "index.html") in capsys.readouterr().out

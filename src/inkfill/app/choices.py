@@ -4,7 +4,6 @@
 """
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 FILE = Path(__file__).with_name("choices.json")
@@ -20,15 +19,14 @@ def registered() -> dict[str, list[str]]:
     from inkfill.methods import METHODS
     from inkfill.training import few  # noqa: F401 (registers the objective few)
 
-    registries: dict[str, Iterable[str]] = {
-        "samplers": SAMPLERS,
-        "schedules": SCHEDULES,
-        "objectives": OBJECTIVES,
-        "data": DATASETS,
-        "methods": METHODS,
-        "baselines": BASELINES,
+    return {
+        "samplers": [*SAMPLERS],
+        "schedules": [*SCHEDULES],
+        "objectives": [*OBJECTIVES],
+        "data": [*DATASETS],
+        "methods": [*METHODS],
+        "baselines": [*BASELINES],
     }
-    return {name: list(registry) for name, registry in registries.items()}
 
 
 CHOICES: dict[str, list[str]] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}

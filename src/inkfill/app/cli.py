@@ -10,12 +10,17 @@ import sys
 import click
 
 from inkfill import defaults
-from inkfill.app.commands import about, evaluate, inpaint, show, train
+from inkfill.app.commands.about import completion, info, masks, methods
+from inkfill.app.commands.evaluate import evaluate
+from inkfill.app.commands.inpaint import inpaint, sample
+from inkfill.app.commands.show import demo, export, page
+from inkfill.app.commands.train import train
 from inkfill.errors import InputError, encodable, shown
 
 
 @click.group(
-    invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
 )
 @click.version_option(defaults.VERSION, prog_name="inkfill")
 @click.pass_context
@@ -34,19 +39,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (
-    show.demo,
-    train.train,
-    inpaint.inpaint,
-    inpaint.sample,
-    evaluate.evaluate,
-    about.masks,
-    show.page,
-    show.export,
-    about.info,
-    about.completion,
-    about.methods,
-):
+for command in (demo, train, inpaint, sample, evaluate, masks, page, export, info, completion, methods):
     cli.add_command(command)
 
 
@@ -75,17 +68,14 @@ def main() -> None:
         _fail(f"{error.format_message()} (see inkfill --help)", 2)
     except InputError as error:
         _fail(str(error), 1)
-    except MemoryError:
-        _fail("not enough memory: use fewer or smaller images", 1)
-    except RuntimeError as error:
-        # torch raises these where numpy and Python raise MemoryError.
+    except (MemoryError, RuntimeError) as error:  # torch raises the latter where numpy and Python raise the former
         allocator = ("can't allocate memory", "not enough memory")  # Linux and macOS; Windows
-        if type(error).__name__ != "OutOfMemoryError" and not any(text in str(error) for text in allocator):
+        if not type(error).__name__.endswith("MemoryError") and not any(text in str(error) for text in allocator):
             raise
         _fail("not enough memory: use fewer or smaller images", 1)
     except OSError as error:
         reason = "no space left on the disk" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        _fail(f"{error.filename or 'a file'}: {reason}", 1)
+        _fail(f"{error.filename or 'output'}: {reason}", 1)
     finally:
         logging.getLogger("inkfill").removeHandler(notes)
         for number in caught:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from inkfill import defaults
@@ -13,7 +12,7 @@ from inkfill.app.html import Page
 from inkfill.core.masks import FAMILIES, parse
 from inkfill.core.rng import SampleNoise, stream
 from inkfill.data import Dataset, Images, masks, to_uint8
-from inkfill.data.images import as_bytes, of_values
+from inkfill.data.images import Mask, as_bytes, of_values
 from inkfill.errors import InputError
 from inkfill.evaluation.cells import Cell, machine
 from inkfill.evaluation.scores import COLUMNS, evaluate
@@ -41,18 +40,16 @@ NOTICES = {
 # ---- figures ---------------------------------------------------------------------------------------------------------
 
 
-def forward_strip(model: Model, image: Images, seed: int) -> figures.Tiles:
+def forward_strip(model: Model, image: Images, seed: int) -> figures.RGB:
     """One image at ten timesteps, all with the same noise."""
     timesteps = [int(t) for t in np.linspace(0, model.schedule.T, 10)]
     x0 = model.value_range.to_x0(image[None])
     eps = SampleNoise(seed, [0], [0], tuple(x0.shape[1:]))()
     tiles = [figures.tile(to_uint8(model.schedule.q_sample(x0, t, eps))[0]) for t in timesteps]
-    return figures.Tiles([tiles], [f"t = {t}" for t in timesteps])
+    return figures.sheet([tiles], [f"t = {t}" for t in timesteps])
 
 
-def reverse_frames(
-    model: Model, images: Images, mask: NDArray[np.bool_], seed: int
-) -> tuple[list[int], list[Images], list[Images]]:
+def reverse_frames(model: Model, images: Images, mask: Mask, seed: int) -> tuple[list[int], list[Images], list[Images]]:
     """The timesteps of a sampler, its states x_t and the predictions x0_hat, uint8 ``[N, H, W]`` each."""
     timesteps, states, predictions, shown = [], [], [], as_bytes(images, model.value_range)
 
@@ -66,14 +63,14 @@ def reverse_frames(
     return [*timesteps, 0], [*states, last], [*predictions, last]
 
 
-def reverse_strip(model: Model, image: Images, mask: NDArray[np.bool_], seed: int) -> figures.Tiles:
+def reverse_strip(model: Model, image: Images, mask: Mask, seed: int) -> figures.RGB:
     """The reverse process of one masked image at ten timesteps: states above, predictions of x0 below."""
     timesteps, states, predictions = reverse_frames(model, image[None], mask[None], seed)
     chosen = [int(i) for i in np.linspace(0, len(timesteps) - 1, 10).round()]
     first, last = figures.masked(states[-1][0], mask), figures.tile(as_bytes(image, model.value_range))
     rows = [[first, *(figures.tile(each[i][0]) for i in chosen), last] for each in (states, predictions)]
     columns = ["masked", *(f"t = {timesteps[i]}" for i in chosen), "original"]
-    return figures.Tiles(rows, columns, ["x_t", "x0_hat"])
+    return figures.sheet(rows, columns, ["x_t", "x0_hat"])
 
 
 def mask_sheet(size: int, seed: int) -> figures.RGB:
@@ -108,61 +105,48 @@ def write_demo(model: Model, dataset: Dataset, out: Path, seed: int, bar: Bar, c
     if len(images) < IMAGES:
         raise InputError(f"--data {dataset.name}: {len(images)} test images: the demonstration needs {IMAGES}")
     with folder_written_whole(out) as folder:
-        _write(Page(folder, f"{TITLE}: masked digits, filled by diffusion"), model, dataset, seed, bar, checkpoint)
+        page = Page(folder, f"{TITLE}: masked digits, filled by diffusion")
+        page.text(f"Every digit on this page is from {NOTICES.get(dataset.name, f'the test split of {dataset.name}.')}")
+        _link_to_paint(page, checkpoint)
+        _show_process(page, model, images[:9], seed)
+        _show_samples(page, model, images[9:IMAGES], seed, bar)
+        _show_scores(page, model, images[:SCORED_IMAGES], seed, bar)
+        where, recipe = machine(model), model.recipe
+        page.text(
+            f"Measured on {where['device']}, {where['threads']} threads, {where['dtype']}, torch {where['torch']}. "
+            f"Weights trained on {recipe.trained_on} for {recipe.step:,} steps of {recipe.batch_size} images."
+        )
+        page.write("index.html")
     return out / "index.html"
-
-
-def _write(page: Page, model: Model, dataset: Dataset, seed: int, bar: Bar, checkpoint: Path | None) -> None:
-    """All of the page."""
-    images = dataset.test
-    page.text("Every digit on this page is from", NOTICES.get(dataset.name, f"the test split of {dataset.name}."))
-    _link_to_paint(page, checkpoint)
-    _show_process(page, model, images[:9], seed)
-    _show_samples(page, model, images[9:IMAGES], seed, bar)
-    _show_scores(page, model, images[:SCORED_IMAGES], seed, bar)
-    where, recipe = machine(model), model.recipe
-    page.text(
-        f"Measured on {where['device']}, {where['threads']} threads, {where['dtype']}, torch {where['torch']}. Weights "
-        f"trained on {recipe.trained_on} for {recipe.step:,} steps of {recipe.batch_size} images."
-    )
-    page.write("index.html")
 
 
 def _link_to_paint(page: Page, checkpoint: Path | None) -> None:
     """The browser page, for weights that run in a browser."""
-    page.heading("Paint a mask, and see it filled")
+    page.text("Paint a mask, and see it filled", "h2")
     try:
         name = write_page(checkpoint, page.folder / "paint.html").name
     except InputError as error:
         page.text(f"No browser page for these weights: {error}.")
         return
     page.text("The network runs in your browser; nothing is sent anywhere.")
-    page.frame(name, "Paint a mask on a digit, and see it filled")
-    page.link(name, "Open in a window of its own")
-    page.command("inkfill page --out inkfill.html")
-
-
-def _show_tiles(page: Page, tiles: figures.Tiles, name: str, alt: str) -> None:
-    """Tiles on the page, and beside it one image with their titles."""
-    page.tiles(tiles, f"{name}-tiles.png", alt)
-    figures.save_picture(tiles.picture(), page.folder / f"{name}.png")
-    page.link(f"{name}.png", "as one image")
+    page.link(name, "Paint a mask on a digit")
+    page.text("inkfill page --out inkfill.html", "pre")
 
 
 def _show_process(page: Page, model: Model, images: Images, seed: int) -> None:
     """The forward process of the first image, and the reverse process of the others."""
-    page.heading("Forward process: noise is added")
+    page.text("Forward process: noise is added", "h2")
     page.text("One digit at ten timesteps, from the clean image (t = 0) to almost pure noise.")
-    _show_tiles(page, forward_strip(model, images[0], seed), "forward", "a digit at ten timesteps")
+    page.image("forward.png", "a digit at ten timesteps", forward_strip(model, images[0], seed))
 
     chosen = images[1:]
     mask = masks.fit("half:left", chosen, seed)
-    page.heading("Reverse process: a masked digit is filled")
+    page.text("Reverse process: a masked digit is filled", "h2")
     page.text(
         "Top: the state x_t of the sampler, noisy where pixels are missing. Bottom: the prediction x0_hat of the "
         "network at the same timestep, an average of digits at first, one digit in the end."
     )
-    _show_tiles(page, reverse_strip(model, chosen[0], mask[0], seed), "reverse", "reverse process of a masked digit")
+    page.image("reverse.png", "reverse process of a masked digit", reverse_strip(model, chosen[0], mask[0], seed))
 
     timesteps, states, _ = reverse_frames(model, chosen, mask, seed)
     frames = [
@@ -170,10 +154,10 @@ def _show_process(page: Page, model: Model, images: Images, seed: int) -> None:
         for t, state in zip(timesteps, states, strict=True)
     ]
     figures.save_animation(frames, page.folder / "denoising.gif")
-    page.heading("Animation")
+    page.text("Animation", "h2")
     page.text("The reverse process of eight digits, left half missing.")
     page.image("denoising.gif", "reverse process of eight masked digits")
-    page.command(f"inkfill demo --seed {seed}")
+    page.text(f"inkfill demo --seed {seed}", "pre")
 
 
 def _show_samples(page: Page, model: Model, images: Images, seed: int, bar: Bar) -> None:
@@ -182,15 +166,15 @@ def _show_samples(page: Page, model: Model, images: Images, seed: int, bar: Bar)
     missing = masks.fit_each(specs, images, seed)
     with bar(len(images) * 8, "gallery") as progress:
         filled = inpaint(model, images, missing, samples=8, seed=seed, progress=progress)
-    page.heading("Samples")
+    page.text("Samples", "h2")
     page.text(
         "Blue pixels are missing. Four of eight samples, the mean and the standard deviation (std) of all eight, and "
         "the original. The standard deviation is bright where samples disagree. A sample may differ from the original "
         "and still be plausible."
     )
     shown, filled = as_bytes(images, model.value_range), as_bytes(filled, model.value_range)
-    _show_tiles(page, figures.gallery(shown, missing, filled, specs), "gallery", "samples")
-    page.command("inkfill inpaint digits.npy --mask half:left --samples 8 --out filled.npy --sheet filled.png")
+    page.image("gallery.png", "samples", figures.gallery(shown, missing, filled, specs))
+    page.text("inkfill inpaint digits.npy --mask half:left --samples 8 --out filled.npy --sheet filled.png", "pre")
 
 
 def _show_scores(page: Page, model: Model, images: Images, seed: int, bar: Bar) -> None:
@@ -200,7 +184,7 @@ def _show_scores(page: Page, model: Model, images: Images, seed: int, bar: Bar) 
         for spec in specs:
             cell = Cell(spec, model.method, model.steps, samples=SCORED_SAMPLES, seed=seed, sampler=model.sampler)
             rows.append(evaluate(model, images, cell, progress))
-    page.heading("Scores")
+    page.text("Scores", "h2")
     page.text(
         f"The first {len(images)} test images, {SCORED_SAMPLES} samples per image, {model.steps} network evaluations "
         "per sample. Missing pixels only, intensities in [0, 1]. CRPS: lower is better. bbox:8 is placed from the "

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from inkfill.files import written_whole
 
 RGB = NDArray[np.uint8]
 MISSING = np.array([70, 96, 160], np.uint8)  # the colour of a missing pixel
-PAPER, INK = 250, (30, 30, 30)
-ZOOM = 3  # pixels of a figure for each pixel of an image
+PAPER, CLEAR, INK = 250, 220, (30, 30, 30)
+ZOOM, SIDE = 3, 160  # largest pixels of a figure for each pixel of an image, and side up to which one is enlarged
 
 
 def grey(image: Images) -> RGB:
@@ -25,16 +24,14 @@ def grey(image: Images) -> RGB:
 
 
 def tile(image: Images) -> RGB:
-    """uint8 ``[H, W]`` or ``[H, W, C]`` to ``[H, W, 3]``; transparent pixels show a chequered ground."""
+    """uint8 ``[H, W]`` or ``[H, W, C]`` to ``[H, W, 3]``; transparent pixels are light grey."""
     if image.ndim == 2:
         return grey(image)
     colour = image[..., :3] if image.shape[2] >= 3 else grey(image[..., 0])
     if image.shape[2] in (1, 3):
         return colour
-    y, x = np.indices(image.shape[:2]) // 4
-    ground = np.where((y + x) % 2, 200, 235)[..., None]
     alpha = image[..., -1:] / 255
-    return (colour * alpha + ground * (1 - alpha)).round().astype(np.uint8)
+    return (colour * alpha + CLEAR * (1 - alpha)).round().astype(np.uint8)
 
 
 def masked(image: Images, mask: NDArray[np.bool_]) -> RGB:
@@ -47,11 +44,7 @@ def std(samples: Images) -> NDArray[np.float64]:
 
     For colour, the root mean square over channels.
     """
-    return _over_channels(samples.astype(np.float64).std(0))
-
-
-def _over_channels(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Root mean square over the channels of ``[H, W, C]``; ``[H, W]`` stays as it is."""
+    values = samples.astype(np.float64).std(0)
     return values if values.ndim == 2 else np.sqrt((values**2).mean(-1))
 
 
@@ -61,33 +54,14 @@ def heat(values: NDArray[np.floating]) -> RGB:
     return np.stack([255 * np.clip(c * level, 0, 1) for c in (3.0, 1.6, 1.0)], -1).round().astype(np.uint8)
 
 
-@dataclass(frozen=True)
-class Tiles:
-    """Images uint8 ``[H, W, 3]`` of one size in rows, with titles of columns and names of rows."""
-
-    rows: Sequence[Sequence[RGB]]
-    columns: Sequence[str] = ()
-    names: Sequence[str] = ()
-
-    def picture(self, zoom: int = ZOOM) -> RGB:
-        """One figure with titles and names."""
-        return sheet(self.rows, self.columns, self.names, zoom)
-
-    def bare(self) -> NDArray[np.uint8]:
-        """The images alone, unscaled, with one transparent pixel between them: ``[H', W', 4]``."""
-        h, w = self.rows[0][0].shape[:2]
-        out = np.zeros((len(self.rows) * (h + 1) - 1, len(self.rows[0]) * (w + 1) - 1, 4), np.uint8)
-        for y, row in enumerate(self.rows):
-            for x, tile in enumerate(row):
-                place = out[y * (h + 1) : y * (h + 1) + h, x * (w + 1) : x * (w + 1) + w]
-                place[..., :3], place[..., 3] = tile, 255
-        return out
-
-
 def sheet(
-    rows: Sequence[Sequence[RGB]], columns: Sequence[str] = (), names: Sequence[str] = (), zoom: int = ZOOM
+    rows: Sequence[Sequence[RGB]], columns: Sequence[str] = (), names: Sequence[str] = (), zoom: int | None = None
 ) -> RGB:
-    """A grid of images ``[H, W, 3]`` of one size, with a title over each column and a name before each row."""
+    """A grid of images ``[H, W, 3]`` of one size, with a title over each column and a name before each row.
+
+    By default small images are enlarged by up to ``ZOOM``.
+    """
+    zoom = zoom or max(1, min(ZOOM, SIDE // max(rows[0][0].shape[:2])))
     font = ImageFont.load_default(12)
     h, w = (zoom * side for side in rows[0][0].shape[:2])
     gap, top = 4, 20 if columns else 4
@@ -113,31 +87,27 @@ def gallery(
     names: Sequence[str] = (),
     show: int = 4,
     original: bool = True,
-    error: bool = False,
-) -> Tiles:
+    zoom: int | None = None,
+) -> RGB:
     """One row per image: masked, ``show`` samples, mean and standard deviation of all samples, original.
 
     ``images`` uint8 ``[N, H, W]`` or ``[N, H, W, C]``, ``mask`` bool ``[N, H, W]``, ``filled`` uint8 ``[N, K, ...]``.
-    ``error`` adds the absolute error of the mean, in the colours of the standard deviation.
     """
     show = min(show, filled.shape[1])
     rows = []
     for image, missing, samples in zip(images, mask, filled, strict=True):
-        mean = samples.astype(np.float64).mean(0)
-        row = [masked(image, missing), *map(tile, samples[:show])]
-        row += [tile(mean.round().astype(np.uint8)), heat(std(samples))]
-        if error:
-            row.append(heat(_over_channels(np.abs(mean - image))))
-        rows.append([*row, *[tile(image)] * original])
+        mean = samples.mean(0).round().astype(np.uint8)
+        row = [masked(image, missing), *map(tile, samples[:show]), tile(mean), heat(std(samples))]
+        rows.append([*row, tile(image)] if original else row)
     columns = ["masked", *(f"sample {k + 1}" for k in range(show)), "mean", "std"]
-    return Tiles(rows, [*columns, *["|error|"] * error, *["original"] * original], names)
+    return sheet(rows, [*columns, "original"] if original else columns, names, zoom)
 
 
-def grid(images: Images, across: int | None = None, zoom: int = ZOOM) -> RGB:
+def grid(images: Images, across: int | None = None) -> RGB:
     """Images ``[N, H, W]`` or ``[N, H, W, C]`` in rows of ``across``, by default in about a square."""
     across = across or int(np.ceil(np.sqrt(len(images))))
     tiles = [tile(image) for image in images]
-    return sheet([tiles[i : i + across] for i in range(0, len(tiles), across)], zoom=zoom)
+    return sheet([tiles[i : i + across] for i in range(0, len(tiles), across)])
 
 
 def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:
@@ -157,16 +127,11 @@ def save_animation(frames: Sequence[RGB], path: Path, milliseconds: int = 90) ->
 @contextmanager
 def plot(path: Path, panels: int, across: int, size: tuple[float, float]) -> Iterator[list[Any]]:
     """A grid of matplotlib axes of ``size`` inches each; written to ``path``, whole or not at all, on exit."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     across = max(1, min(across, panels))
     down = max(1, -(-panels // across))
     figure = Figure(figsize=(across * size[0], down * size[1]), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = list(np.atleast_1d(figure.subplots(down, across)).flat)
-    for axis in axes[panels:]:
-        axis.remove()
-    yield axes[:panels]
+    yield [figure.add_subplot(down, across, i + 1) for i in range(panels)]
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=110)

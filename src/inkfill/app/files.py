@@ -1,11 +1,8 @@
 """Images and masks in, samples out, as files. Outputs that cannot be written are refused before the work starts."""
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,59 +10,43 @@ from numpy.typing import NDArray
 from inkfill.app import figures
 from inkfill.data import Images, masks
 from inkfill.data.images import BYTES, Mask, ValueRange, as_bytes, as_known, channels_of, without_alpha
-from inkfill.data.readers import (
-    MAX_BYTES,
-    PICTURES,
-    check_names,
-    picture_files,
-    read_images,
-    read_pictures,
-    stacked,
-)
+from inkfill.data.readers import PICTURES, check_names, picture_files, read_images, read_pictures, stacked
 from inkfill.errors import InputError
-from inkfill.files import (
-    check_apart,
-    check_ours,
-    check_writable,
-    claimed,
-    folder_written_whole,
-    written_whole,
-)
+from inkfill.files import check_apart, check_ours, check_writable, claimed, folder_written_whole, written_whole
 
+Pictures = Images | list[Images]  # a list where images differ in size
+Inputs = Sequence[Path | str | None]
 SHEET = 100  # largest number of images in a sheet of inpainting samples
 SAMPLES_SHEET = 10_000  # largest number of unconditional samples in a sheet
 
 
 @dataclass(frozen=True)
-class Stack:
-    """Images of one size and dtype, their masks, their data range, and their samples.
+class Filled:
+    """An image, its mask, its samples, and its data range."""
 
-    Images of several sizes are several stacks of one image.
-    """
-
-    images: Images  # [N, H, W] or [N, H, W, C]
-    mask: Mask  # [N, H, W]
+    image: Images  # [H, W] or [H, W, C]
+    mask: Mask  # [H, W]
+    samples: Images  # [K, H, W] or [K, H, W, C]
     values: ValueRange
-    samples: Images  # [N, K, H, W] or [N, K, H, W, C]
 
     def as_bytes(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Images and samples as uint8, to be looked at."""
-        return as_bytes(self.images, self.values), as_bytes(self.samples, self.values)
+        """The image and its samples as uint8, to be looked at."""
+        return as_bytes(self.image, self.values), as_bytes(self.samples, self.values)
 
 
 # ---- in --------------------------------------------------------------------------------------------------------------
 
 
-def read_inputs(paths: Sequence[Path], knows: int, grey: bool = False) -> tuple[list[Images], list[str] | None]:
+def read_inputs(paths: Sequence[Path], knows: int, grey: bool = False) -> tuple[Pictures, list[str] | None]:
     """Read one file or folder of any kind, or several image files; returns the images and their names, if any.
 
-    Images of one size, channels and dtype are one array ``[N, H, W]`` or ``[N, H, W, C]``; others are one array each.
-    ``grey`` converts colour to grey; ``knows`` is the number of channels of the model. Raises InputError.
+    Images of one size, channels and dtype are one array ``[N, H, W]`` or ``[N, H, W, C]``, others a list. ``grey``
+    converts colour to grey; ``knows`` is the number of channels of the model. Raises InputError.
     """
     if len(paths) == 1 and not paths[0].is_dir() and not is_picture(paths[0]):
         array = read_images(paths[0])
         assert not isinstance(array, list)
-        return [luma(array) if grey else array], None
+        return luma(array) if grey else array, None
     files = picture_files(paths[0]) if len(paths) == 1 and paths[0].is_dir() else list(paths)
     for file in files:
         if not is_picture(file):
@@ -81,8 +62,7 @@ def read_inputs(paths: Sequence[Path], knows: int, grey: bool = False) -> tuple[
         return image
 
     images, names = read_pictures(files, fit)
-    one = stacked(images)
-    return ([image[None] for image in one] if isinstance(one, list) else [one]), names
+    return stacked(images), names
 
 
 def is_picture(path: Path) -> bool:
@@ -99,135 +79,72 @@ def luma(images: Images) -> Images:
     return np.stack([grey, images[..., 3]], -1) if images.shape[3] == 4 else grey
 
 
-def fit_masks(given: masks.MaskInput, images: list[Images], names: list[str] | None, seed: int) -> list[Mask]:
-    """The masks ``[N, H, W]`` of each array of images; a folder of masks is paired with named images by file name.
+def paired(given: masks.MaskInput, images: Pictures, names: list[str] | None) -> masks.MaskInput | Mask | list[Mask]:
+    """The masks in a folder, paired with named images: an array, or a list where images are one; other masks as given.
 
-    Raises InputError, also for a file without a partner.
+    Raises InputError for a name without a partner, or masks of another size or number.
     """
-    found = given.draw_all(images, seed, names)
-    for mask in found:
-        masks.notice(mask)
-    return found
-
-
-# ---- standard input and output ---------------------------------------------------------------------------------------
-
-PIPE = Path("-")
-
-
-@contextmanager
-def piped(images: tuple[Path, ...], out: Path | None) -> Iterator[tuple[tuple[Path, ...], Path | None]]:
-    """Temporary files in place of ``-``: standard input is copied to one, the other is copied to standard output.
-
-    An array leaves as ``.npy``, an image as ``.png``. Raises InputError for a terminal, and for too much input.
-    """
-    if PIPE not in (*images, out):
-        yield images, out
-        return
-    if PIPE in images and len(images) > 1:
-        raise InputError("- is standard input, one image or one array: give it alone")
-    if out == PIPE and sys.stdout.isatty():
-        raise InputError("--out -: standard output is a terminal: redirect it to a file or a program")
-    with TemporaryDirectory(prefix="inkfill-") as folder:
-        if PIPE in images:
-            images = (_from_standard_input(Path(folder)),)
-        if out != PIPE:
-            yield images, out
-            return
-        one = len(images) == 1 and not images[0].is_dir() and is_picture(images[0])
-        made = Path(folder) / f"standard-output{'.png' if one else '.npy'}"
-        yield images, made
-        sys.stdout.buffer.write(made.read_bytes())
-        sys.stdout.buffer.flush()
-
-
-def _from_standard_input(folder: Path) -> Path:
-    """Standard input in a file, with the suffix of its format. Raises InputError."""
-    given = sys.stdin.buffer.read(MAX_BYTES + 1)
-    if not 0 < len(given) <= MAX_BYTES:
-        raise InputError(f"standard input: {'too long' if given else 'empty'}: give an image or an array")
-    starts = {b"\x93NUMPY": ".npy", b"\x1f\x8b": ".gz", b"\0\0": ".gz"}
-    suffix = next((suffix for start, suffix in starts.items() if given.startswith(start)), ".png")
-    path = folder / f"standard-input{suffix}"
-    path.write_bytes(given)
-    return path
+    if not (given.named and names):
+        given.check_count(len(images))
+        return given
+    found = [mask[0] for mask in given.draw_all([image[None] for image in images], names=names)]
+    return found if isinstance(images, list) else np.stack(found)
 
 
 # ---- out -------------------------------------------------------------------------------------------------------------
 
 
-def check_file(out: Path, overwrite: bool, suffixes: tuple[str, ...]) -> None:
-    """Raise InputError for a file that could not be written, or must not be."""
-    if out == PIPE:
-        raise InputError("--out -: this output goes into a file: give a name")
+def check_file(out: Path, overwrite: bool, suffixes: tuple[str, ...], inputs: Inputs = ()) -> None:
+    """Raise InputError for a file that could not be written, or must not be. ``inputs`` are never replaced."""
+    check_apart(out, inputs)
     if out.suffix.lower() not in suffixes:
         raise InputError(f"{out}: cannot write {out.suffix or 'such'} files: use {' or '.join(suffixes)}")
     if out.is_dir():
         raise InputError(f"{out} is a folder: give another name")
-    _check_free(out, out.exists() and not overwrite)
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists: give --overwrite to replace it, or another --out")
     check_writable(out)
 
 
-def check_folder(out: Path, overwrite: bool) -> None:
+def check_folder(out: Path, overwrite: bool, inputs: Inputs = ()) -> None:
     """Raise InputError for a folder that could not be written, or must not be: one with other people's files."""
-    if out == PIPE:
-        raise InputError("--out -: this output goes into a folder: give a name")
+    check_apart(out, inputs)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give the name of a folder")
-    _check_free(out, out.exists() and not overwrite and any(out.iterdir()))
+    if out.exists() and any(out.iterdir()) and not overwrite:
+        raise InputError(f"{out} exists: give --overwrite to replace it, or another --out")
     check_ours(out)
     check_writable(out / "x")
 
 
-def check_growing(out: Path, overwrite: bool, kind: str) -> None:
+def check_growing(out: Path, overwrite: bool, kind: str, inputs: Inputs) -> None:
     """Raise InputError for a folder that a command adds files to, where it has files of another origin.
 
     With ``overwrite`` these stay, but for files of the names that the command writes.
     """
-    if out.is_dir() and (overwrite or claimed(out, kind)):
-        check_writable(out / "x")
-        return
+    check_apart(out, inputs)
     locks = {f"{kind}.lock", f"{kind}.lock.lock"}  # left where the work could not begin
-    others = [path.name for path in out.iterdir() if path.name not in locks] if out.is_dir() else []
-    if others:
-        raise InputError(f"{out} holds {others[0]}: give --overwrite, or another --out")
-    if not out.is_dir():
-        check_folder(out, overwrite)
+    others = {path.name for path in out.iterdir()} - locks if out.is_dir() else set()
+    if others and not overwrite and not claimed(out, kind):
+        raise InputError(f"{out} holds {min(others)}: give --overwrite, or another --out")
+    check_writable(out / "x")
 
 
-def _check_free(out: Path, taken: bool) -> None:
-    if taken:
-        raise InputError(f"{out} exists: give --overwrite to replace it, or another --out")
-
-
-def check_outputs(
-    out: Path | None, sheet: Path | None, report: Path | None, overwrite: bool, inputs: Sequence[Path | str | None]
-) -> None:
-    """Raise InputError for outputs of ``inkfill inpaint`` that could not be written, and where there are none.
-
-    ``inputs`` are never replaced.
-    """
-    places = [place.resolve() for place in (out, sheet, report) if place]
+def check_outputs(out: Path | None, sheet: Path | None, report: Path | None, overwrite: bool, inputs: Inputs) -> None:
+    """Raise InputError for outputs of samples that could not be written, and where there are none."""
+    places = [place for place in (out, sheet, report) if place]
     if not places:
         raise InputError("no output: give --out, --sheet or --report")
-    if len(set(places)) < len(places):
+    if len({place.resolve() for place in places}) < len(places):
         raise InputError("--out, --sheet and --report: two have one name: give each its own")
-    for place in filter(None, (out, sheet, report)):
-        check_apart(place, inputs)
-    if out:
-        check_pictures(out, overwrite)
+    if out and out.suffix and not out.is_dir():
+        check_file(out, overwrite, (".npy", ".png"), inputs)
+    elif out:
+        check_folder(out, overwrite, inputs)
     if sheet:
-        check_file(sheet, overwrite, (".png",))
+        check_file(sheet, overwrite, (".png",), inputs)
     if report:
-        check_folder(report, overwrite)
-
-
-def check_pictures(out: Path, overwrite: bool) -> None:
-    """Raise InputError for an array, an image or a folder of images that could not be written, or must not be."""
-    if out.suffix and not out.is_dir():
-        check_file(out, overwrite, (".npy", ".png"))
-        return
-    check_folder(out, overwrite)
+        check_folder(report, overwrite, inputs)
 
 
 def check_sheet(out: Path, count: int, most: int = SHEET) -> None:
@@ -236,47 +153,46 @@ def check_sheet(out: Path, count: int, most: int = SHEET) -> None:
         raise InputError(f"{out}: {count} images are too many for one sheet: write a .npy or a folder")
 
 
-def check_fits(out: Path, images: list[Images]) -> None:
-    """Raise InputError where the output's format cannot hold images of several sizes, or their dtype."""
-    if len(images) > 1 and out.suffix:
-        raise InputError(f"{out}: images of several sizes do not fit one file: give a folder")
-    first = images[0]
-    fits = first.dtype in (np.bool_, np.uint8) or (first.dtype == np.uint16 and channels_of(first[:1]) == 1)
-    if out.suffix.lower() != ".npy" and not fits:
+def check_fits(out: Path | None, sheet: Path | None, images: Pictures) -> None:
+    """Raise InputError where outputs cannot hold so many images, images of several sizes, or their dtype."""
+    for place in filter(None, (out, sheet)):
+        check_sheet(place, len(images))
+        if isinstance(images, list) and place.suffix:
+            raise InputError(f"{place}: images of several sizes do not fit one file: give a folder")
+    first = images[0][None]
+    fits = first.dtype in (np.bool_, np.uint8) or (first.dtype == np.uint16 and channels_of(first) == 1)
+    if out and out.suffix.lower() != ".npy" and not fits:
         raise InputError(f"{out}: image files cannot hold {first.dtype} values: write a .npy")
 
 
-def write_filled(out: Path, stacks: list[Stack], names: list[str] | None = None) -> str:
-    """Write the samples of an inpainting; returns a line about the output.
+def write_filled(out: Path, filled: Iterable[Filled], images: Pictures, k: int, names: list[str] | None) -> str:
+    """Write ``k`` samples of each image, one image after another; returns a line about the output.
 
     To ``.npy``; to ``.png``, the one sample of one image or else a sheet; or to a folder, one image file per sample.
     """
-    n, k = sum(len(stack.images) for stack in stacks), stacks[0].samples.shape[1]
+    n = len(images)
     if out.suffix.lower() == ".npy":
-        _save_array(out, stacks[0].samples)
+        assert not isinstance(images, list)
+        _write_array(out, (n, k, *images.shape[1:]), images.dtype, (each.samples for each in filled))
         return f"{out}: {n} x {k} samples"
     if out.suffix.lower() == ".png" and (n, k) == (1, 1):
-        _save_image(out, stacks[0].samples[0, 0])
+        (one,) = filled
+        _save_image(out, one.samples[0])
         return f"{out}: one sample"
     if out.suffix.lower() == ".png":
-        return write_sheet(out, stacks)
-    each = [samples for stack in stacks for samples in stack.samples]
+        return write_sheet(out, list(filled))
     with folder_written_whole(out.resolve()) as folder:
-        for name, samples in zip(names or [f"{i:05d}" for i in range(n)], each, strict=True):
-            for i, sample in enumerate(samples):
+        for name, each in zip(names or [f"{i:05d}" for i in range(n)], filled, strict=True):
+            for i, sample in enumerate(each.samples):
                 _save_image(folder / f"{name}_{i:02d}.png", sample)
     return f"the folder {out}: {n} x {k} images"
 
 
-def write_sheet(out: Path, stacks: list[Stack]) -> str:
-    """Write one image of masked inputs, up to 16 samples, mean and standard deviation; returns a line about it.
-
-    Raises InputError for images of several sizes.
-    """
-    if len(stacks) > 1:
-        raise InputError(f"{out}: images of several sizes do not fit one sheet: use --report or a folder")
-    images, samples = stacks[0].as_bytes()
-    figures.save_picture(figures.gallery(images, stacks[0].mask, samples, show=16, original=False).picture(), out)
+def write_sheet(out: Path, filled: Sequence[Filled]) -> str:
+    """Write one image of masked inputs, up to 16 samples, mean and standard deviation; returns a line about it."""
+    images, samples = (np.stack(each) for each in zip(*(each.as_bytes() for each in filled), strict=True))
+    mask = np.stack([each.mask for each in filled])
+    figures.save_picture(figures.gallery(images, mask, samples, show=16, original=False), out)
     return f"{out}: a sheet of {samples.shape[0]} x {samples.shape[1]} samples"
 
 
@@ -286,7 +202,7 @@ def write_samples(out: Path, drawn: Images, values: ValueRange = BYTES) -> str:
     To ``.npy``, to ``.png`` as a sheet, or to a folder, one image file per sample.
     """
     if out.suffix.lower() == ".npy":
-        _save_array(out, drawn)
+        _write_array(out, drawn.shape, drawn.dtype, [drawn])
         return f"{out}: {len(drawn)} images"
     if out.suffix.lower() == ".png":
         figures.save_picture(figures.grid(as_bytes(drawn, values)), out)
@@ -302,20 +218,10 @@ def _save_image(out: Path, pixels: Images) -> None:
     figures.save_picture(pixels.astype(np.uint8) * np.uint8(255) if pixels.dtype == np.bool_ else pixels, out)
 
 
-def _save_array(out: Path, array: NDArray) -> None:
-    with written_whole(out) as temporary, temporary.open("wb") as file:  # by name numpy would add .npy to .NPY
-        np.save(file, array)
-
-
-@contextmanager
-def array_in_parts(out: Path, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[Callable[[NDArray], None]]:
-    """Write a ``.npy`` part by part, whole or not at all; each call of the yielded function appends a part."""
+def _write_array(out: Path, shape: tuple[int, ...], dtype: np.dtype, parts: Iterable[NDArray]) -> None:
+    """Write a ``.npy`` part by part, whole or not at all."""
+    about = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     with written_whole(out) as temporary, temporary.open("wb") as file:
-        about = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_2_0(file, about)
-
-        def write(part: NDArray) -> None:
+        np.lib.format.write_array_header_1_0(file, about)
+        for part in parts:
             file.write(np.ascontiguousarray(part, dtype).data)
-
-        yield write
-        file.flush()

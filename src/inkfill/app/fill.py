@@ -1,27 +1,31 @@
-"""``inkfill inpaint``: reads images and masks, draws samples, writes them."""
+"""``inkfill inpaint``: reads images and masks, draws samples, writes them, a part of a long array at a time."""
 
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from inkfill.app import files
+from inkfill.app.files import Filled, Pictures
 from inkfill.app.report import write_inpainting
 from inkfill.core.fill import most_central
 from inkfill.data import Images, masks
-from inkfill.data.images import Mask, as_images, range_for, range_of_type, size_words, without_alpha
-from inkfill.data.readers import read_array
+from inkfill.data.images import Mask, range_for, range_of_type, size_words, without_alpha
 from inkfill.errors import InputError, remark, shown
 from inkfill.filling.inpaint import Options, inpaint, range_of_images
 from inkfill.models.adapters import Foreign
 from inkfill.models.model import Model
 from inkfill.processes import ALONE, Processes
-from inkfill.progress import Bar, Progress
+from inkfill.progress import Bar
 
-PART = 1000  # images of a long array that are read, filled and written together
+PART = 1000  # images that are read, filled and written together
 UNLIKE = 0.35  # difference in the fraction of black pixels above which images count as another kind
+
+# Yields the number of the first image of a part, its images and their masks: arrays or lists, as the images are.
+Parts = Callable[[], Iterator[tuple[int, Any, Any]]]
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,6 @@ class Request:
     grey: bool = False
     options: Options = Options()  # noqa: RUF009 (immutable)
 
-    def with_range(self, value_range: tuple[float, float] | None) -> "Request":
-        """The request with a data range."""
-        return replace(self, options=replace(self.options, value_range=value_range))
-
 
 def run(request: Request, model: Model | Foreign, bar: Bar, group: Processes = ALONE) -> list[str]:
     """Draw samples and write them; returns a line for each output, on rank 0 alone.
@@ -57,132 +57,88 @@ def run(request: Request, model: Model | Foreign, bar: Bar, group: Processes = A
 
 
 def _run(request: Request, model: Model | Foreign, bar: Bar, group: Processes) -> list[str]:
-    array = _long_array(request)
-    if array is not None:
-        return _in_parts(request, model, array, bar, group)
     images, names = files.read_inputs(request.images, model.channels, request.grey)
-    count = sum(map(len, images))
-    for place in filter(None, (request.out, request.sheet)):
-        files.check_sheet(place, count)
+    files.check_fits(request.out, request.sheet, images)
+    parts = partial(_parts, request, model, images, files.paired(request.mask, images, names))
+    if request.mask.of_images:
+        request.mask.check_any(any(mask.any() for _, _, missing in parts() for mask in missing))
+    filled: Iterable[Filled] = _drawn(request, model, images, parts, bar, group)
+    written: list[str] = []
+    if not group.first:
+        for _ in filled:
+            pass
+        return written
+    if request.sheet or request.report:
+        filled = list(filled)
     if request.out:
-        files.check_fits(request.out, images)
-    missing = files.fit_masks(request.mask, images, names, request.options.seed)
-    _warn_if_unlike(model, images, missing)
-    given = request.options.value_range
-    values = [range_of_images(model, *both, given) for both in zip(images, missing, strict=True)]
-    if len(images) == 1:  # the range of all images, which a process could not infer from its share
-        request = request.with_range((values[0].low, values[0].high))
-    with bar(count * request.samples // group.world, "inpaint") as progress:
-        samples = _drawn(request, model, images, missing, progress, group)
-    stacks = [files.Stack(*each) for each in zip(images, missing, values, samples, strict=True)]
-    return _written(request, model, stacks, names) if group.first else []
-
-
-def _drawn(
-    request: Request,
-    model: Model | Foreign,
-    images: list[Images],
-    missing: list[Mask],
-    progress: Progress,
-    group: Processes,
-    first: int = 0,
-) -> list[Images]:
-    """The samples ``[N, K, ...]`` of each array of images, as ``keep`` asks for; each process draws a share."""
-    one = len(images) == 1
-    all_images, all_missing = (images[0], missing[0]) if one else (images, missing)
-    share = group.slice(len(all_images))
-    found = []
-    if share.start < share.stop:
-        options = replace(request.options, progress=progress)
-        found = inpaint(
-            model, all_images[share], all_missing[share], request.samples, first=first + share.start, **vars(options)
-        )
-    parts = [part for part in group.gather(found) if len(part)]
-    samples = [np.concatenate(parts)] if one else [each[None] for part in parts for each in part]
-    return [_kept(request.keep, each) for each in samples]
-
-
-def _kept(keep: str, samples: Images) -> Images:
-    """All samples ``[N, K, ...]``, or their mean or the most central one ``[N, 1, ...]``."""
-    if keep == "mean":
-        mean = samples.mean(1, keepdims=True, dtype=np.float64)
-        mean = (mean.round() if samples.dtype.kind in "biu" else mean).astype(samples.dtype)
-        same = (samples == samples[:, :1]).all(1, keepdims=True)  # observed pixels, which rounding could change
-        return np.where(same, samples[:, :1], mean)
-    if keep == "central":
-        return samples[np.arange(len(samples)), most_central(samples)][:, None]
-    return samples
-
-
-def _written(request: Request, model: Model | Foreign, stacks: list[files.Stack], names: list[str] | None) -> list[str]:
-    """Write all outputs; returns a line for each."""
-    written = []
-    if request.out:
-        written.append(files.write_filled(request.out, stacks, names))
+        k = request.samples if request.keep == "all" else 1
+        written.append(files.write_filled(request.out, filled, images, k, names))
     if request.sheet:
-        written.append(files.write_sheet(request.sheet, stacks))
+        written.append(files.write_sheet(request.sheet, list(filled)))
     if request.report:
-        written.append(str(write_inpainting(request.report, stacks, names, model)))
+        written.append(str(write_inpainting(request.report, list(filled), names, model)))
     return written
 
 
-# ---- long arrays, part by part ---------------------------------------------------------------------------------------
+def _parts(request: Request, model: Model | Foreign, images: Pictures, given: Any) -> Iterator[tuple[int, Any, Any]]:
+    """The images and their masks, part after part."""
+    seed = request.options.seed
+    for start in range(0, len(images), PART):
+        if isinstance(images, np.memmap):  # mapped anew: the pages that were read are released with the map
+            images, _ = files.read_inputs(request.images, model.channels, request.grey)
+        part = images[start : start + PART]
+        if not isinstance(given, masks.MaskInput):
+            missing = given[start : start + PART]
+        elif isinstance(part, list):
+            missing = [given.draw(image[None], seed, start + i)[0] for i, image in enumerate(part)]
+        else:
+            missing = given.draw(part, seed, start)
+        yield start, part if isinstance(part, list) else np.array(part), missing
 
 
-def _long_array(request: Request) -> Images | None:
-    """The mapped array of a request that only turns one long ``.npy`` into another; None for any other request."""
-    places = [*request.images, *filter(None, [request.out])]
-    if len(places) != 2 or any(place.suffix.lower() != ".npy" for place in places):
-        return None
-    array = as_images(read_array(places[0]), str(places[0]))
-    return array if len(array) > PART and not (request.sheet or request.report or request.grey) else None
-
-
-def _in_parts(request: Request, model: Model | Foreign, array: Images, bar: Bar, group: Processes) -> list[str]:
-    """Read, fill and write part after part, at constant memory."""
-    out, count, kept = request.out, len(array), request.samples if request.keep == "all" else 1
-    assert out is not None
-    request = request.with_range(_range_in_parts(request, model, array))
-    shape = (count, kept, *array.shape[1:])
-    writing = files.array_in_parts(out, shape, array.dtype) if group.first else nullcontext()
-    with bar(count * request.samples // group.world, "inpaint") as progress, writing as write:
-        for start, part, missing in _parts(request, count):
-            if start == 0:
-                masks.notice(missing)
-                _warn_if_unlike(model, [part], [missing])
-            (samples,) = _drawn(request, model, [part], [missing], progress, group, start)
-            if write:
-                write(samples)
-    return [f"{out}: {count:,} x {kept} samples"] if group.first else []
-
-
-def _parts(request: Request, count: int) -> Iterator[tuple[int, Images, Mask]]:
-    """The number of the first image, the images and their masks, part after part."""
-    source = request.images[0]
-    request.mask.check_count(count)
-    for start in range(0, count, PART):
-        # Mapped anew for each part: the pages that were read are released with the map.
-        part = np.array(as_images(read_array(source), str(source))[start : start + PART])
-        yield start, part, request.mask.draw(part, request.options.seed, start)
-
-
-def _range_in_parts(request: Request, model: Model | Foreign, array: Images) -> tuple[float, float] | None:
-    """The data range of all parts. Raises InputError, also where a mask of the images' own values marks no pixel."""
-    given = request.options.value_range
-    decided = given or range_of_type(array.dtype, model.value_range, model.image_dtype)
-    if decided and not request.mask.of_images:  # no pass over the data is needed
+def _range(request: Request, model: Model | Foreign, images: Pictures, parts: Parts) -> tuple | None:
+    """The data range of all images of an array, where neither the user nor the dtype decides it. Raises InputError."""
+    given, learnt = request.options.value_range, (model.value_range, model.image_dtype)
+    if given or isinstance(images, list) or range_of_type(images.dtype, *learnt):
         return given
-    extremes, any_missing = [], False
-    for _, part, missing in _parts(request, len(array)):
-        any_missing = any_missing or bool(missing.any())
-        if decided and any_missing:
-            return given
+    ends: list[Any] = []
+    for _, part, missing in parts():
         observed = without_alpha(part, model.channels)[~missing]
-        extremes += [observed.min(), observed.max()] if observed.size else []
-    request.mask.check_any(any_missing)
-    ends = np.array(extremes, array.dtype)
-    values = range_for(ends, np.zeros(ends.shape, bool), model.value_range, model.image_dtype)
-    return values.low, values.high
+        ends += [observed.min(), observed.max()] if observed.size else []
+    found = range_for(np.array(ends, images.dtype), np.zeros(len(ends), bool), *learnt)
+    return found.low, found.high
+
+
+def _drawn(
+    request: Request, model: Model | Foreign, images: Pictures, parts: Parts, bar: Bar, group: Processes
+) -> Iterator[Filled]:
+    """Each image with its mask and samples; each process draws a share of every part."""
+    value_range = _range(request, model, images, parts)
+    with bar(len(images) * request.samples // group.world, "inpaint") as progress:
+        options = replace(request.options, value_range=value_range, progress=progress)
+        for start, part, missing in parts():
+            if start == 0:
+                _warn(model, part, missing)
+            share = group.slice(len(part))
+            first, found = start + share.start, []
+            if share.start < share.stop:
+                found = inpaint(model, part[share], missing[share], request.samples, first=first, **vars(options))
+            samples = [each for share in group.gather(found) for each in share]
+            for image, mask, each in zip(part, missing, samples, strict=True):
+                values = range_of_images(model, image[None], mask[None], value_range)
+                yield Filled(image, mask, _kept(request.keep, each), values)
+
+
+def _kept(keep: str, samples: Images) -> Images:
+    """All samples ``[K, ...]``, or their mean or the most central one ``[1, ...]``."""
+    if keep == "mean":
+        mean = samples.mean(0, keepdims=True, dtype=np.float64)
+        mean = (mean.round() if samples.dtype.kind in "biu" else mean).astype(samples.dtype)
+        same = (samples == samples[:1]).all(0, keepdims=True)  # observed pixels, which rounding could change
+        return np.where(same, samples[:1], mean)
+    if keep == "central":
+        return samples[most_central(samples[None])]
+    return samples
 
 
 # ---- images of another kind ------------------------------------------------------------------------------------------
@@ -209,13 +165,17 @@ def unlike(model: Model | Foreign, images: Images, mask: Mask) -> list[str]:
     return reasons
 
 
-def _warn_if_unlike(model: Model | Foreign, images: list[Images], missing: list[Mask]) -> None:
-    """Warn of images that are unlike the training images, once for each of the first two differences."""
-    reasons = dict.fromkeys(reason for pair in zip(images, missing, strict=True) for reason in unlike(model, *pair))
-    for reason in list(reasons)[:2]:
+def _warn(model: Model | Foreign, images: Any, missing: Any) -> None:
+    """Warn of masks that may be inverted, and of the first two ways in which images are unlike the training images."""
+    stacks, reasons = [(images, missing)], []
+    if isinstance(images, list):
+        stacks = [(image[None], mask[None]) for image, mask in zip(images, missing, strict=True)]
+    for stack, mask in stacks:
+        masks.notice(mask)
+        reasons += unlike(model, stack, mask)
+    for reason in list(dict.fromkeys(reasons))[:2]:
         assert isinstance(model, Model)
-        trained = f"these weights were trained on {shown(model.recipe.trained_on)}"
         remark(
-            f"warning: {trained} and {reason}: samples will mean little: train on images like yours "
-            "(inkfill train --data)"
+            f"warning: these weights were trained on {shown(model.recipe.trained_on)} and {reason}: samples will mean "
+            "little: train on images like yours (inkfill train --data)"
         )

@@ -1,6 +1,5 @@
 """Options, messages and progress bars that the commands share; used as ``@options.seed``."""
 
-import errno
 import functools
 import logging
 import sys
@@ -12,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from inkfill import defaults
+from inkfill import defaults, progress
 from inkfill.app.choices import CHOICES
 from inkfill.errors import InputError, encodable, shown
-from inkfill.progress import Progress
 
 if TYPE_CHECKING:  # torch takes a second to import; a command imports it when it runs
     from inkfill.models.adapters import Foreign
@@ -57,7 +55,7 @@ device = option("--device", help="Device: cpu, cuda or mps [default: cuda if ava
 dtype = option(
     "--dtype", type=click.Choice(defaults.DTYPES), help="Compute precision [default: fastest on this machine]."
 )
-seed = option("--seed", type=SEED, default=0, show_default=True, help="Random seed.")
+seed = option("--seed", type=SEED, default=0, help="Random seed.")
 steps = option("--steps", type=click.IntRange(1, 10_000), help="Sampling steps [default: set by the weights].")
 sampler = option("--sampler", type=click.Choice(CHOICES["samplers"]), help="Sampler [default: set by the weights].")
 method = option("--method", help="Inpainting method, listed by inkfill methods [default: set by the weights].")
@@ -65,15 +63,11 @@ set_ = option(
     "--set", "settings", metavar="NAME=VALUE", multiple=True, help="Setting of the method, as strength=2; repeatable."
 )
 data = option(
-    "--data",
-    default="auto",
-    show_default=True,
-    help=f"Data set or path: {', '.join(CHOICES['data'])}; auto is MNIST, else rendered.",
+    "--data", default="auto", help=f"Data set or path: {', '.join(CHOICES['data'])}; auto is MNIST, else rendered."
 )
 value_range = option(
     "--range", "value_range", nargs=2, type=float, metavar="LOW HIGH", help="Data range [default: inferred]."
 )
-as_json = option("--json", "as_json", is_flag=True, help="Print JSON.")
 overwrite = option("--overwrite", is_flag=True, help="Replace existing output.")
 
 
@@ -114,19 +108,12 @@ def shared(network: Network) -> Iterator[tuple["Processes", Network]]:
 
 
 @contextmanager
-def bar(total: int, name: str) -> Iterator[Progress]:
+def bar(total: int, name: str) -> Iterator[progress.Progress]:
     """A progress bar on stderr, shown when the work takes more than two seconds."""
-    from inkfill import progress
-
     with progress.bar(total, desc=name, delay=2, leave=False) as shown_bar:
         yield shown_bar.update
 
 
 def echo(text: str) -> None:
     """Print text, with control characters in file names escaped."""
-    try:
-        click.echo(encodable("\n".join(shown(line) for line in text.splitlines()), sys.stdout))
-    except OSError as error:
-        if error.errno == errno.EPIPE:  # the reader of the pipe has closed it
-            raise
-        raise OSError(error.errno, error.strerror, "standard output") from None
+    click.echo(encodable("\n".join(shown(line) for line in text.splitlines()), sys.stdout))

@@ -41,7 +41,7 @@ class Observation:
 
     @classmethod
     def of(cls, x0: Tensor, mask: Tensor, noise: float = 0.0) -> "Observation":
-        """Blank the missing pixels of ``x0``; ``mask`` is ``[B, 1 or C, H, W]``, True = missing. No other code does so."""
+        """Blank the missing values of ``x0``, here alone; ``mask`` is ``[B, 1 or C, H, W]``, True = missing."""
         blank = torch.zeros((), dtype=x0.dtype, device=x0.device)
         return cls(torch.where(mask, blank, x0), ~mask.expand_as(x0), noise)
 

@@ -228,7 +228,7 @@ def nothing(canvas: Canvas) -> Mask:
 
 
 def as_planes(mask: Mask) -> Mask:
-    """Masks of images as a network reads them: ``[N, H, W]`` to ``[N, 1, H, W]``, ``[N, H, W, C]`` to ``[N, C, H, W]``."""
+    """Masks as a network reads them: ``[N, H, W]`` to ``[N, 1, H, W]``, ``[N, H, W, C]`` to ``[N, C, H, W]``."""
     return mask[:, None] if mask.ndim == 3 else np.moveaxis(mask, -1, 1)
 
 

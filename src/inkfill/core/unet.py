@@ -177,10 +177,10 @@ class Resolution(nn.Module):
 class UNet(Resolution):
     """``net(x_t, known_pixels, known_map, t) -> v``; images float32 ``[B, C, H, W]``, t / T in [0, 1] ``[B]``.
 
-    ``known_map`` is ``[B, planes, H, W]``, 1 where pixels are observed; ``known_pixels`` is 0 where it is 0. x_t is read
-    only where pixels are missing. A ``t`` of length 1 serves the whole batch. ``embed`` gives the part of the stem that
-    depends on the observation alone, which a sampler computes once. ``latent`` is noise like ``x_t``, for networks with
-    ``config.latent``; None adds nothing. The initial weights depend on ``seed`` alone.
+    ``known_map`` is ``[B, planes, H, W]``, 1 where values are observed; ``known_pixels`` is 0 where it is 0. x_t is
+    read only where values are missing. A ``t`` of length 1 serves the whole batch. ``embed`` gives the part of the stem
+    that depends on the observation alone, which a sampler computes once. ``latent`` is noise like ``x_t``, for networks
+    with ``config.latent``; None adds nothing. The initial weights depend on ``seed`` alone.
     """
 
     def __init__(self, config: UNetConfig | None = None, seed: int = 0):

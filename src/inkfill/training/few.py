@@ -127,7 +127,8 @@ def _read(path: Path, images: Images) -> tuple[NDArray[np.int64], Mask, Images] 
             index, mask, samples = file["index"], file["mask"], file["samples"]
     except NOT_WHOLE:
         return None
-    fits = mask.shape in ((PART, *images.shape[1:3]), samples.shape[:1] + samples.shape[2:]) and samples.shape == (PART, DRAWS, *images.shape[1:])
+    size, drawn = images.shape[1:3], (PART, DRAWS, *images.shape[1:])
+    fits = mask.shape in ((PART, *size), (PART, *images.shape[1:])) and samples.shape == drawn
     return (index, mask.astype(bool), samples) if fits and index.shape == (PART,) else None
 
 

@@ -65,6 +65,6 @@ def spread(old: Tensor, random: Tensor, had: int, now: int) -> Tensor:
     """Input weights for ``had`` planes divided among ``now`` planes, plus what the random ones read of differences."""
     if had == now:
         return old
-    random = random.unflatten(1, (now, FOLDED))
-    one = old.unflatten(1, (had, FOLDED)).sum(1, keepdim=True) / now
+    random = random.view(-1, now, FOLDED, *random.shape[2:])
+    one = old.view(-1, had, FOLDED, *old.shape[2:]).sum(1, keepdim=True) / now
     return (one + random - random.mean(1, keepdim=True)).flatten(1, 2)

@@ -1,6 +1,5 @@
 """``inkfill info``, ``methods``, ``masks`` and ``completion``."""
 
-import json
 from pathlib import Path
 
 import click
@@ -12,8 +11,7 @@ from inkfill.app.options import PATH, echo, option
 
 @click.command()
 @click.argument("checkpoint", metavar="FILE", type=PATH, required=False)
-@options.as_json
-def info(checkpoint: Path | None, as_json: bool) -> None:
+def info(checkpoint: Path | None) -> None:
     """Describe a checkpoint or a run: network, training, sampling.
 
     \b
@@ -27,11 +25,6 @@ def info(checkpoint: Path | None, as_json: bool) -> None:
 
     path = find_checkpoint(checkpoint)
     model = load(path, "cpu")
-    if as_json:
-        parameters = sum(p.numel() for p in model.net.parameters())
-        about = {"path": str(path), "parameters": parameters, "network": asdict(model.net.config)}
-        echo(json.dumps({**about, "recipe": model.recipe.to_json()}, indent=1))
-        return
     echo(f"{path}\n{model!r}")
     for name, value in asdict(model.recipe).items():
         lines = value.items() if isinstance(value, dict) else [("", value)]
@@ -40,28 +33,12 @@ def info(checkpoint: Path | None, as_json: bool) -> None:
 
 
 @click.command()
-@options.as_json
-def methods(as_json: bool) -> None:
+def methods() -> None:
     """List the inpainting methods: paper, NFE, settings, and when they are exact."""
     from inkfill.methods import METHODS
     from inkfill.tables import markdown
 
     steps = defaults.STEPS
-    if as_json:
-        each = {
-            name: {
-                "paper": method.paper,
-                "exact": method.exact,
-                "evaluations": method.evaluations(steps),
-                "steps": steps,
-                "gradient": method.gradient,
-                "noisy": method.noisy,
-                "settings": method.defaults(),
-            }
-            for name, method in METHODS.items()
-        }
-        echo(json.dumps(each, indent=1))
-        return
     lines = []
     for name, method in METHODS.items():
         settings = ", ".join(f"{key}={value:g}" for key, value in method.defaults().items())
@@ -73,7 +50,7 @@ def methods(as_json: bool) -> None:
 
 @click.command()
 @option("--out", type=PATH, required=True, help="FILE.png to write.")
-@option("--size", type=click.IntRange(16, 1024), default=28, show_default=True, help="Side of a mask in pixels.")
+@option("--size", type=click.IntRange(16, 1024), default=28, help="Side of a mask in pixels.")
 @options.seed
 @options.overwrite
 def masks(out: Path, size: int, seed: int, overwrite: bool) -> None:

@@ -9,8 +9,6 @@ from inkfill import defaults
 from inkfill.app import options
 from inkfill.app.choices import CHOICES
 from inkfill.app.options import COUNT, PATH, Network, bar, echo, numbers, option, shared
-from inkfill.errors import InputError
-from inkfill.files import check_apart
 
 if TYPE_CHECKING:
     from inkfill.evaluation.protocol import Evaluation
@@ -18,20 +16,12 @@ if TYPE_CHECKING:
 
 @click.command(epilog=f"Baselines: {', '.join(CHOICES['baselines'])}, regression.")
 @options.data
-@option("--data-mask", default="", metavar="MASK", help="Missing pixels of the images: filled, and not scored.")
+@option("--data-mask", metavar="MASK", help="Missing pixels of the images: filled, and not scored.")
 @options.value_range
-@option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True, help="Data split.")
-@option(
-    "--mask",
-    "specs",
-    multiple=True,
-    default=defaults.EVALUATION_MASKS,
-    help=f"Mask spec; repeatable [default: {', '.join(defaults.EVALUATION_MASKS)}].",
-)
-@option("--count", type=COUNT, default=1000, show_default=True, help="Number of images.")
-@option(
-    "--samples", type=click.IntRange(1, 10_000), default=defaults.SAMPLES, show_default=True, help="Samples per image."
-)
+@option("--split", type=click.Choice(["test", "validation"]), default="test", help="Data split.")
+@option("--mask", "specs", multiple=True, default=defaults.EVALUATION_MASKS, help="Mask spec; repeatable.")
+@option("--count", type=COUNT, default=1000, help="Number of images.")
+@option("--samples", type=click.IntRange(1, 10_000), default=defaults.SAMPLES, help="Samples per image.")
 @option("--method", "names", multiple=True, help="Method or baseline; repeatable [default: set by the weights].")
 @options.set_
 @option(
@@ -45,7 +35,7 @@ if TYPE_CHECKING:
 @options.overwrite
 def evaluate(
     data: str,
-    data_mask: str,
+    data_mask: str | None,
     value_range: tuple[float, float] | None,
     split: str,
     specs: tuple[str, ...],
@@ -81,10 +71,7 @@ def evaluate(
     from inkfill.evaluation import protocol
 
     if out:
-        check_apart(out, (data, network.checkpoint, regression))
-        check_growing(out, overwrite, "evaluate")
-    if "regression" in names and regression is None:
-        raise InputError("--method regression requires --regression FILE (inkfill train --objective regression)")
+        check_growing(out, overwrite, "evaluate", (data, network.checkpoint, regression))
     given = numbers(settings)
     protocol.plan(specs, names or [defaults.METHOD], [1], settings=given)  # raises before anything is loaded
     with shared(network) as (group, at):
@@ -93,7 +80,9 @@ def evaluate(
         cells = protocol.plan(
             specs, names or [networks.model.method], steps, samples, seed, sampler, given, value_range
         )
-        found = protocol.run(networks, load(data, data_mask, seed), split, count, cells, out, overwrite, group, bar)
+        found = protocol.run(
+            networks, load(data, data_mask or "", seed), split, count, cells, out, overwrite, group, bar
+        )
     if found is not None:
         _report(found, out)
 

@@ -17,20 +17,19 @@ from inkfill.errors import InputError
 @option(
     "--samples",
     type=click.IntRange(1, 10_000),
-    help=f"Samples per image [default: {defaults.SAMPLES}; 1 for one image into one .png].",
+    help=f"Samples per image [default: {defaults.SAMPLES}; 1 into one .png].",
 )
 @option(
     "--keep",
     type=click.Choice(["all", "mean", "central"]),
     default="all",
-    show_default=True,
     help="Write all samples, their mean, or the most central one.",
 )
 @option("--grey", is_flag=True, help="Convert colour images to grey first.")
 @options.value_range
 @option("--mask-colour", metavar="COLOUR", help="Colour of missing pixels in the mask image, as red or #ff0000.")
 @option("--invert-mask", is_flag=True, help="Invert the mask.")
-@option("--grow", type=click.IntRange(0, 1000), default=0, show_default=True, help="Dilate the mask, in pixels.")
+@option("--grow", type=click.IntRange(0, 1000), default=0, help="Dilate the mask, in pixels.")
 @option(
     "--observation-noise",
     type=click.FloatRange(0),
@@ -78,20 +77,17 @@ def inpaint(
     inkfill inpaint digit.png --mask hole.png --out filled.png
     inkfill inpaint scans/ --mask masks/ --out filled/                             paired by file name
     inkfill inpaint stack.npy --mask nan --range 0 1 --samples 16 --out filled.npy      float32 [N,16,H,W]
-    inkfill inpaint - --mask hole.png --out - < digit.png > filled.png             standard input and output
     torchrun --nproc-per-node 2 -m inkfill inpaint long.npy --mask strokes --out filled.npy       two processes
 
     One image into one .png gives one sample. Large images are filled in windows. --report DIR writes report.html with
-    the samples of each image, their mean and their standard deviation, and filled.npy and std.npy. With MNIST weights
-    it adds the labels that a classifier gives to the samples ("3: 5 of 8, 8: 3 of 8"), and labels.npy.
+    the samples of each image, their mean and their standard deviation, and filled.npy and std.npy.
     """
     from inkfill.app import files, fill
     from inkfill.data import masks
     from inkfill.filling.inpaint import Options
     from inkfill.progress import no_bar
 
-    piped = out == files.PIPE
-    with files.piped(images, out) as (images, out), shared(network) as (group, network):
+    with shared(network) as (group, network):
         files.check_outputs(out, sheet, report, overwrite, (*images, mask, network.checkpoint))
         one = len(images) == 1 and images[0].is_file() and files.is_picture(images[0]) and not sheet and not report
         into_one = one and out is not None and out.suffix.lower() == ".png" and keep == "all"
@@ -103,13 +99,12 @@ def inpaint(
         count = samples or (1 if into_one else defaults.SAMPLES)
         request = fill.Request(images, given, out, sheet, report, count, keep, grey, how)
         for text in fill.run(request, network.prior(), bar if group.first else no_bar, group):
-            if not piped:
-                echo(f"wrote {text}")
+            echo(f"wrote {text}")
 
 
 @click.command()
 @option("--out", type=PATH, required=True, help="FILE.npy, FILE.png, or a folder for images.")
-@option("--count", type=click.IntRange(1, 1_000_000), default=64, show_default=True, help="Number of samples.")
+@option("--count", type=click.IntRange(1, 1_000_000), default=64, help="Number of samples.")
 @option("--size", type=click.IntRange(8, 1024), help="Side of the samples in pixels [default: as in training].")
 @options.seed
 @options.steps
@@ -137,7 +132,7 @@ def sample(
     from inkfill.app import files
     from inkfill.filling import inpaint as filling
 
-    files.check_pictures(out, overwrite)
+    files.check_outputs(out, None, None, overwrite, (network.checkpoint,))
     files.check_sheet(out, count, files.SAMPLES_SHEET)
     model = network.prior()
     with bar(count, "sample") as progress:

@@ -6,11 +6,10 @@ import click
 
 from inkfill.app import options
 from inkfill.app.options import PATH, Network, bar, echo, option
-from inkfill.files import check_apart
 
 
 @click.command()
-@option("--out", type=PATH, default="inkfill-demo", show_default=True, help="Folder to write.")
+@option("--out", type=PATH, default="inkfill-demo", help="Folder to write.")
 @options.data
 @options.seed
 @options.network
@@ -25,8 +24,7 @@ def demo(out: Path, data: str, seed: int, network: Network, overwrite: bool) -> 
     from inkfill.app.files import check_folder
     from inkfill.data import load
 
-    check_apart(out, (data, network.checkpoint))
-    check_folder(out, overwrite or is_demo(out))
+    check_folder(out, overwrite or is_demo(out), (data, network.checkpoint))
     page = write_demo(network.load(), load(data), out, seed, bar, network.checkpoint)
     echo(f"open {page}")
 
@@ -46,8 +44,7 @@ def page(out: Path, checkpoint: Path | None, float32: bool, overwrite: bool) -> 
     from inkfill.app.files import check_file
     from inkfill.web.page import page_file, write_page
 
-    check_apart(page_file(out), (checkpoint,))
-    check_file(page_file(out), overwrite, (".html", ".htm"))
+    check_file(page_file(out), overwrite, (".html", ".htm"), (checkpoint,))
     echo(f"open {write_page(checkpoint, out, float32)}")
 
 
@@ -77,8 +74,7 @@ def export(
     from inkfill.models import export as write
     from inkfill.models.model import load
 
-    check_apart(out, (checkpoint,))
-    check_folder(out, overwrite)
+    check_folder(out, overwrite, (checkpoint,))
     model = load(checkpoint, "cpu", "float32")
     if kind == "onnx":
         write.write_onnx(model, out, sampler, steps)

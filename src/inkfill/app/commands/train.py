@@ -1,5 +1,6 @@
 """``inkfill train``."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,7 @@ NEEDS = {"rounds": "data_mask", "pairs": "teacher"}  # options that require anot
 @option("--schedule", type=click.Choice(CHOICES["schedules"]), help="Noise schedule [default: cosine].")
 @options.device
 @options.dtype
-@option(
-    "--save-seconds", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds between checkpoints."
-)
+@option("--save-seconds", type=click.FloatRange(0), default=60.0, help="Seconds between checkpoints.")
 @option("--validate-every", type=COUNT, help="Steps between validations [default: 1000, or 250 with few images].")
 @options.value_range
 @option("--floor", type=float, help="Samples within this of the lowest value become it [default: 4 or 0, by the data].")
@@ -72,7 +71,7 @@ def train(
     Objectives: v and eps train a diffusion model, few a few-step model (one or two network evaluations per sample),
     regression a baseline for inkfill evaluate.
     """
-    from inkfill.app.report import training_pictures
+    from inkfill.app.report import training_picture
     from inkfill.training.config import TrainConfig
     from inkfill.training.folder import RunFolder
     from inkfill.training.run import train as run
@@ -89,14 +88,5 @@ def train(
     if resume and given:
         raise InputError("--resume takes all settings from the run: give --out alone")
     check_apart(RunFolder(out).model, (given.get("start"), given.get("teacher")))
-    pictures = training_pictures(RunFolder(out).figures)
-    run(
-        TrainConfig(**given),
-        out,
-        resume,
-        overwrite,
-        save_seconds,
-        validate_every,
-        on_validation=pictures,
-        device=device,
-    )
+    show, config = partial(training_picture, RunFolder(out).figures), TrainConfig(**given)
+    run(config, out, resume, overwrite, save_seconds, validate_every, on_validation=show, device=device)
