@@ -48,7 +48,7 @@ def _filled(
     model = _model(*network)
     first = block_info[0]["array-location"][0][0] if block_info else 0
     if hidden is not None:
-        holes = hidden[..., 0] if images.ndim == 4 else hidden
+        holes = hidden[..., 0] if hidden.ndim == 4 and hidden.shape[3] == 1 else hidden
     else:  # a block may have no holes where others have some
         holes = masks.holes_of(images) if mask is None else masks.fit(mask, images)
     if floats:
@@ -72,10 +72,10 @@ def inpaint(
     """Fill a dask array ``[N, H, W]`` or ``[N, H, W, C]``: a lazy array ``[N, samples, H, W]`` or ``..., C]``.
 
     It has the dtype of ``images``. ``checkpoint`` is a file that every worker can read, or the name of shipped weights.
-    ``mask`` is bool, True = missing: a numpy or dask array ``[N, H, W]``, one ``[H, W]`` for all, ``"nan"`` or
-    ``"alpha"``; None means the missing values of the images. Floats must lie in [0, 1] unless ``value_range`` gives
-    their data range. ``device`` and ``dtype`` are those of :func:`inkfill.load`; ``how`` holds other arguments of
-    :func:`inkfill.inpaint`, such as ``steps`` and ``seed``.
+    ``mask`` is bool, True = missing: a numpy or dask array ``[N, H, W]``, one ``[H, W]`` for all, ``[N, H, W, C]`` by
+    channel, ``"nan"`` or ``"alpha"``; None means the missing values of the images. Floats must lie in [0, 1] unless
+    ``value_range`` gives their data range. ``device`` and ``dtype`` are those of :func:`inkfill.load`; ``how`` holds
+    other arguments of :func:`inkfill.inpaint`, such as ``steps`` and ``seed``.
 
     Samples do not depend on chunks or workers, except by float rounding: one grey value at most. Raises InputError;
     errors in a block are raised when it is computed.
@@ -99,10 +99,11 @@ def inpaint(
     if mask is not None and not isinstance(mask, str):
         each = mask if isinstance(mask, da.Array) else da.from_array(np.asarray(mask, bool))
         each = da.broadcast_to(each, images.shape[:3]) if each.shape == images.shape[1:3] else each
-        if each.shape != images.shape[:3]:
-            raise InputError(f"mask: its shape {each.shape} must be {images.shape[:3]} or {images.shape[1:3]}")
-        hidden = each.rechunk((whole.chunks[0], -1, -1))
-        hidden = hidden[..., None] if images.ndim == 4 else hidden  # dask matches blocks from the last axis on
+        if each.shape not in (images.shape, images.shape[:3]):
+            shapes = f"{images.shape[:3]}, {images.shape[1:3]} or, by channel, {images.shape}"
+            raise InputError(f"mask: its shape {each.shape} must be {shapes}")
+        each = each if each.ndim == images.ndim else each[..., None]  # dask matches blocks from the last axis on
+        hidden = each.rechunk((whole.chunks[0], *[-1] * (images.ndim - 1)))
     meta, chunks = np.empty((0,) * (images.ndim + 1), images.dtype), (whole.chunks[0], (samples,), *whole.chunks[1:])
     block = (hidden, mask if hidden is None else None, network, samples, floats, how)
     return da.map_blocks(_filled, whole, *block, dtype=images.dtype, new_axis=[1], chunks=chunks, meta=meta)
