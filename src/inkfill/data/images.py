@@ -235,8 +235,8 @@ def opaque_of(dtype: np.dtype) -> float:
 
 
 def of_values(mask: Mask, images: Images) -> Mask:
-    """A mask ``[N, H, W]``, shaped to broadcast over images ``[N, H, W]`` or ``[N, H, W, C]``."""
-    return mask if images.ndim == 3 else mask[..., None]
+    """A mask ``[N, H, W]`` or ``[N, H, W, C]``, shaped to broadcast over images ``[N, H, W]`` or ``[N, H, W, C]``."""
+    return mask if mask.ndim == images.ndim else mask[..., None]
 
 
 def size_words(images: Images) -> str:
