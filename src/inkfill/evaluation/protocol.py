@@ -229,14 +229,13 @@ def run(
                 forget(stored)
         for i, cell in enumerate(cells):
             mask = masks[cell.mask][:count] if cell.mask in masks else None
-            about = {"data": data_hash, **networks.about(cell, dataset)}
-            about |= {} if mask is None else {"mask": array_hash(mask)}
+            about = {"data": data_hash} if mask is None else {"data": data_hash, "mask": array_hash(mask)}
             title = f"{i + 1}/{len(cells)} {cell.mask} {cell.name}"
             with bar(len(images) * cell.samples // group.world, title) as progress:
                 draw = partial(
                     complete, model, images, cell, dataset.train, networks.regression, group, progress, holes, mask
                 )
-                done = kept(out, cell, about, draw, group) if out else draw()
+                done = kept(out, cell, about | networks.about(cell, dataset), draw, group) if out else draw()
             if group.first:
                 row = score(images, done, cell, labels, judges, values)
                 small = 0 < len(dataset.train) <= defaults.FEW_IMAGES and dataset.train.shape[1:] == images.shape[1:]
