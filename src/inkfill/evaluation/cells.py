@@ -24,7 +24,8 @@ from inkfill.core.rng import stream
 from inkfill.data import Images, masks
 from inkfill.data.images import Mask
 from inkfill.errors import InputError, shown
-from inkfill.evaluation.baselines import BASELINES, REGRESSION, SMOOTH, regress
+from inkfill.evaluation.baselines import BASELINES, REGRESSION, regress
+from inkfill.evaluation.interpolation import SMOOTH
 from inkfill.files import NOT_WHOLE, written_whole
 from inkfill.filling.inpaint import ignore, inpaint
 from inkfill.methods import METHODS, find_method

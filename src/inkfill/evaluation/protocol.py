@@ -20,8 +20,9 @@ from inkfill.data.incomplete import blurred, of_files
 from inkfill.data.masks import MaskInput, fit, holes_of, read_mask
 from inkfill.errors import InputError
 from inkfill.evaluation import metrics
-from inkfill.evaluation.baselines import BASELINES, REGRESSION, SMOOTH
+from inkfill.evaluation.baselines import BASELINES, REGRESSION
 from inkfill.evaluation.cells import Cell, Completed, complete, forget, kept, machine
+from inkfill.evaluation.interpolation import SMOOTH
 from inkfill.evaluation.scores import Judges, columns_for, intensities, score
 from inkfill.files import claim, file_hash, locked, write_json
 from inkfill.methods import METHODS
