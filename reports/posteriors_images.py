@@ -20,8 +20,6 @@ from inkfill.core.denoiser import Denoiser, Observation
 from inkfill.core.rng import SampleNoise
 from inkfill.core.samplers import spaced_timesteps
 from inkfill.data import masks
-from inkfill.evaluation import scores
-from inkfill.evaluation.cells import Cell
 from inkfill.files import file_hash
 from inkfill.methods import Task, mean_methods
 from inkfill.models.checkpoint import SHIPPED
@@ -48,8 +46,7 @@ def settings(digits: int = 32) -> None:
     model, truth, rows = inkfill.load(), data.load("mnist").validation[:digits], []
     for name, given in ((name, each) for name, several in CANDIDATES.items() for each in several):
         steps = METHODS[name].steps_for(50, given)
-        cells = [Cell(mask, name, steps, 4, 0, "ancestral", given) for mask in ("half:left", "box:10")]
-        found = [scores.evaluate(model, truth, cell) for cell in cells]
+        found = inkfill.evaluate(model, truth, ["half:left", "box:10"], name, steps, 4, 0, "ancestral", settings=given)
         crps, energy = (float(np.mean([row[key] for row in found])) for key in ("crps", "energy"))
         rows.append(show({"method": name, **given, "steps": steps, "crps": crps, "energy": energy}))
     save(REPORT, "settings", {"about": {"digits": digits, "checkpoint": file_hash(SHIPPED)}, "rows": rows})

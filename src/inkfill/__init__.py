@@ -3,6 +3,7 @@
 >>> import inkfill
 >>> model = inkfill.load()
 >>> filled = inkfill.inpaint(model, images, "half:left", samples=8, seed=0)  # uint8 [N, 8, H, W]
+>>> rows = inkfill.evaluate(model, images, "half:left", ["conditional", "biharmonic"])  # scores, a dictionary each
 
 ``import inkfill`` is cheap: torch is imported when one of these names is first used.
 """
@@ -13,13 +14,19 @@ from typing import TYPE_CHECKING, Any
 from inkfill.defaults import VERSION as __version__
 
 if TYPE_CHECKING:
+    from inkfill.evaluation.protocol import evaluate
     from inkfill.filling.inpaint import inpaint, sample
     from inkfill.models import adapters
     from inkfill.models.model import load
 
-__all__ = ["__version__", "adapters", "inpaint", "load", "sample"]
+__all__ = ["__version__", "adapters", "evaluate", "inpaint", "load", "sample"]
 
-_HOME = {"load": "inkfill.models.model", "inpaint": "inkfill.filling.inpaint", "sample": "inkfill.filling.inpaint"}
+_HOME = {
+    "evaluate": "inkfill.evaluation.protocol",
+    "inpaint": "inkfill.filling.inpaint",
+    "load": "inkfill.models.model",
+    "sample": "inkfill.filling.inpaint",
+}
 
 
 def __getattr__(name: str) -> Any:

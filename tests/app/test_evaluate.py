@@ -133,3 +133,111 @@ def test_a_data_range_is_taken(tmp_path, digits, checkpoint, capsys):
     words = ["evaluate", "--data", tmp_path / "digits.npy", "--mask", "half:left", "--samples", 2, "--steps", 1]
     refused(capsys, *words, "--checkpoint", checkpoint, says=["--range"])
     assert run(*words, "--checkpoint", checkpoint, "--range", 0, 1020) == 0
+
+
+def scores_of(out):
+    """The rows of results.json."""
+    return json.loads((out / "results.json").read_text())["rows"]
+
+
+def test_mask_files_beside_specs(tmp_path, digits, checkpoint, capsys):
+    """One mask for all, one for each image of the data, one for each test image: scores as by the equal spec."""
+    np.save(tmp_path / "digits.npy", digits[:20])
+    half = np.zeros((20, 28, 28), bool)
+    half[:, :, :14] = True
+    Image.fromarray(half[0]).save(tmp_path / "one.png")
+    np.save(tmp_path / "each.npy", half)
+    np.save(tmp_path / "test.npy", half[:2])
+    names = [tmp_path / name for name in ("one.png", "each.npy", "test.npy")]
+    words = ["--data", tmp_path / "digits.npy", "--samples", 2, "--steps", 1, "--checkpoint", checkpoint]
+    masks = [word for mask in ("half:left", *names) for word in ("--mask", mask)]
+    assert run("evaluate", *words, *masks, "--out", tmp_path / "out") == 0
+    rows = scores_of(tmp_path / "out")
+    assert [row["mask"] for row in rows] == ["half:left", *map(str, names)]
+    assert len({row["crps"] for row in rows}) == 1
+    # a mask file of the same name and other pixels: its samples are drawn anew
+    Image.fromarray(half[0].T).save(tmp_path / "one.png")
+    assert run("evaluate", *words, *masks, "--out", tmp_path / "out") == 0
+    rows = scores_of(tmp_path / "out")
+    assert rows[1]["crps"] != rows[0]["crps"] == rows[2]["crps"]
+    assert len(list((tmp_path / "out" / "cells").iterdir())) == 5
+
+
+def test_a_folder_of_masks_is_paired_by_name(tmp_path, digits, checkpoint, capsys):
+    """Each image has a mask of its own, whatever the order in which the data set is split."""
+    rng = np.random.default_rng(0)
+    masks = rng.random((20, 28, 28)) < 0.5
+    for folder, arrays in (("images", digits[:20]), ("masks", masks)):
+        (tmp_path / folder).mkdir()
+        for i, array in enumerate(arrays):
+            Image.fromarray(array).save(tmp_path / folder / f"p{i}.png")  # p10 comes before p2
+    words = ["evaluate", "--data", tmp_path / "images", "--mask", tmp_path / "masks", "--samples", 2, "--steps", 1]
+    words += ["--checkpoint", checkpoint]
+    assert run(*words, "--out", tmp_path / "out") == 0
+    (path,) = (tmp_path / "out" / "cells").iterdir()
+    with np.load(path) as file:
+        filled, mask = file["filled"], file["mask"]
+    for one, hole in zip(filled[:, 0], mask, strict=True):
+        (i,) = [i for i in range(20) if (masks[i] == hole).all()]
+        assert (one == digits[i])[~hole].all()
+    (tmp_path / "masks" / "p3.png").rename(tmp_path / "masks" / "q3.png")
+    capsys.readouterr()
+    refused(capsys, *words, says=["no mask is called p3"])
+
+
+def test_masks_that_cannot_be_scored_are_refused(tmp_path, digits, checkpoint, capsys):
+    floats = (digits[:20] / 255).astype(np.float32)
+    floats[:, :5] = np.nan
+    np.save(tmp_path / "gaps.npy", floats)
+    np.save(tmp_path / "seven.npy", np.ones((7, 28, 28), bool))
+    words = ["evaluate", "--data", tmp_path / "gaps.npy", "--samples", 2, "--steps", 1, "--checkpoint", checkpoint]
+    for mask in ("nan", "alpha"):
+        refused(capsys, *words, "--mask", mask, says=[f"--data-mask {mask}"])
+    refused(capsys, *words, "--mask", "box:9", says=["--data-mask nan"])
+    refused(capsys, *words, "--mask", tmp_path / "none.png", says=["no such mask file"])
+    np.save(tmp_path / "digits.npy", digits[:20])
+    words[2] = tmp_path / "digits.npy"
+    refused(capsys, *words, "--mask", tmp_path / "seven.npy", says=["7 images", "20"])
+
+
+def test_more_is_hidden_of_half_observed_images(tmp_path, digits, checkpoint, capsys):
+    """Scores are over what --mask hides of the observed half, and the holes are never read."""
+    hole = np.random.default_rng(0).random((20, 28, 28)) < 0.5
+    floats = np.where(hole, np.nan, digits[:20] / 255).astype(np.float32)
+    np.save(tmp_path / "gaps.npy", floats)
+    words = ["--data", tmp_path / "gaps.npy", "--data-mask", "nan", "--mask", "half:left", "--samples", 3, "--steps", 1]
+    words += ["--method", "conditional", "--method", "biharmonic", "--checkpoint", checkpoint]
+    assert run("evaluate", *words, "--out", tmp_path / "out") == 0
+    order = np.random.Generator(np.random.Philox(0)).permutation(20)[-2:]
+    scored = ~hole[order]
+    scored[:, :, 14:] = False
+    for row in scores_of(tmp_path / "out"):
+        assert sum(row["ranks"]) == scored.sum()
+        assert 0 < row["crps_units"] == row["crps"] < 1
+    for path in (tmp_path / "out" / "cells").iterdir():
+        with np.load(path) as file:
+            assert (file["mask"] == scored).all()
+            known = ~hole[order]
+            known[:, :, :14] = False
+            assert (file["filled"][:, 1][known] == floats[order][known]).all()
+
+
+def test_a_folder_of_diffusers_is_evaluated(tmp_path, digits, capsys):
+    from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+
+    blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    net = UNet2DModel(
+        28, 1, 1, block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, attention_head_dim=4, **blocks
+    )
+    DDPMPipeline(net, DDPMScheduler(50)).save_pretrained(tmp_path / "ddpm")
+    np.save(tmp_path / "digits.npy", digits[:20])
+    words = ["--data", tmp_path / "digits.npy", *HALF, "--checkpoint", tmp_path / "ddpm", "--out", tmp_path / "out"]
+    assert run("evaluate", *words) == 0
+    (row,) = scores_of(tmp_path / "out")
+    assert (row["method"], row["evaluations"]) == ("ddnm", 1)
+    about = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert about["checkpoint"] == "ddpm"
+    assert len(about["checkpoint_hash"]) == 16
+    DDPMPipeline(net, DDPMScheduler(60)).save_pretrained(tmp_path / "ddpm")  # another prior: nothing is reused
+    assert run("evaluate", *words) == 0
+    assert len(list((tmp_path / "out" / "cells").iterdir())) == 2

@@ -102,9 +102,6 @@ def test_bad_mixtures_are_refused():
         GaussianMixture(torch.ones(1), torch.zeros(1, 2), -torch.eye(2)[None])
     with pytest.raises(InputError, match="bandwidth"):
         EmpiricalPrior(torch.zeros(3, 1, 2, 2), 0.0)
-    different = Observation(torch.randn(2, 1, 1, 2), torch.ones(2, 1, 1, 2, dtype=torch.bool))
-    with pytest.raises(InputError, match="one observation"):
-        mixture().conditional(SCHEDULE, different)
 
 
 # ---- an empirical prior is a mixture ---------------------------------------------------------------------------------
@@ -177,3 +174,17 @@ def test_the_posterior_given_noisy_pixels():
         prior.conditional(SCHEDULE, noisy)
     with pytest.raises(InputError, match="exact"):
         prior.sample_posterior(noisy, stream(0))
+
+
+def test_every_row_is_conditioned_on_its_own_observation():
+    """Three observations in a batch of six, of which one has no observed pixel: as each row alone."""
+    pixels = torch.tensor([[0.5, 0.0], [-1.0, 0.0], [0.0, 0.0]]).view(3, 1, 1, 2).repeat(2, 1, 1, 1)
+    known = torch.tensor([[True, False], [True, False], [False, False]]).view(3, 1, 1, 2).repeat(2, 1, 1, 1)
+    x_t, prior = torch.randn(6, 1, 1, 2), AnalyticPrior(mixture(), SCHEDULE)
+    found = prior.conditional(Observation(pixels, known))(x_t, 400)
+    for i in range(6):
+        row = slice(i, i + 1)
+        alone = prior.conditional(Observation(pixels[row], known[row]))(x_t[row], 400)
+        torch.testing.assert_close(found[row], alone)
+    torch.testing.assert_close(found[2], prior.unconditional(x_t)(x_t, 400)[2])
+    assert (found[0] - found[1]).abs().max() > 0.1

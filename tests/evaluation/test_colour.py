@@ -6,7 +6,8 @@ import pytest
 from helpers import images_of, model_of, tiny_model
 from inkfill.data import masks
 from inkfill.evaluation.cells import Completed
-from inkfill.evaluation.scores import Cell, evaluate, score
+from inkfill.evaluation.protocol import evaluate
+from inkfill.evaluation.scores import Cell, score
 from inkfill.filling.inpaint import inpaint
 
 
@@ -27,6 +28,6 @@ def test_any_dtype_and_channels_are_scored(dtype, channels):
     images = images_of(dtype, (4, 10, 15) if channels == 1 else (4, 10, 15, channels))
     values = {"float32": (0.0, 1.0), "uint16": (0.0, 65535.0), "uint8": (0.0, 255.0)}[dtype]
     model = model_of(channels, (10, 15), value_range=values, number_type=dtype)
-    row = evaluate(model, images, Cell("half:left", steps=1, samples=3))
+    (row,) = evaluate(model, images, "half:left", steps=1, samples=3)
     assert 0 < row["crps"] < 1
     assert row["psnr_sample"] > 0

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from inkfill import defaults
 from inkfill.app import figures
 from inkfill.app.html import Page
 from inkfill.core.masks import FAMILIES, parse
@@ -14,8 +13,9 @@ from inkfill.core.rng import SampleNoise, stream
 from inkfill.data import Dataset, Images, masks, to_uint8
 from inkfill.data.images import Mask, as_bytes, of_values
 from inkfill.errors import InputError
-from inkfill.evaluation.cells import Cell, machine
-from inkfill.evaluation.scores import COLUMNS, evaluate
+from inkfill.evaluation.cells import machine
+from inkfill.evaluation.protocol import evaluate
+from inkfill.evaluation.scores import COLUMNS
 from inkfill.files import folder_written_whole
 from inkfill.filling.inpaint import inpaint
 from inkfill.models.model import Model
@@ -179,11 +179,7 @@ def _show_samples(page: Page, model: Model, images: Images, seed: int, bar: Bar)
 
 def _show_scores(page: Page, model: Model, images: Images, seed: int, bar: Bar) -> None:
     """A table of scores."""
-    specs, rows = defaults.EVALUATION_MASKS, []
-    with bar(len(specs) * len(images) * SCORED_SAMPLES, "scores") as progress:
-        for spec in specs:
-            cell = Cell(spec, model.method, model.steps, samples=SCORED_SAMPLES, seed=seed, sampler=model.sampler)
-            rows.append(evaluate(model, images, cell, progress))
+    rows = evaluate(model, images, samples=SCORED_SAMPLES, seed=seed, bar=bar)
     page.text("Scores", "h2")
     page.text(
         f"The first {len(images)} test images, {SCORED_SAMPLES} samples per image, {model.steps} network evaluations "

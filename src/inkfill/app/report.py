@@ -13,7 +13,7 @@ from inkfill.data import Dataset, Images, masks
 from inkfill.data.images import as_bytes
 from inkfill.data.readers import stacked
 from inkfill.evaluation.protocol import Evaluation, Result
-from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS, LEAST_IMAGES, NEW_COLUMNS
+from inkfill.evaluation.scores import LABEL_COLUMNS, LEAST_IMAGES, NEW_COLUMNS
 from inkfill.files import folder_written_whole, written_whole
 from inkfill.filling.inpaint import inpaint
 from inkfill.models.adapters import Foreign
@@ -33,7 +33,7 @@ def rank_histograms(results: Sequence[Result], path: Path) -> None:
             share = np.array(ranks) / sum(ranks) * len(ranks)
             axis.bar(np.arange(len(share)), share, width=0.9, color="#4660a0")
             axis.axhline(1, color="black", linewidth=0.8)
-            axis.set_title(f"{cell.mask} {cell.method} {cell.steps}", fontsize=7)
+            axis.set_title(f"{cell.mask} {cell.name} {cell.steps}", fontsize=7)
             axis.set_ylim(0, max(2.0, share.max() * 1.05))
             axis.tick_params(labelsize=6)
 
@@ -44,9 +44,9 @@ def write_evaluation(out: Path, found: Evaluation) -> Path:
     made = "; ".join(dict.fromkeys(result.done.machine for result in found.results))
     weights = f"Weights {found.about['checkpoint']} ({found.about['checkpoint_hash']})"
     page.text(f"{found.summary}. {weights}. Samples drawn on: {made}.")
-    page.table(found.rows, COLUMNS)
+    page.table(found.rows, found.columns)
     page.text(
-        "Missing pixels only, intensities in [0, 1]. CRPS and energy score (lower is better) reward samples that are "
+        "Missing pixels only, data range as [0, 1]. CRPS and energy score (lower is better) reward samples that are "
         "sharp and calibrated. A calibrated 90 % interval has a coverage of 0.90."
     )
     if found.labelled:
@@ -76,10 +76,11 @@ def write_evaluation(out: Path, found: Evaluation) -> Path:
     page.text("Samples", "h2")
     for i, result in enumerate(found.results):
         cell, done = result.cell, result.done
-        page.text(f"{cell.mask}, {cell.method}, {cell.steps} steps", "h3")
+        page.text(f"{cell.mask}, {cell.name}, {cell.steps} steps", "h3")
         shown, filled = (as_bytes(x[:SHOWN], found.values) for x in (found.images, done.filled))
+        missing = np.asarray(done.mask.any(-1)) if done.mask.ndim == 4 else done.mask
         names = [str(number) for number in range(len(shown))]
-        page.image(f"cell-{i}.png", "samples", figures.gallery(shown, done.mask[:SHOWN], filled, names))
+        page.image(f"cell-{i}.png", "samples", figures.gallery(shown, missing[:SHOWN], filled, names))
     return page.write("report.html")
 
 

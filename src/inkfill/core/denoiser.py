@@ -7,6 +7,7 @@ A denoiser is a function ``denoise(x_t, t) -> x0_hat``: the posterior mean E[x0 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -85,6 +86,8 @@ class Prior:
     schedule: Schedule
     channels: int
     device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32  # compute precision
+    source: Path | None = None  # the file or folder that it was read from
     bounded: bool = False  # clean images lie in [-1, 1], so predictions are clipped
     generative: bool = False  # it has ``draw`` and no posterior mean: a few-step model
     image_size: tuple[int, int] | None = None  # height and width of its training images

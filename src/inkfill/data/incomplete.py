@@ -13,6 +13,7 @@ from inkfill.core.rng import key
 from inkfill.data import masks
 from inkfill.data.dataset import Dataset
 from inkfill.data.images import Images, Mask, channels_of, of_values, without_alpha
+from inkfill.data.readers import picture_files, read_pictures
 from inkfill.errors import InputError, remark
 
 AT_ONCE = 2**23  # values that are filled together: 64 MiB each for a few arrays
@@ -49,13 +50,19 @@ def _of_splits(dataset: Dataset, name: str, given: masks.MaskInput, seed: int) -
     if given.spec or given.of_images:
         seeds = {"train": seed} | {split: key(seed, "data mask", split) for split in SPLITS[1:]}
         return {split: masks.fit(given, images[split], seeds[split]) for split in SPLITS}
-    # Masks in files follow the order of the images: split them as the images of one file or folder are split.
-    lengths = [len(images[split]) for split in SPLITS]
+    return of_files(dataset, name, given)
+
+
+def of_files(dataset: Dataset, name: str, given: masks.MaskInput) -> dict[str, Mask]:
+    """Masks in files, one for each image of one file or folder ``name``, split as these. Raises InputError."""
+    images = [dataset.split(split) for split in SPLITS]
+    lengths = [len(each) for each in images]
     count, tenth = sum(lengths), sum(lengths) // 10
     if not Path(name).exists() or lengths != [count - 2 * tenth, tenth, tenth]:
         raise InputError(f"{name}: mask files need the images in one file or one folder")
-    found = masks.fit(given, np.concatenate(list(images.values())))[order_of(count)]
-    return dict(zip(SPLITS, np.split(found, np.cumsum(lengths)[:-1]), strict=True))
+    names = read_pictures(picture_files(Path(name)))[1] if given.named and Path(name).is_dir() else None
+    (found,) = given.draw_all([np.concatenate(images)], names=names)
+    return dict(zip(SPLITS, np.split(found[order_of(count)], np.cumsum(lengths)[:-1]), strict=True))
 
 
 def order_of(count: int) -> np.ndarray:

@@ -57,12 +57,18 @@ class MaskInput:
     named: dict[str, Mask] = field(default_factory=dict)  # [H, W] each: a folder of mask files
     options: MaskOptions = AS_IT_IS
 
+    @property
+    def count(self) -> int:
+        """The number of masks in an array or in files."""
+        array = self.array
+        return len(self.named) if array is None else len(array) if array.ndim > 2 else 1
+
     def check_count(self, count: int) -> None:
         """Raise InputError for masks of another number of images."""
-        array = self.array
-        masks = len(self.named) if array is None else len(array) if array.ndim > 2 else 1
-        if not (self.spec or self.of_images) and masks not in (1, count):
-            raise InputError(f"the mask is for {masks} images, but there are {count}: give one each, or one for all")
+        if not (self.spec or self.of_images) and self.count not in (1, count):
+            raise InputError(
+                f"the mask is for {self.count} images, but there are {count}: give one each, or one for all"
+            )
 
     def draw(self, images: Images, seed: int = 0, first: int = 0) -> Mask:
         """The mask of images number ``first`` and later of a set: bool ``[N, H, W]``, or ``[N, H, W, C]`` by channel.

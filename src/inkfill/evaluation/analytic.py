@@ -112,10 +112,19 @@ class GaussianMixture:
         return self.observe(matrix, y, observation.noise)[0] if known.any() else self
 
     def conditional(self, schedule: Schedule, observation: Observation) -> Denoiser:
-        """E[x0 given x_t and the observed pixels], exact; all rows must share one observation. Raises InputError."""
-        if not all((part == part[:1]).all() for part in (observation.pixels, observation.known)):
-            raise InputError("a mixture's conditional denoiser takes one observation for the whole batch")
-        return self.posterior(observation).denoiser(schedule)
+        """E[x0 given x_t and the observed pixels], exact; rows of equal observations share one posterior."""
+        given = torch.cat([observation.pixels.flatten(1), observation.known.flatten(1)], 1)
+        _, number = np.unique(given.cpu().numpy(), axis=0, return_inverse=True)
+        groups = [np.flatnonzero(number == i) for i in range(number.max() + 1)]
+        each = [(rows, self.posterior(observation, int(rows[0])).denoiser(schedule)) for rows in groups]
+
+        def denoise(x_t: Tensor, t: int) -> Tensor:
+            out = torch.zeros_like(x_t)
+            for rows, of_rows in each:
+                out[rows] = of_rows(x_t[rows], t)
+            return out
+
+        return denoise
 
 
 @dataclass

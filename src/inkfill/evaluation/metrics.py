@@ -1,6 +1,7 @@
 """Quality of samples, over missing pixels only, with intensities in [0, 1].
 
-``truth`` is uint8 ``[N, H, W]``, ``filled`` uint8 ``[N, K, H, W]`` and ``mask`` bool ``[N, H, W]`` (True = missing).
+``truth`` is ``[N, H, W]``, ``filled`` ``[N, K, H, W]``, both uint8 (255 is intensity 1) or float64 intensities, and
+``mask`` is bool ``[N, H, W]`` (True = missing).
 Pixel metrics return float64 ``[N]``, NaN for an image without missing pixels. Label metrics take label probabilities,
 and distances between sets of images take features; the caller runs the classifier.
 """
@@ -29,9 +30,19 @@ def _mean_missing(values: Floats, mask: Mask) -> PerImage:
     return _ratio(np.where(mask, values, 0).sum((1, 2), dtype=np.float64), mask.sum((1, 2)))
 
 
+def _top(images: Images) -> float:
+    """Intensity 1 as it is stored: 255 in uint8, 1 in floats."""
+    return 255.0 if images.dtype == np.uint8 else 1.0
+
+
+def _real(images: Images) -> Floats:
+    """Values as real numbers: float32 holds those of uint8; floats stay."""
+    return images.astype(np.float32) if images.dtype == np.uint8 else images
+
+
 def mse_of_mean(truth: Images, filled: Images, mask: Mask) -> PerImage:
     """Squared error of the mean of the K samples."""
-    return _mean_missing((filled.mean(1) / 255 - truth / 255) ** 2, mask)
+    return _mean_missing((filled.mean(1) / _top(filled) - truth / _top(truth)) ** 2, mask)
 
 
 def mse_of_limit(truth: Images, filled: Images, mask: Mask) -> PerImage:
@@ -41,13 +52,14 @@ def mse_of_limit(truth: Images, filled: Images, mask: Mask) -> PerImage:
     """
     if filled.shape[1] < 2:
         return np.full(len(truth), np.nan)
-    extra = (filled / np.float32(255)).var(1, ddof=1) / filled.shape[1]
+    extra = (_real(filled) / _top(filled)).var(1, ddof=1) / filled.shape[1]
     return mse_of_mean(truth, filled, mask) - _mean_missing(extra, mask)
 
 
 def mse_of_sample(truth: Images, filled: Images, mask: Mask) -> PerImage:
     """Squared error of one sample, averaged over the K."""
-    return _mean_missing(((filled / np.float32(255) - truth[:, None] / np.float32(255)) ** 2).mean(1), mask)
+    apart = _real(filled) / _top(filled) - _real(truth[:, None]) / _top(truth)
+    return _mean_missing((apart**2).mean(1), mask)
 
 
 def psnr(mse: PerImage) -> float:
@@ -73,11 +85,11 @@ def ssim(truth: Images, filled: Images, mask: Mask) -> PerImage:
 
     Local statistics are computed on whole images; their map is averaged over missing pixels.
     """
-    y = truth / 255
+    y = truth / _top(truth)
     mean_y, square_y = _blur(y), _blur(y**2)
     total = np.zeros(y.shape)
     for sample in filled.swapaxes(0, 1):
-        x = sample / 255
+        x = sample / _top(sample)
         mean_x = _blur(x)
         variance_x, variance_y = _blur(x**2) - mean_x**2, square_y - mean_y**2
         covariance = _blur(x * y) - mean_x * mean_y
@@ -95,17 +107,17 @@ def crps(truth: Images, filled: Images, mask: Mask, draws: bool = True) -> PerIm
     k = filled.shape[1]
     if k < 2 and draws:
         return np.full(len(truth), np.nan)
-    error = np.abs(filled.astype(np.float32) - truth[:, None]).mean(1) / 255
+    error = np.abs(_real(filled) - truth[:, None]).mean(1) / _top(filled)
     # With sorted values the sum over pairs of |x_i - x_j| is sum_i (2 i - K + 1) x_(i), without a K by K array.
-    ordered = np.sort(filled, axis=1).astype(np.float32)
-    rank = (2 * np.arange(k) - k + 1).astype(np.float32)
-    pairs = np.einsum("k,nkhw->nhw", rank, ordered) / 255
+    ordered = _real(np.sort(filled, axis=1))
+    rank = (2 * np.arange(k) - k + 1).astype(ordered.dtype)
+    pairs = np.einsum("k,nkhw->nhw", rank, ordered) / _top(filled)
     return _mean_missing(error - pairs / (k * (k - 1 if draws else k)), mask)
 
 
 def _vectors(images: Images, mask: Mask) -> Floats:
     """Images ``[N, K, H, W]`` as vectors ``[N, K, H W]`` of intensities, 0 at observed pixels."""
-    return np.where(mask[:, None], images / 255, 0).reshape(*images.shape[:2], -1)
+    return np.where(mask[:, None], images / _top(images), 0).reshape(*images.shape[:2], -1)
 
 
 def _distances(a: Floats, b: Floats) -> PerImage:
@@ -247,17 +259,17 @@ def kernel_distance(a: Floats, b: Floats) -> float:
 def nearest_distance(images: Images, train: Images, mask: Mask | None = None, part: int = 5000) -> PerImage:
     """Root-mean-square distance of images ``[N, ...]`` to the nearest training image, ``[N]``.
 
-    With a ``mask`` ``[N, H, W]`` it is over missing pixels, NaN for an image without any. ``part`` training images are
-    compared at a time.
+    With a ``mask`` ``[N, H, W]`` or ``[N, H, W, C]`` it is over missing values, NaN for an image without any. ``part``
+    training images are compared at a time.
     """
     counts = np.ones_like(images, np.float32)
     if mask is not None:
         counts *= mask.reshape(*mask.shape, *[1] * (images.ndim - mask.ndim))
     counts = counts.reshape(len(images), -1)
-    x = images.reshape(len(images), -1).astype(np.float32) / 255 * counts
+    x = images.reshape(len(images), -1).astype(np.float32) / _top(images) * counts
     least = np.full(len(x), np.inf)
     for start in range(0, len(train), part):
-        y = train[start : start + part].reshape(-1, x.shape[1]).astype(np.float32) / 255
+        y = train[start : start + part].reshape(-1, x.shape[1]).astype(np.float32) / _top(train)
         square = (x**2).sum(1)[:, None] + counts @ (y**2).T - 2 * x @ y.T
         least = np.minimum(least, square.min(1))
     return np.sqrt(_ratio(np.maximum(least, 0), counts.sum(1, dtype=np.float64)))

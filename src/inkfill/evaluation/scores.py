@@ -8,13 +8,11 @@ from numpy.typing import NDArray
 
 from inkfill.core.rng import stream
 from inkfill.data import Dataset, Images
-from inkfill.data.images import BYTES, ValueRange, as_bytes
+from inkfill.data.images import BYTES, ValueRange
 from inkfill.evaluation import metrics
-from inkfill.evaluation.cells import Cell, Completed, complete
+from inkfill.evaluation.cells import Cell, Completed
 from inkfill.evaluation.classifier import MASKED, WHOLE, Classifier, judge, load_classifier
-from inkfill.filling.inpaint import ignore
-from inkfill.models.model import Model
-from inkfill.progress import Progress
+from inkfill.tables import Columns
 
 COLUMNS = {  # key in a row: heading, format
     "mask": ("mask", "{}"),
@@ -28,6 +26,7 @@ COLUMNS = {  # key in a row: heading, format
     "psnr_sample": ("PSNR sample", "{:.2f}"),
     "seconds": ("core-s/sample", "{:.4f}"),
 }
+UNIT_COLUMNS = {"crps_units": ("CRPS (units)", "{:.4g}"), "crps_units_se": ("SE", "{:.2g}")}
 REALISM_COLUMNS = {
     "confident": ("confidence > 0.9", "{:.3f}"),
     "real_confident": ("real", "{:.3f}"),
@@ -92,25 +91,46 @@ def score(
 ) -> dict[str, Any]:
     """One row of the table, NaN where a metric is undefined (CRPS for K = 1).
 
-    Images of other dtypes are rounded to bytes first. Every channel of a missing pixel counts as one value.
+    Values are divided by the data range; ``crps_units`` is CRPS times the range. Every missing channel of a pixel
+    counts as one value.
     """
-    truth, done = planes(truth, done, values)
-    row: dict[str, Any] = {**asdict(cell), "samples": done.filled.shape[1], "images": len(truth)}
-    row |= _pixels(truth, done) | _calibration(truth, done, cell.seed)
+    grey, drawn = planes(truth, done, values)
+    row: dict[str, Any] = {**asdict(cell), "method": cell.name, "samples": done.filled.shape[1], "images": len(truth)}
+    row |= _pixels(grey, drawn) | _calibration(grey, drawn, cell.seed)
+    row |= {f"crps_units{end}": row[f"crps{end}"] * (values.high - values.low) for end in ("", "_se")}
     row |= {"evaluations": done.evaluations, "seconds": done.seconds, "machine": done.machine}
     if judges is not None and labels is not None:
         row |= _judged(truth, done, cell.seed, labels, judges)
     return row
 
 
+def columns_for(values: ValueRange) -> Columns:
+    """The columns of a table, with CRPS in the images' units where the data range is another than that of bytes."""
+    if is_bytes(values):
+        return COLUMNS
+    first = {key: COLUMNS[key] for key in ("mask", "method", "evaluations", "crps", "crps_se")}
+    return {**first, **UNIT_COLUMNS, **COLUMNS}
+
+
+def is_bytes(values: ValueRange) -> bool:
+    """Whether a data range is 0 to 255."""
+    return (values.low, values.high) == (0, 255)
+
+
+def intensities(images: Images, values: ValueRange) -> Images:
+    """Images with the data range as [0, 1], float64; uint8 images of the range 0 to 255 stay as they are."""
+    if images.dtype == np.uint8 and is_bytes(values):
+        return images
+    return (images.astype(np.float64) - values.low) / (values.high - values.low)
+
+
 def planes(truth: Images, done: Completed, values: ValueRange) -> tuple[Images, Completed]:
-    """Truth and samples as grey bytes, the channels of a colour image one below another."""
-    truth, filled, mask = as_bytes(truth, values), as_bytes(done.filled, values), done.mask
+    """Truth and samples as grey :func:`intensities`, the channels of an image one below another, and so the mask."""
+    filled, mask = intensities(done.filled, values), done.mask
     if truth.ndim == 4:
-        channels = truth.shape[3]
-        truth, filled = (np.concatenate(np.moveaxis(x, -1, 0), axis=-2) for x in (truth, filled))
-        mask = np.concatenate([mask] * channels, axis=-2)
-    return truth, replace(done, filled=filled, mask=mask)
+        mask = mask if mask.ndim == 4 else np.repeat(mask[..., None], truth.shape[3], -1)
+        truth, filled, mask = (np.concatenate(np.moveaxis(x, -1, 0), axis=-2) for x in (truth, filled, mask))
+    return intensities(truth, values), replace(done, filled=filled, mask=mask)
 
 
 def _pixels(truth: Images, done: Completed) -> dict[str, float]:
@@ -206,8 +226,3 @@ def _judged(truth: Images, done: Completed, seed: int, labels: NDArray[np.intege
             "real_nearest": float(metrics.nearest_distance(truth, judges.train).mean()),
         }
     return row
-
-
-def evaluate(model: Model, images: Images, cell: Cell, progress: Progress = ignore) -> dict[str, Any]:
-    """Draw the samples of a cell and score them, without labels. Raises InputError."""
-    return score(images, complete(model, images, cell, progress=progress), cell, values=model.value_range)

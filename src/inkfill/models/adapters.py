@@ -162,7 +162,7 @@ def from_diffusers(source: Any, device: torch.device | str = "cpu") -> Foreign:
         out: Tensor = net(x_t, t).sample
         return out[:, :channels]  # without the learned variance, which follows the mean
 
-    return prior(
+    found = prior(
         predict,
         *_table(scheduler, diffusers),
         channels=channels,
@@ -172,6 +172,8 @@ def from_diffusers(source: Any, device: torch.device | str = "cpu") -> Foreign:
         device=device,
         name="UNet2DModel of diffusers",
     )
+    found.source = Path(source) if isinstance(source, (str, Path)) else None
+    return found
 
 
 def _table(scheduler: dict[str, Any], diffusers: Any) -> tuple[Tensor, str]:

@@ -104,7 +104,6 @@ class Model(ConditionalPrior, GenerativePrior):
     """
 
     bounded = True
-    source: Path | None = None  # the file that it was read from
     image_size: tuple[int, int]
     planes: int
     method: str

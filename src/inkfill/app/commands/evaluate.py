@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 @option("--data-mask", metavar="MASK", help="Missing pixels of the images: filled, and not scored.")
 @options.value_range
 @option("--split", type=click.Choice(["test", "validation"]), default="test", help="Data split.")
-@option("--mask", "specs", multiple=True, default=defaults.EVALUATION_MASKS, help="Mask spec; repeatable.")
+@option(
+    "--mask",
+    "specs",
+    multiple=True,
+    default=defaults.EVALUATION_MASKS,
+    help="Mask: spec, file or folder; repeatable.",
+)
 @option("--count", type=COUNT, default=1000, help="Number of images.")
 @option("--samples", type=click.IntRange(1, 10_000), default=defaults.SAMPLES, help="Samples per image.")
 @option("--method", "names", multiple=True, help="Method or baseline; repeatable [default: set by the weights].")
@@ -57,32 +63,37 @@ def evaluate(
     inkfill evaluate
     inkfill evaluate --mask half:left --mask strokes --samples 16 --count 200 --out results/
     inkfill evaluate --method conditional --method ddnm --method nearest --steps 10 --steps 50 --out results/
+    inkfill evaluate --data scans/ --data-mask alpha --mask strokes --checkpoint runs/scans
     torchrun --nproc-per-node 2 -m inkfill evaluate --out results/        two processes
 
     With --out, samples are stored as they are drawn: the same command continues after a stop, and a command with more
     masks or methods draws only the new ones. The page and results.json show the last command.
 
-    CRPS and energy score (lower is better) reward sharp and calibrated samples; intensities are in [0, 1]. NFE: network
-    evaluations per sample. --mask all adds a table of unconditional samples. bbox:N is placed from missing pixels, as
-    no real mask could be.
+    CRPS and energy score (lower is better) reward sharp and calibrated samples; the data range is [0, 1] there, and
+    "units" are those of the images. NFE: network evaluations per sample. A folder of masks, or a .npy [N,H,W], has one
+    for each image of --data. With --data-mask, --mask hides more pixels, and only those are scored. --mask all adds a
+    table of unconditional samples. bbox:N is placed from missing pixels, as no real mask could be.
     """
     from inkfill.app.files import check_growing
-    from inkfill.data import load
+    from inkfill.data import load as load_data
     from inkfill.evaluation import protocol
+    from inkfill.models.model import load
 
     if out:
-        check_growing(out, overwrite, "evaluate", (data, network.checkpoint, regression))
-    given = numbers(settings)
-    protocol.plan(specs, names or [defaults.METHOD], [1], settings=given)  # raises before anything is loaded
+        check_growing(out, overwrite, "evaluate", (data, network.checkpoint, regression, *specs))
+    given, masks = numbers(settings), [protocol.scorable(spec) for spec in specs]
+    protocol.plan(
+        specs, names or [defaults.METHOD], [1], settings=given, named=specs
+    )  # raises before anything is loaded
     with shared(network) as (group, at):
-        networks = protocol.Networks.load(at.checkpoint, regression, at.device, at.dtype)
-        steps, sampler = counts or [networks.model.steps], sampler or networks.model.sampler
-        cells = protocol.plan(
-            specs, names or [networks.model.method], steps, samples, seed, sampler, given, value_range
-        )
-        found = protocol.run(
-            networks, load(data, data_mask or "", seed), split, count, cells, out, overwrite, group, bar
-        )
+        model = at.prior()
+        networks = protocol.Networks(model, load(regression, at.device, at.dtype) if regression else None)
+        steps, sampler = counts or [model.steps or defaults.STEPS], sampler or model.sampler or defaults.SAMPLER
+        methods = names or [model.method or defaults.METHOD]
+        cells = protocol.plan(specs, methods, steps, samples, seed, sampler, given, value_range, specs)
+        dataset = load_data(data, data_mask or "", seed)
+        of_files = protocol.file_masks(masks, dataset, data, split)
+        found = protocol.run(networks, dataset, split, count, cells, out, overwrite, group, bar, of_files)
     if found is not None:
         _report(found, out)
 
@@ -90,14 +101,14 @@ def evaluate(
 def _report(found: "Evaluation", out: Path | None) -> None:
     """Write an evaluation, then print it: printing fails where the reader of a pipe has closed it."""
     from inkfill.app.report import write_evaluation
-    from inkfill.evaluation.scores import COLUMNS, LABEL_COLUMNS, NEW_COLUMNS
+    from inkfill.evaluation.scores import LABEL_COLUMNS, NEW_COLUMNS
     from inkfill.tables import table
 
     if out:
         found.write(out / "results.json")
         page = write_evaluation(out, found)
     echo(found.summary)
-    echo(table(found.rows, COLUMNS))
+    echo(table(found.rows, found.columns))
     if found.labelled:
         echo(table(found.rows, LABEL_COLUMNS))
     for line in found.advice:
