@@ -6,14 +6,19 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from helpers import GREY, LAWS, RANGE, TINY, beside_posterior, incomplete, of_one_level
+from helpers import GREY, LAWS, RANGE, TINY, beside_posterior, incomplete, of_one_level, tiny_model
 from inkfill import data
+from inkfill.core.masks import parse
 from inkfill.core.rng import stream
+from inkfill.core.schedule import Schedule
 from inkfill.data import masks
+from inkfill.data.images import BYTES
 from inkfill.filling.inpaint import inpaint
 from inkfill.models.checkpoint import load_network, load_state
 from inkfill.models.model import load
+from inkfill.training.batches import Batches
 from inkfill.training.config import TrainConfig
 from inkfill.training.rounds import Rounds
 from inkfill.training.run import train
@@ -80,6 +85,74 @@ def test_a_killed_round_resumes_to_the_same_weights(config, tmp_path, monkeypatc
     assert train(config, out, resume=True, quiet=True)
     assert calls == [1, 1, 2]  # whole files were not made again
     assert same(weights(out), weights(tmp_path / "whole"))
+
+
+@pytest.fixture
+def several_sizes(tmp_path, digits) -> TrainConfig:
+    """Settings for a folder of images of two sizes, a third of them complete."""
+    (tmp_path / "images").mkdir()
+    for i, image in enumerate(digits):
+        image = image[8:20, 8:20] if i % 3 else image[9:18, 6:20]
+        alpha = np.where(np.random.default_rng(i).random(image.shape) < (0.5 if i % 4 else 0.0), 0, 255)
+        Image.fromarray(np.stack([image, alpha.astype(np.uint8)], -1)).save(tmp_path / "images" / f"{i:02d}.png")
+    return dataclasses.replace(SMALL, data=str(tmp_path / "images"), data_mask="alpha")
+
+
+def test_images_of_every_size_are_imputed_and_rounds_resume_exactly(several_sizes, tmp_path, monkeypatch):
+    """Stopped after each file of imputed images."""
+    assert train(several_sizes, tmp_path / "whole", quiet=True)
+    out, make, calls = tmp_path / "killed", Rounds._make, []
+
+    def killed(self, number, *arguments):
+        make(self, number, *arguments)
+        calls.append((self.begun, number))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Rounds, "_make", killed)
+    for attempt in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            train(several_sizes, out, resume=attempt > 0, quiet=True)
+    assert train(several_sizes, out, resume=True, quiet=True)
+    assert calls == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert same(weights(out), weights(tmp_path / "whole"))
+    dataset = data.load(several_sizes.data, "alpha")
+    for number, (images, holes) in enumerate(zip(dataset.groups, dataset.holes_of_groups, strict=True)):
+        imputed, rounds = read(out, 2, number)
+        assert imputed.shape == holes.shape == images.shape
+        assert (imputed[~holes] == images[~holes]).all()
+        for begun in (1, 2):
+            assert (imputed[rounds == begun] != images[rounds == begun])[holes[rounds == begun]].mean() > 0.5
+        assert (imputed[rounds == 0] == images[rounds == 0]).all()
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(20, 8), (50, 20), (200, 52)])
+def test_a_round_imputes_by_the_number_of_images_trained_on(steps, expected, tmp_path, small_digits):
+    """One for every five, but each once at most; the least recently imputed first, and no complete ones."""
+    holes = np.random.default_rng(0).random(small_digits.shape) < 0.5
+    holes[:12] = False
+    dataset = data.Dataset("x", small_digits, small_digits, small_digits, {}, holes={"train": holes})
+    source = Rounds(Batches(Schedule.named("cosine"), parse("all"), BYTES, 2), dataset, tmp_path, 3, 0, quiet=True)
+    chosen = []
+    for begun in (1, 2):
+        source.advance(begun * steps, tiny_model)
+        chosen.append(set(np.flatnonzero(source.current[0].rounds == begun)))
+    assert [len(each) for each in chosen] == [expected, expected]
+    assert not set(range(12)) & (chosen[0] | chosen[1])
+    assert not chosen[0] & chosen[1] or expected == 52
+
+
+def test_imputed_images_of_another_step_are_made_again(config, tmp_path):
+    """As in a run that is extended from its state before the decay, which has begun fewer rounds."""
+    assert train(config, tmp_path / "run", quiet=True)
+    dataset = data.load(config.data, "nan")
+    batches = Batches(Schedule.named("cosine"), parse("all"), BYTES, 2)
+    source = Rounds(batches, dataset, tmp_path / "run" / "rounds", 3, 0, quiet=True)
+    before = read(tmp_path / "run", 1)[0]
+    source.advance(4, tiny_model)
+    assert (source.current[0].images == before).all()
+    source.begun = 0
+    source.advance(5, tiny_model)
+    assert (source.current[0].images != before).any()
 
 
 def test_overwriting_a_run_removes_its_imputed_images(config, tmp_path, capsys):
