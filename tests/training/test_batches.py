@@ -42,7 +42,7 @@ def test_augmentation_changes_missing_pixels_with_the_image(digits):
 def test_missing_pixels_of_the_data_are_never_scored(imputed, digits, model):
     """They are masked before a network has imputed them, and inputs after it."""
     hole = np.random.default_rng(0).random(digits.shape) < 0.5
-    batch = LEFT.draw(digits, stream(0), holes=hole, imputed=imputed)
+    batch = LEFT.draw(digits, stream(0), holes=hole, imputed=np.full(len(digits), imputed))
     index = stream(0).integers(len(digits), size=16)
     missing = torch.from_numpy(hole[index][:, None])
     left = torch.zeros_like(missing)
@@ -51,6 +51,15 @@ def test_missing_pixels_of_the_data_are_never_scored(imputed, digits, model):
     assert torch.equal(batch.scored, left & ~missing)
     assert batch.count == float(batch.scored.sum())
     assert (v_errors(model.net, batch)[~batch.scored] == 0).all()
+
+
+def test_missing_pixels_are_inputs_in_imputed_images_alone(digits):
+    hole, imputed = np.random.default_rng(0).random(digits.shape) < 0.5, np.arange(len(digits)) % 2 == 0
+    batch = LEFT.draw(digits, stream(0), holes=hole, imputed=imputed)
+    index = stream(0).integers(len(digits), size=16)
+    masked = torch.from_numpy(hole[index] & ~imputed[index][:, None, None])
+    assert torch.equal(batch.mask[:, 0, :, 14:], masked[..., 14:])
+    assert not batch.scored[..., 14:].any()
 
 
 def test_a_source_draws_sizes_by_their_number_of_images():
@@ -67,7 +76,7 @@ def test_missing_values_of_one_channel_are_never_scored(imputed):
     images, holes = np.random.default_rng(0).random((20, 8, 8, 3), np.float32), np.zeros((20, 8, 8, 3), bool)
     holes[..., 2] = True
     batches = Batches(Schedule.named("cosine"), specs.parse("half:left"), ValueRange(0, 1), 64, planes=3)
-    batch = batches.draw(images, np.random.default_rng(1), holes=holes, imputed=imputed)
+    batch = batches.draw(images, np.random.default_rng(1), holes=holes, imputed=np.full(20, imputed))
     assert batch.mask.shape == batch.scored.shape == (64, 3, 8, 8)
     assert not batch.scored[:, 2].any()
     assert batch.scored[:, :2].any()

@@ -6,14 +6,19 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from helpers import GREY, LAWS, RANGE, TINY, beside_posterior, incomplete, of_one_level
+from helpers import GREY, LAWS, RANGE, TINY, beside_posterior, incomplete, of_one_level, tiny_model
 from inkfill import data
+from inkfill.core.masks import parse
 from inkfill.core.rng import stream
+from inkfill.core.schedule import Schedule
 from inkfill.data import masks
+from inkfill.data.images import BYTES
 from inkfill.filling.inpaint import inpaint
 from inkfill.models.checkpoint import load_network, load_state
 from inkfill.models.model import load
+from inkfill.training.batches import Batches
 from inkfill.training.config import TrainConfig
 from inkfill.training.rounds import Rounds
 from inkfill.training.run import train
@@ -36,6 +41,12 @@ def same(a, b):
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
+def read(folder, begun, number=0):
+    """The images of a file, and the round that imputed each of them."""
+    with np.load(folder / "rounds" / f"{begun:02d}" / f"{number:05d}.npz") as file:
+        return file["images"], file["rounds"]
+
+
 def test_values_of_missing_pixels_change_no_weight(tmp_path, small_digits):
     """Bit for bit over three rounds, with other values under the masks in a file."""
     hole = np.random.default_rng(0).random(small_digits.shape) < 0.5
@@ -50,7 +61,7 @@ def test_values_of_missing_pixels_change_no_weight(tmp_path, small_digits):
         assert train(config, tmp_path / name, quiet=True)
         found.append(weights(tmp_path / name))
     assert same(*found)
-    assert len(list((tmp_path / "a" / "rounds").rglob("*.npy"))) == 2
+    assert len(list((tmp_path / "a" / "rounds").rglob("*.npz"))) == 2
 
 
 def test_a_killed_round_resumes_to_the_same_weights(config, tmp_path, monkeypatch):
@@ -76,6 +87,74 @@ def test_a_killed_round_resumes_to_the_same_weights(config, tmp_path, monkeypatc
     assert same(weights(out), weights(tmp_path / "whole"))
 
 
+@pytest.fixture
+def several_sizes(tmp_path, digits) -> TrainConfig:
+    """Settings for a folder of images of two sizes, a third of them complete."""
+    (tmp_path / "images").mkdir()
+    for i, image in enumerate(digits):
+        image = image[8:20, 8:20] if i % 3 else image[9:18, 6:20]
+        alpha = np.where(np.random.default_rng(i).random(image.shape) < (0.5 if i % 4 else 0.0), 0, 255)
+        Image.fromarray(np.stack([image, alpha.astype(np.uint8)], -1)).save(tmp_path / "images" / f"{i:02d}.png")
+    return dataclasses.replace(SMALL, data=str(tmp_path / "images"), data_mask="alpha")
+
+
+def test_images_of_every_size_are_imputed_and_rounds_resume_exactly(several_sizes, tmp_path, monkeypatch):
+    """Stopped after each file of imputed images."""
+    assert train(several_sizes, tmp_path / "whole", quiet=True)
+    out, make, calls = tmp_path / "killed", Rounds._make, []
+
+    def killed(self, number, *arguments):
+        make(self, number, *arguments)
+        calls.append((self.begun, number))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Rounds, "_make", killed)
+    for attempt in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            train(several_sizes, out, resume=attempt > 0, quiet=True)
+    assert train(several_sizes, out, resume=True, quiet=True)
+    assert calls == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert same(weights(out), weights(tmp_path / "whole"))
+    dataset = data.load(several_sizes.data, "alpha")
+    for number, (images, holes) in enumerate(zip(dataset.groups, dataset.holes_of_groups, strict=True)):
+        imputed, rounds = read(out, 2, number)
+        assert imputed.shape == holes.shape == images.shape
+        assert (imputed[~holes] == images[~holes]).all()
+        for begun in (1, 2):
+            assert (imputed[rounds == begun] != images[rounds == begun])[holes[rounds == begun]].mean() > 0.5
+        assert (imputed[rounds == 0] == images[rounds == 0]).all()
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(20, 8), (50, 20), (200, 52)])
+def test_a_round_imputes_by_the_number_of_images_trained_on(steps, expected, tmp_path, small_digits):
+    """One for every five, but each once at most; the least recently imputed first, and no complete ones."""
+    holes = np.random.default_rng(0).random(small_digits.shape) < 0.5
+    holes[:12] = False
+    dataset = data.Dataset("x", small_digits, small_digits, small_digits, {}, holes={"train": holes})
+    source = Rounds(Batches(Schedule.named("cosine"), parse("all"), BYTES, 2), dataset, tmp_path, 3, 0, quiet=True)
+    chosen = []
+    for begun in (1, 2):
+        source.advance(begun * steps, tiny_model)
+        chosen.append(set(np.flatnonzero(source.current[0].rounds == begun)))
+    assert [len(each) for each in chosen] == [expected, expected]
+    assert not set(range(12)) & (chosen[0] | chosen[1])
+    assert not chosen[0] & chosen[1] or expected == 52
+
+
+def test_imputed_images_of_another_step_are_made_again(config, tmp_path):
+    """As in a run that is extended from its state before the decay, which has begun fewer rounds."""
+    assert train(config, tmp_path / "run", quiet=True)
+    dataset = data.load(config.data, "nan")
+    batches = Batches(Schedule.named("cosine"), parse("all"), BYTES, 2)
+    source = Rounds(batches, dataset, tmp_path / "run" / "rounds", 3, 0, quiet=True)
+    before = read(tmp_path / "run", 1)[0]
+    source.advance(4, tiny_model)
+    assert (source.current[0].images == before).all()
+    source.begun = 0
+    source.advance(5, tiny_model)
+    assert (source.current[0].images != before).any()
+
+
 def test_overwriting_a_run_removes_its_imputed_images(config, tmp_path, capsys):
     assert train(config, tmp_path / "run", quiet=True)
     assert capsys.readouterr() == ("", "")
@@ -86,10 +165,12 @@ def test_overwriting_a_run_removes_its_imputed_images(config, tmp_path, capsys):
 def test_imputed_images_keep_observed_pixels(config, tmp_path):
     assert train(config, tmp_path / "run", quiet=True)
     dataset = data.load(config.data, "nan")
-    imputed, missing = np.load(next((tmp_path / "run" / "rounds" / "02").glob("*.npy"))), dataset.holes["train"]
+    imputed, rounds = read(tmp_path / "run", 2)
+    missing, done = dataset.holes["train"], rounds > 0
     assert imputed.dtype == np.float32
     assert (imputed[~missing] == dataset.train[~missing]).all()
-    assert (imputed[missing] != dataset.train[missing]).mean() > 0.5  # the rest is black in both
+    assert (imputed[done][missing[done]] != dataset.train[done][missing[done]]).mean() > 0.5  # the rest is black
+    assert (imputed[~done] == dataset.train[~done]).all()
     recipe = load_network(tmp_path / "run" / "model.safetensors")[1]
     assert recipe["training"]["data_mask"] == "nan"
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]

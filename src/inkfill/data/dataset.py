@@ -21,11 +21,17 @@ class Dataset:
     labels: dict[str, NDArray[np.uint8]]  # by split, [N]; empty without labels
     other_sizes: tuple[Images, ...] = ()  # more training images, an array per size
     holes: dict[str, NDArray[np.bool_]] = field(default_factory=dict)  # by split: missing pixels [N, H, W], or values
+    other_holes: tuple[NDArray[np.bool_], ...] = ()  # those of other_sizes
 
     @property
     def groups(self) -> tuple[Images, ...]:
         """The training images, an array per size."""
         return (self.train, *self.other_sizes)
+
+    @property
+    def holes_of_groups(self) -> tuple[NDArray[np.bool_], ...]:
+        """The missing pixels of the training images, an array per size; empty for complete images."""
+        return (self.holes["train"], *self.other_holes) if self.holes else ()
 
     def split(self, name: str) -> Images:
         """``train``, ``validation`` or ``test``. Raises InputError for another name."""

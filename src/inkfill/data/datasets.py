@@ -122,7 +122,7 @@ def load(name: str = "auto", data_mask: str = "", seed: int = 0) -> Dataset:
     ``Dataset.holes``. Raises InputError.
     """
     if data_mask:
-        return incomplete.load(load, name, data_mask, seed)
+        return incomplete.load(load, split, name, data_mask, seed)
     check_name(name)
     if name in DATASETS:
         return DATASETS[name]()
@@ -160,19 +160,33 @@ def _split(path: Path) -> Dataset:
     images = read_images(path)
     if len(images) < 10:
         raise InputError(f"{path}: {len(images)} images: give at least 10, so that some can be held out")
+    if isinstance(images, list):
+        images = [without_hidden_colour(image[None])[0] for image in of_one_kind(images)]
+    else:
+        images = without_hidden_colour(images)
+    groups, validation, test = split(images)
+    if len(groups) > 1:
+        remark(f"images of several sizes: {', '.join(f'{len(each):,} of {size_words(each)}' for each in groups)}")
+    return Dataset(path.stem, groups[0], validation, test, {}, tuple(groups[1:]))
+
+
+def split(images: Images | list[Images]) -> incomplete.Parts:
+    """The images of one file or folder, or their masks, split at random.
+
+    Gives the training images, an array per size, and the validation and test images.
+    """
     tenth = len(images) // 10
     order = incomplete.order_of(len(images))
     if not isinstance(images, list):
-        images = without_hidden_colour(images[order])
-        return Dataset(path.stem, images[: -2 * tenth], images[-2 * tenth : -tenth], images[-tenth:], {})
-    alike = [without_hidden_colour(image[None])[0] for image in of_one_kind(images)]
-    shuffled = [alike[i] for i in order]
+        mixed = images[order]
+        return [mixed[: -2 * tenth]], mixed[-2 * tenth : -tenth], mixed[-tenth:]
+    shuffled = [images[i] for i in order]
     groups = by_size(shuffled[: -2 * tenth])
     held_out = shuffled[-2 * tenth : -tenth], shuffled[-tenth:]
     size = groups[0].shape[1:]  # held-out images have the most frequent size
     same = [[image for image in part if image.shape == size] or part for part in held_out]
     validation, test = (uniform(stacked(part)) for part in same)
-    return Dataset(path.stem, groups[0], validation, test, {}, tuple(groups[1:]))
+    return groups, validation, test
 
 
 def by_size(images: list[Images]) -> list[Images]:
@@ -189,8 +203,6 @@ def by_size(images: list[Images]) -> list[Images]:
         tiles = uniform(rest)
         size = tiles.shape[1:3]
         groups[size] = np.concatenate([groups[size], tiles]) if size in groups else tiles
-    if len(groups) > 1:
-        remark(f"images of several sizes: {', '.join(f'{len(g):,} of {size_words(g)}' for g in groups.values())}")
     return sorted(groups.values(), key=len, reverse=True)
 
 

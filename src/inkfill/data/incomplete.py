@@ -13,44 +13,67 @@ from inkfill.core.rng import key
 from inkfill.data import masks
 from inkfill.data.dataset import Dataset
 from inkfill.data.images import Images, Mask, channels_of, of_values, without_alpha
-from inkfill.data.readers import picture_files, read_pictures
+from inkfill.data.readers import picture_files, read_pictures, stacked
 from inkfill.errors import InputError, remark
 
 AT_ONCE = 2**23  # values that are filled together: 64 MiB each for a few arrays
 SPLITS = ("train", "validation", "test")
 MIN_OBSERVED = 0.02  # fraction of the training pixels
 MAX_SIDE = 2**10  # side of the largest neighbourhood of a local mean
+Parts = tuple[list[Images], Images, Images]  # training images, an array per size; validation; test
+Split = Callable[[Images | list[Images]], Parts]
 
 
-def load(read: Callable[[str], Dataset], name: str, mask: str, seed: int) -> Dataset:
-    """A data set with missing pixels: the complete one that ``read(name)`` gives, masked. Raises InputError."""
+def load(read: Callable[[str], Dataset], split: Split, name: str, mask: str, seed: int) -> Dataset:
+    """A data set with missing pixels: the complete one that ``read(name)`` gives, masked. Raises InputError.
+
+    ``split`` divides images as ``read`` does.
+    """
     given = masks.read_mask(mask)
     dataset = read(name)
-    if dataset.other_sizes:
-        raise InputError(f"{name}: incomplete images must have one size")
-    holes = _of_splits(dataset, name, given, seed)
-    observed = 1 - float(holes["train"].mean())
+    training, validation, test = _holes(dataset, split, name, given, seed)
+    observed = 1 - sum(hole.sum() for hole in training) / sum(hole.size for hole in training)
     if observed < MIN_OBSERVED:
         few = f"{observed:.1%} of the pixels are observed: give at least {MIN_OBSERVED:.0%}"
         raise InputError(f"--data-mask {mask}: {few}")
-    if not any(hole.any() for hole in holes.values()):
+    if not any(hole.any() for hole in (*training, validation, test)):
         raise InputError(f"--data-mask {mask}: no pixel of {name} is missing: leave --data-mask out")
-    share = float(holes["train"].any((1, 2)).mean())
+    share = np.concatenate([hole.reshape(len(hole), -1).any(1) for hole in training]).mean()
     remark(f"{1 - observed:.0%} of the training pixels are missing, in {share:.0%} of the images")
-    images = {split: dataset.split(split) for split in SPLITS}
-    if given.of_images == "alpha" and channels_of(dataset.train) in (2, 4):  # the mask is no part of the images
-        images = {split: without_alpha(x, channels_of(x) - 1) for split, x in images.items()}
-    train, validation, test = (blurred(images[split], holes[split]) for split in SPLITS)
-    return Dataset(dataset.name, train, validation, test, dataset.labels, holes=holes)
+
+    def imputed(images: Images, hole: Mask) -> Images:
+        if given.of_images == "alpha" and channels_of(images) in (2, 4):  # the mask is no part of the images
+            images = without_alpha(images, channels_of(images) - 1)
+        return blurred(images, hole)
+
+    train, *others = (imputed(images, hole) for images, hole in zip(dataset.groups, training, strict=True))
+    return Dataset(
+        dataset.name,
+        train,
+        imputed(dataset.validation, validation),
+        imputed(dataset.test, test),
+        dataset.labels,
+        tuple(others),
+        {"train": training[0], "validation": validation, "test": test},
+        tuple(training[1:]),
+    )
 
 
-def _of_splits(dataset: Dataset, name: str, given: masks.MaskInput, seed: int) -> dict[str, Mask]:
-    """The masks of every split."""
-    images = {split: dataset.split(split) for split in SPLITS}
+def _holes(dataset: Dataset, split: Split, name: str, given: masks.MaskInput, seed: int) -> Parts:
+    """The masks of the images in ``dataset``. Raises InputError."""
     if given.spec or given.of_images:
-        seeds = {"train": seed} | {split: key(seed, "data mask", split) for split in SPLITS[1:]}
-        return {split: masks.fit(given, images[split], seeds[split]) for split in SPLITS}
-    return of_files(dataset, name, given)
+        starts = np.cumsum([0, *map(len, dataset.groups)])
+        each = zip(dataset.groups, starts, strict=False)
+        training = [given.draw(images, seed, int(first)) for images, first in each]
+        validation, test = (given.draw(dataset.split(part), key(seed, "data mask", part)) for part in SPLITS[1:])
+        return training, validation, test
+    # Masks in files follow the order of the images, or have their names: they are split as the images are.
+    if given.named and Path(name).is_dir():
+        return split(_of_names(Path(name), given))
+    if dataset.other_sizes:
+        raise InputError(f"{name}: images of several sizes: give a folder of masks with their names")
+    found = of_files(dataset, name, given)
+    return [found["train"]], found["validation"], found["test"]
 
 
 def of_files(dataset: Dataset, name: str, given: masks.MaskInput) -> dict[str, Mask]:
@@ -63,6 +86,13 @@ def of_files(dataset: Dataset, name: str, given: masks.MaskInput) -> dict[str, M
     names = read_pictures(picture_files(Path(name)))[1] if given.named and Path(name).is_dir() else None
     (found,) = given.draw_all([np.concatenate(images)], names=names)
     return dict(zip(SPLITS, np.split(found[order_of(count)], np.cumsum(lengths)[:-1]), strict=True))
+
+
+def _of_names(folder: Path, given: masks.MaskInput) -> Mask | list[Mask]:
+    """The masks of a folder for the images of another one: an array or a list as ``read_images`` gives the images."""
+    images, names = read_pictures(picture_files(folder))
+    holes = [hole[0] for hole in given.draw_all([image[None] for image in images], names=names)]
+    return holes if isinstance(stacked(images), list) else np.stack(holes)
 
 
 def order_of(count: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from inkfill.core.masks import MaskSpec, as_planes
 from inkfill.core.objectives import Batch
@@ -34,12 +35,12 @@ class Batches:
         rng: np.random.Generator,
         rows: slice = slice(None),
         holes: Mask | None = None,
-        imputed: bool = False,
+        imputed: NDArray[np.bool_] | None = None,
     ) -> Any:
         """Draw a global batch from ``rng`` and return its ``rows``.
 
         ``holes`` (``[N, H, W]``, or ``[N, H, W, C]`` by channel) marks missing pixels of ``images``; they are never
-        scored. They are inputs if they were ``imputed``, and masked otherwise.
+        scored. They are inputs in images that were ``imputed`` (``[N]``), and masked in others.
         """
         index = rng.integers(len(images), size=self.size)
         height, width = images.shape[1:3]
@@ -48,7 +49,8 @@ class Batches:
         missing = as_planes(missing)
         hidden = self.spec.draw_planes(self.size, self.planes, height, width, rng, chosen)
         scored = torch.from_numpy(hidden & ~missing)
-        mask = torch.from_numpy(hidden if imputed else hidden | missing)
+        masked = missing if imputed is None else missing & ~imputed[index][:, None, None, None]
+        mask = torch.from_numpy(hidden | masked)
         return self.make(self.schedule, self.values.to_x0(chosen), mask, rng, scored, rows, self.device)
 
 
@@ -62,20 +64,21 @@ class Source:
 
     def draw(self, rng: np.random.Generator, rows: slice) -> Any:
         """The rows of a batch of one size; a size is drawn with probability proportional to its number of images."""
-        return self.batches.draw(self._of_one_size(rng), rng, rows)
+        return self.batches.draw(self.groups[self._group(rng)], rng, rows)
 
-    def _of_one_size(self, rng: np.random.Generator) -> Images:
+    def _group(self, rng: np.random.Generator) -> int:
+        """The size of a batch, as an index of the groups."""
         if len(self.groups) == 1:
-            return self.groups[0]
+            return 0
         counts = np.array([len(images) for images in self.groups])
-        return self.groups[rng.choice(len(self.groups), p=counts / counts.sum())]
+        return int(rng.choice(len(self.groups), p=counts / counts.sum()))
 
     def due(self, share: float) -> bool:
         """Whether the images must change now, at this fraction of the run."""
         return False
 
-    def advance(self, model: Callable[[], Any], beat: Callable[[], object] = lambda: None) -> None:
-        """Change the images by the current model; ``beat`` is called now and then, as a heartbeat."""
+    def advance(self, step: int, model: Callable[[], Any], beat: Callable[[], object] = lambda: None) -> None:
+        """Change the images by the model after ``step`` steps; ``beat`` is called now and then, as a heartbeat."""
 
     def resume(self, begun: int) -> None:
         """Continue after ``begun`` changes."""

@@ -100,7 +100,7 @@ class RunFolder:
         if fresh:
             for old in (self.state, self.constant, self.best):
                 old.unlink(missing_ok=True)
-            _remove(self.rounds, r"\d\d/\d{5}\.npy")
+            _remove(self.rounds, r"\d{2,4}/\d{5}\.np[yz]")
             if pairs:
                 _remove(self.pairs, rf"(?!{pairs.name})[0-9a-f]{{16}}/\d{{5}}\.npz")
         beside = [self.path.glob(f"{UNFINISHED}{name}-*") for name in ("state", "constant", "model", "best", "metrics")]

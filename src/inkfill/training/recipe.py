@@ -57,6 +57,7 @@ def recipe_of(config: TrainConfig, dataset: Dataset, values: ValueRange, step: i
 
 def _share_of_black(dataset: Dataset, low: float) -> float:
     """The fraction of observed pixels at the lowest value."""
+    groups = dataset.groups
     if dataset.holes:
-        return float((dataset.train[~dataset.holes["train"]] == low).mean())
-    return sum(int((images == low).sum()) for images in dataset.groups) / sum(g.size for g in dataset.groups)
+        groups = tuple(images[~hole] for images, hole in zip(groups, dataset.holes_of_groups, strict=True))
+    return sum(int((images == low).sum()) for images in groups) / sum(images.size for images in groups)

@@ -85,7 +85,7 @@ class Run:
         """
         if self.group.first:
             self.save()
-            self.source.advance(self.model, lambda: self.group.from_first(False))
+            self.source.advance(self.trainer.done, self.model, lambda: self.group.from_first(False))
         self.group.await_first()
         if not self.group.first:
             self.source.resume(self.source.begun + 1)
