@@ -30,20 +30,22 @@ def tiff(path, tags, strip):
     path.write_bytes(b"II*\0" + struct.pack("<I", at) + body + b"\0" * 4 + data + strip)
 
 
-def test_deep_colour_tiff_is_refused(tmp_path):
+def test_deep_colour_tiff_is_not_reduced(tmp_path):
     pixels = np.full((16, 16, 3), 7710, "<u2")
     basic = {256: (4, [16]), 257: (4, [16]), 259: (3, [1]), 262: (3, [2]), 277: (3, [3]), 278: (4, [16])}
     tiff(tmp_path / "deep.tif", {**basic, 258: (3, [16, 16, 16])}, pixels.tobytes())
-    with pytest.raises(InputError, match="16 bits"):
-        readers.read_frames(tmp_path / "deep.tif")
+    (found,) = readers.read_frames(tmp_path / "deep.tif")
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, pixels)
 
 
-def test_signed_bytes_are_refused(tmp_path):
+def test_signed_bytes_stay_signed(tmp_path):
     pixels = np.full((16, 16), -68, np.int8)
     basic = {256: (4, [16]), 257: (4, [16]), 259: (3, [1]), 262: (3, [1]), 277: (3, [1]), 278: (4, [16])}
     tiff(tmp_path / "signed.tif", {**basic, 258: (3, [8]), 339: (3, [2])}, pixels.tobytes())
-    with pytest.raises(InputError, match="signed"):
-        readers.read_frames(tmp_path / "signed.tif")
+    (found,) = readers.read_frames(tmp_path / "signed.tif")
+    assert found.dtype == np.int8
+    np.testing.assert_array_equal(found, pixels)
     tiff(tmp_path / "bytes.tif", {**basic, 258: (3, [8])}, pixels.tobytes())
     assert readers.read_frames(tmp_path / "bytes.tif")[0].dtype == np.uint8
 

@@ -106,7 +106,7 @@ def test_opaque_images_have_nothing_missing(tmp_path, checkpoint, capsys):
     complete = saved(tmp_path, "torn/2.png", rng.integers(0, 255, (28, 28)).astype(np.uint8))
     words = ["--mask", "alpha", "--checkpoint", checkpoint, "--steps", 1, "--samples", 1]
     assert run("inpaint", tmp_path / "torn", *words, "--out", tmp_path / "filled") == 0
-    back = np.asarray(Image.open(tmp_path / "filled" / "2_00.png"))
+    back = np.asarray(Image.open(tmp_path / "filled" / "2.png"))
     np.testing.assert_array_equal(back if back.ndim == 2 else back[..., 0], np.asarray(Image.open(complete)))
     capsys.readouterr()
     refused(capsys, "inpaint", complete, *words, "--out", tmp_path / "one.png", says=["nothing to fill"])

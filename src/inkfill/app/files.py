@@ -8,14 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inkfill.app import figures
-from inkfill.data import Images, masks
+from inkfill.data import Images, deep_png, masks, tiff
+from inkfill.data.details import Details, save_png
 from inkfill.data.images import BYTES, Mask, ValueRange, as_bytes, as_known, channels_of, without_alpha
-from inkfill.data.readers import PICTURES, check_names, picture_files, read_images, read_pictures, stacked
-from inkfill.errors import InputError
+from inkfill.data.readers import (
+    PICTURES,
+    Source,
+    check_names,
+    picture_files,
+    read_details,
+    read_images,
+    read_pictures,
+    stacked,
+)
+from inkfill.errors import InputError, remark
 from inkfill.files import check_apart, check_ours, check_writable, claimed, folder_written_whole, written_whole
 
 Pictures = Images | list[Images]  # a list where images differ in size
 Inputs = Sequence[Path | str | None]
+OF_ARRAYS = "%05d"  # names of images of an array
+ONE_IMAGE = (".png", *tiff.SUFFIXES)  # files that may hold one sample of one image
 SHEET = 100  # largest number of images in a sheet of inpainting samples
 SAMPLES_SHEET = 10_000  # largest number of unconditional samples in a sheet
 
@@ -37,20 +49,20 @@ class Filled:
 # ---- in --------------------------------------------------------------------------------------------------------------
 
 
-def read_inputs(paths: Sequence[Path], knows: int, grey: bool = False) -> tuple[Pictures, list[str] | None]:
-    """Read one file or folder of any kind, or several image files; returns the images and their names, if any.
+def read_inputs(
+    paths: Sequence[Path], knows: int, grey: bool = False, beside: Sequence[Path] = ()
+) -> tuple[Pictures, list[Source] | None]:
+    """Read one file or folder of any kind, or several image files; returns the images and the sources of image files.
 
     Images of one size, channels and dtype are one array ``[N, H, W]`` or ``[N, H, W, C]``, others a list. ``grey``
-    converts colour to grey; ``knows`` is the number of channels of the model. Raises InputError.
+    converts colour to grey; ``knows`` is the number of channels of the model; ``beside`` are mask files in a folder of
+    images. Raises InputError.
     """
     if len(paths) == 1 and not paths[0].is_dir() and not is_picture(paths[0]):
         array = read_images(paths[0])
         assert not isinstance(array, list)
         return luma(array) if grey else array, None
-    files = picture_files(paths[0]) if len(paths) == 1 and paths[0].is_dir() else list(paths)
-    for file in files:
-        if not is_picture(file):
-            raise InputError(f"{file}: several files must all be pictures: give one array, or pictures alone")
+    files = picture_files(paths[0], beside) if len(paths) == 1 else list(paths)
     check_names([file.stem for file in files])
 
     def fit(file: Path, image: Images) -> Images:
@@ -61,8 +73,8 @@ def read_inputs(paths: Sequence[Path], knows: int, grey: bool = False) -> tuple[
             raise InputError(f"{file}: {error}") from None
         return image
 
-    images, names = read_pictures(files, fit)
-    return stacked(images), names
+    images, sources = read_pictures(files, fit)
+    return stacked(images), sources
 
 
 def is_picture(path: Path) -> bool:
@@ -77,6 +89,11 @@ def luma(images: Images) -> Images:
     mixed = np.ma.getdata(images)[..., :3] @ np.array([0.299, 0.587, 0.114])
     grey = (mixed.round() if images.dtype.kind in "iu" else mixed).astype(images.dtype)
     return np.stack([grey, images[..., 3]], -1) if images.shape[3] == 4 else grey
+
+
+def names_of(sources: Sequence[Source] | None) -> list[str] | None:
+    """The names of images from image files."""
+    return [source.name for source in sources] if sources else None
 
 
 def paired(given: masks.MaskInput, images: Pictures, names: list[str] | None) -> masks.MaskInput | Mask | list[Mask]:
@@ -138,7 +155,9 @@ def check_outputs(out: Path | None, sheet: Path | None, report: Path | None, ove
     if len({place.resolve() for place in places}) < len(places):
         raise InputError("--out, --sheet and --report: two have one name: give each its own")
     if out and out.suffix and not out.is_dir():
-        check_file(out, overwrite, (".npy", ".png"), inputs)
+        check_file(out, overwrite, (".npy", *ONE_IMAGE), inputs)
+        if out.suffix.lower() in tiff.SUFFIXES:
+            tiff.library(out)
     elif out:
         check_folder(out, overwrite, inputs)
     if sheet:
@@ -153,39 +172,115 @@ def check_sheet(out: Path, count: int, most: int = SHEET) -> None:
         raise InputError(f"{out}: {count} images are too many for one sheet: write a .npy or a folder")
 
 
-def check_fits(out: Path | None, sheet: Path | None, images: Pictures) -> None:
+def check_fits(out: Path | None, sheet: Path | None, images: Pictures, sources: Sequence[Source] | None) -> None:
     """Raise InputError where outputs cannot hold so many images, images of several sizes, or their dtype."""
     for place in filter(None, (out, sheet)):
         check_sheet(place, len(images))
-        if isinstance(images, list) and place.suffix:
+        if isinstance(images, list) and place.suffix and place.suffix.lower() not in tiff.SUFFIXES:
             raise InputError(f"{place}: images of several sizes do not fit one file: give a folder")
-    first = images[0][None]
-    fits = first.dtype in (np.bool_, np.uint8) or (first.dtype == np.uint16 and channels_of(first) == 1)
-    if out and out.suffix.lower() != ".npy" and not fits:
-        raise InputError(f"{out}: image files cannot hold {first.dtype} values: write a .npy")
+    if out and out.suffix.lower() != ".npy":
+        for i, image in enumerate(images if isinstance(images, list) else images[:1]):
+            if _suffix(out, sources[i] if sources else None) == ".png":
+                _check_png(out, image)
 
 
-def write_filled(out: Path, filled: Iterable[Filled], images: Pictures, k: int, names: list[str] | None) -> str:
+def _suffix(out: Path, source: Source | None) -> str:
+    """The suffix of the image files that are written: ``.tif`` for images from TIFF files, if tifffile is there."""
+    if out.suffix and not out.is_dir():
+        return out.suffix.lower()
+    return ".tif" if source and source.file.suffix.lower() in tiff.SUFFIXES and tiff.available() else ".png"
+
+
+def _check_png(out: Path, image: Images) -> None:
+    """Raise InputError for an image ``[H, W]`` or ``[H, W, C]`` that PNG cannot hold, or not here."""
+    channels = channels_of(image[None])
+    if image.dtype not in (np.bool_, np.uint8, np.uint16) or channels > 4:
+        raise InputError(f"{out}: PNG cannot hold {channels} channels of {image.dtype} values: write a .npy or .tif")
+    if image.dtype == np.uint16 and channels > 1:
+        deep_png.library(out)
+
+
+def write_filled(
+    out: Path,
+    filled: Iterable[Filled],
+    images: Pictures,
+    k: int,
+    sources: Sequence[Source] | None,
+    keep_palette: bool = False,
+) -> str:
     """Write ``k`` samples of each image, one image after another; returns a line about the output.
 
-    To ``.npy``; to ``.png``, the one sample of one image or else a sheet; or to a folder, one image file per sample.
+    To ``.npy``; to ``.tif``, a page each; to ``.png``, the one sample of one image or else a sheet; or to a folder, one
+    image file per sample, like the file of the image.
     """
     n = len(images)
-    if out.suffix.lower() == ".npy":
+    suffix = out.suffix.lower()
+    if suffix == ".npy":
         assert not isinstance(images, list)
         _write_array(out, (n, k, *images.shape[1:]), images.dtype, (each.samples for each in filled))
         return f"{out}: {n} x {k} samples"
-    if out.suffix.lower() == ".png" and (n, k) == (1, 1):
-        (one,) = filled
-        _save_image(out, one.samples[0])
-        return f"{out}: one sample"
-    if out.suffix.lower() == ".png":
+    if suffix == ".png" and (n, k) != (1, 1):
         return write_sheet(out, list(filled))
+    origins = sources or [Source(OF_ARRAYS % i, Path()) for i in range(n)]
+    if suffix in tiff.SUFFIXES:
+        with written_whole(out) as temporary:
+            pages = (
+                _page(sample, each.mask, source, keep_palette)
+                for source, each in zip(origins, filled, strict=True)
+                for sample in each.samples
+            )
+            tiff.write(temporary, pages, k * sum(image.nbytes for image in images))
+        return f"{out}: {n} x {k} samples, a page each"
+    if suffix == ".png":
+        (one,) = filled
+        with written_whole(out) as temporary:
+            _remark_all(_save_like(temporary, one.samples[0], one.mask, origins[0], keep_palette))
+        return f"{out}: one sample"
+    said: set[str] = set()
     with folder_written_whole(out.resolve()) as folder:
-        for name, each in zip(names or [f"{i:05d}" for i in range(n)], filled, strict=True):
+        for source, each in zip(origins, filled, strict=True):
             for i, sample in enumerate(each.samples):
-                _save_image(folder / f"{name}_{i:02d}.png", sample)
+                name = source.name if k == 1 else f"{source.name}_{i:02d}"
+                file = folder / (name + _suffix(out, source))
+                said |= _save_like(file, sample, each.mask, source, keep_palette)
+    _remark_all(said)
     return f"the folder {out}: {n} x {k} images"
+
+
+def _page(pixels: Images, mask: Mask, source: Source, keep_palette: bool) -> tiff.Page:
+    """A sample as a page like the one that its image was read from."""
+    file = source.file if source.file.suffix.lower() in tiff.SUFFIXES else None
+    details = read_details(source) if file else Details()
+    if keep_palette and details.palette:
+        indices = details.palette.nearest(pixels, _any_channel(mask))
+        return tiff.Page(indices, file, source.frame, details.palette.colours)
+    return tiff.Page(details.depth(pixels), file, source.frame)
+
+
+def _any_channel(mask: Mask) -> Mask:
+    """Pixels ``[H, W]`` with a missing channel."""
+    return np.asarray(mask.any(-1)) if mask.ndim > 2 else mask
+
+
+def _save_like(out: Path, pixels: Images, mask: Mask, source: Source, keep_palette: bool) -> set[str]:
+    """Write one sample to a PNG or TIFF file, with what the file of its image says; returns what users must know."""
+    details, said = read_details(source) if source.file.name else Details(), set()
+    if out.suffix == ".tif":
+        tiff.write(out, [_page(pixels, mask, source, keep_palette)], pixels.nbytes)
+    else:
+        save_png(out, pixels, details, _any_channel(mask), keep_palette)
+        if details.format in ("JPEG", "MPO"):
+            said.add("JPEG images are written as PNG: JPEG would change observed pixels")
+        if details.format == "TIFF" and not tiff.available():
+            said.add(f"TIFF images are written as PNG, without their tags: pip install {tiff.INSTALL} writes TIFF")
+    if details.palette and not keep_palette:
+        said.add("images with a palette are written as grey or RGB: --palette keep writes their palette")
+    return said
+
+
+def _remark_all(said: Iterable[str]) -> None:
+    for text in sorted(said):
+        remark(text)
 
 
 def write_sheet(out: Path, filled: Sequence[Filled]) -> str:
@@ -209,13 +304,8 @@ def write_samples(out: Path, drawn: Images, values: ValueRange = BYTES) -> str:
         return f"{out}: a sheet of {len(drawn)} images"
     with folder_written_whole(out.resolve()) as folder:
         for i, image in enumerate(drawn):
-            _save_image(folder / f"{i:05d}.png", image)
+            save_png(folder / f"{OF_ARRAYS % i}.png", image, Details(), np.zeros(image.shape[:2], bool))
     return f"the folder {out}: {len(drawn)} images"
-
-
-def _save_image(out: Path, pixels: Images) -> None:
-    """Write ``[H, W]`` or ``[H, W, C]``; bool as 0 and 255."""
-    figures.save_picture(pixels.astype(np.uint8) * np.uint8(255) if pixels.dtype == np.bool_ else pixels, out)
 
 
 def _write_array(out: Path, shape: tuple[int, ...], dtype: np.dtype, parts: Iterable[NDArray]) -> None:
