@@ -68,6 +68,18 @@ def test_small_integers_are_a_mask(values, word, tmp_path, caplog):
     assert word in caplog.text
 
 
+def test_deep_and_dark_masks(tmp_path, caplog):
+    """0 and 1 with a border of 255 in 16 bits; class numbers are no mask, and the largest is named."""
+    pixels = np.zeros((32, 32), np.uint16)
+    pixels[8:24, 8:24] = 255
+    pixels[9:23, 9:23] = 1
+    mask = masks.fit(str(saved(tmp_path, "deep.png", pixels)), BLANK)[0]
+    np.testing.assert_array_equal(mask, pixels > 0)
+    with pytest.raises(InputError, match="nothing to fill"):
+        masks.read_mask(str(saved(tmp_path, "classes.png", (pixels % 4).astype(np.uint8))))
+    assert "values up to 3 of 255" in caplog.text
+
+
 def test_a_mask_depends_on_its_image_alone():
     """On the seed, the number and the size; one image of another size changes no other mask."""
     whole = masks.fit("strokes", BLANK.repeat(3, 0), seed=5)

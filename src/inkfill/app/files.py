@@ -294,8 +294,12 @@ def write_sheet(out: Path, filled: Sequence[Filled]) -> str:
 def write_samples(out: Path, drawn: Images, values: ValueRange = BYTES) -> str:
     """Write unconditional samples ``[N, H, W]`` or ``[N, H, W, C]``; returns a line about the output.
 
-    To ``.npy``, to ``.png`` as a sheet, or to a folder, one image file per sample.
+    To ``.npy``, to ``.tif``, a page each, to ``.png`` as a sheet, or to a folder, one image file per sample.
     """
+    if out.suffix.lower() in tiff.SUFFIXES:
+        with written_whole(out) as temporary:
+            tiff.write(temporary, map(tiff.Page, drawn), drawn.nbytes)
+        return f"{out}: {len(drawn)} images, a page each"
     if out.suffix.lower() == ".npy":
         _write_array(out, drawn.shape, drawn.dtype, [drawn])
         return f"{out}: {len(drawn)} images"

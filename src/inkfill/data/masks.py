@@ -291,6 +291,8 @@ def _mask_of(picture: Images, name: str, options: MaskOptions, painted: bool) ->
         raise InputError(f"{name}: the mask is not binary: use black (keep) and white (fill)")
     if soft > 0:
         remark(f"{name}: soft edges are cut at half: lighter pixels are filled")
+    if 0 < grey.max() < top / 2:
+        remark(f"{name}: values up to {grey.max()} of {top:g}: nothing is filled: use 0 (keep) and {top:g} (fill)")
     return grey >= top / 2
 
 

@@ -106,7 +106,7 @@ def inpaint(
 
 
 @click.command()
-@option("--out", type=PATH, required=True, help="FILE.npy, FILE.png, or a folder for images.")
+@option("--out", type=PATH, required=True, help="FILE.npy, FILE.png, FILE.tif, or a folder for images.")
 @option("--count", type=click.IntRange(1, 1_000_000), default=64, help="Number of samples.")
 @option("--size", type=click.IntRange(8, 1024), help="Side of the samples in pixels [default: as in training].")
 @options.seed
