@@ -88,9 +88,9 @@ def inpaint(
     ``[N, H, W]`` or ``[N, H, W, C]`` of any dtype, a torch tensor (a tensor comes back), a Pillow image, the path of a
     file or folder, or a list of these; images of several sizes give a list. ``mask`` is bool, True = missing,
     ``[N, H, W]`` or ``[H, W]``, a spec such as ``"half:left"``, ``"nan"`` or ``"alpha"``, a Pillow image, a file or
-    folder, or a list; None means the missing values of the images. ``method`` is a name or a function of a :class:`~inkfill.methods.Task`, ``settings`` its keyword
-    arguments. ``method``, ``steps`` and ``sampler`` default to those of the model. ``value_range`` is the data range
-    (low, high), where dtype and training do not determine it.
+    folder, or a list; None means the missing values of the images. ``method`` is a name or a function of a
+    :class:`~inkfill.methods.Task`, ``settings`` its keyword arguments. ``method``, ``steps`` and ``sampler`` default to
+    those of the model. ``value_range`` is the data range (low, high), where dtype and training do not determine it.
 
     Observed pixels come back bit for bit. The noise of image i, sample k depends on ``(seed, i, k)`` alone, so ``rows``
     (samples evaluated together) affects speed and memory only. ``first`` is the number of the first image, for a part
