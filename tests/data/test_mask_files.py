@@ -108,6 +108,16 @@ def test_a_folder_with_one_mask_is_paired_by_name_too(tmp_path):
         inkfill.inpaint(model_of(1), str(tmp_path / "images"), str(tmp_path / "masks"), 1, steps=1)
 
 
+def test_masks_of_names_with_an_end_follow_their_images(tmp_path):
+    """Where masks are paired by order, as in training: ``a.png`` comes before ``a1.png``, ``a_mask.png`` after."""
+    for i, name in enumerate(("a", "a1", "b")):
+        mask = BLANK[0].copy()
+        mask[8 * i : 8 * i + 8] = 255
+        saved(tmp_path, f"masks/{name}_mask.png", mask)
+    mask = masks.fit(str(tmp_path / "masks"), BLANK.repeat(3, 0))
+    assert [int(each.any(1).argmax()) for each in mask] == [0, 8, 16]
+
+
 def test_opaque_images_have_nothing_missing(tmp_path, checkpoint, capsys):
     """One complete scan among torn ones is returned as it is; of complete ones alone there is nothing to fill."""
     rng = np.random.default_rng(0)

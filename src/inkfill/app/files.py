@@ -1,6 +1,6 @@
 """Images and masks in, samples out, as files. Outputs that cannot be written are refused before the work starts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -221,61 +221,67 @@ def write_filled(
         return f"{out}: {n} x {k} samples"
     if suffix == ".png" and (n, k) != (1, 1):
         return write_sheet(out, list(filled))
-    origins = sources or [Source(OF_ARRAYS % i, Path()) for i in range(n)]
+    each_source = sources or [Source(OF_ARRAYS % i, Path()) for i in range(n)]
+    samples = _with_details(each_source, filled)
     if suffix in tiff.SUFFIXES:
         with written_whole(out) as temporary:
-            pages = (
-                _page(sample, each.mask, source, keep_palette)
-                for source, each in zip(origins, filled, strict=True)
-                for sample in each.samples
-            )
+            pages = (each.page(keep_palette) for each in samples)
             tiff.write(temporary, pages, k * sum(image.nbytes for image in images))
         return f"{out}: {n} x {k} samples, a page each"
     if suffix == ".png":
-        (one,) = filled
         with written_whole(out) as temporary:
-            _remark_all(_save_like(temporary, one.samples[0], one.mask, origins[0], keep_palette))
+            _remark_all(set().union(*(each.save(temporary, ".png", keep_palette) for each in samples)))
         return f"{out}: one sample"
     said: set[str] = set()
     with folder_written_whole(out.resolve()) as folder:
-        for source, each in zip(origins, filled, strict=True):
-            for i, sample in enumerate(each.samples):
-                name = source.name if k == 1 else f"{source.name}_{i:02d}"
-                file = folder / (name + _suffix(out, source))
-                said |= _save_like(file, sample, each.mask, source, keep_palette)
+        for each in samples:
+            name = each.source.name if k == 1 else f"{each.source.name}_{each.number:02d}"
+            suffix = _suffix(out, each.source)
+            said |= each.save(folder / (name + suffix), suffix, keep_palette)
     _remark_all(said)
     return f"the folder {out}: {n} x {k} images"
 
 
-def _page(pixels: Images, mask: Mask, source: Source, keep_palette: bool) -> tiff.Page:
-    """A sample as a page like the one that its image was read from."""
-    file = source.file if source.file.suffix.lower() in tiff.SUFFIXES else None
-    details = read_details(source) if file else Details()
-    if keep_palette and details.palette:
-        indices = details.palette.nearest(pixels, _any_channel(mask))
-        return tiff.Page(indices, file, source.frame, details.palette.colours)
-    return tiff.Page(details.depth(pixels), file, source.frame)
+@dataclass(frozen=True)
+class _Sample:
+    """One sample of an image, and what the file of the image says."""
+
+    pixels: Images
+    missing: Mask  # [H, W]
+    number: int
+    source: Source
+    details: Details
+
+    def page(self, keep_palette: bool) -> tiff.Page:
+        """The sample as a page like the one that its image was read from."""
+        file = self.source.file if self.source.file.suffix.lower() in tiff.SUFFIXES else None
+        if keep_palette and (palette := self.details.palette):
+            return tiff.Page(palette.nearest(self.pixels, self.missing), file, self.source.frame, palette.colours)
+        return tiff.Page(self.details.depth(self.pixels), file, self.source.frame)
+
+    def save(self, out: Path, suffix: str, keep_palette: bool) -> set[str]:
+        """Write a PNG or TIFF file; returns what users must know."""
+        said, kind = set(), self.details.format
+        if suffix == ".png":
+            save_png(out, self.pixels, self.details, self.missing, keep_palette)
+            if kind in ("JPEG", "MPO"):
+                said.add("JPEG images are written as PNG: JPEG would change observed pixels")
+            if kind == "TIFF" and not tiff.available():
+                said.add(f"TIFF images are written as PNG, without their tags: pip install {tiff.INSTALL} writes TIFF")
+        else:
+            tiff.write(out, [self.page(keep_palette)], self.pixels.nbytes)
+        if self.details.palette and not keep_palette:
+            said.add("images with a palette are written as grey or RGB: --palette keep writes their palette")
+        return said
 
 
-def _any_channel(mask: Mask) -> Mask:
-    """Pixels ``[H, W]`` with a missing channel."""
-    return np.asarray(mask.any(-1)) if mask.ndim > 2 else mask
-
-
-def _save_like(out: Path, pixels: Images, mask: Mask, source: Source, keep_palette: bool) -> set[str]:
-    """Write one sample to a PNG or TIFF file, with what the file of its image says; returns what users must know."""
-    details, said = read_details(source) if source.file.name else Details(), set()
-    if out.suffix == ".tif":
-        tiff.write(out, [_page(pixels, mask, source, keep_palette)], pixels.nbytes)
-    else:
-        save_png(out, pixels, details, _any_channel(mask), keep_palette)
-        if details.format in ("JPEG", "MPO"):
-            said.add("JPEG images are written as PNG: JPEG would change observed pixels")
-        if details.format == "TIFF" and not tiff.available():
-            said.add(f"TIFF images are written as PNG, without their tags: pip install {tiff.INSTALL} writes TIFF")
-    if details.palette and not keep_palette:
-        said.add("images with a palette are written as grey or RGB: --palette keep writes their palette")
-    return said
+def _with_details(sources: Sequence[Source], filled: Iterable[Filled]) -> Iterator[_Sample]:
+    """The samples of each image, one image after another."""
+    for source, each in zip(sources, filled, strict=True):
+        details = read_details(source) if source.file.name else Details()
+        missing = np.asarray(each.mask.any(-1)) if each.mask.ndim > 2 else each.mask
+        for number, pixels in enumerate(each.samples):
+            yield _Sample(pixels, missing, number, source, details)
 
 
 def _remark_all(said: Iterable[str]) -> None:

@@ -103,13 +103,14 @@ def _dpi(given: Any) -> tuple[float, float] | None:
 def _palette(picture: Any) -> Palette:
     from PIL import Image
 
-    flat = picture.getpalette()
-    every = Image.fromarray(np.arange(len(flat) // 3, dtype=np.uint8)[None])
+    flat, indices = picture.getpalette(), np.asarray(picture)
+    count = max(len(flat) // 3, int(indices.max()) + 1)  # some files have too few colours
+    every = Image.fromarray(np.arange(count, dtype=np.uint8)[None])
     every.putpalette(flat)
     transparency = picture.info.get("transparency")
     if transparency is not None:
         every.info["transparency"] = transparency
-    return Palette(np.asarray(picture), np.asarray(every.convert("RGBA"))[0], transparency)
+    return Palette(indices, np.asarray(every.convert("RGBA"))[0], transparency)
 
 
 def save_png(out: Path, pixels: Images, details: Details, missing: Mask, keep_palette: bool = False) -> None:

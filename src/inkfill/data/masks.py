@@ -171,8 +171,10 @@ def _listed(given: Any) -> list[Any]:
 
 
 def _marked(values: NDArray[Any]) -> Mask | None:
-    """An array of 0 and 1, or of 0 and 255, as a mask; None for others."""
-    levels = set(np.unique(values).tolist()) if values.dtype.kind in "biuf" else set()
+    """An array of bool, of 0 and 1, or of 0 and 255, as a mask; None for others."""
+    if values.dtype == np.bool_:
+        return values if values.size else None
+    levels = set(np.unique(values).tolist()) if values.dtype.kind in "iuf" else set()
     return values != 0 if levels and (levels <= {0, 1} or levels <= {0, 255}) else None
 
 

@@ -167,11 +167,12 @@ def _opened(body: bytes, path: Path) -> Iterator[Any]:
     """A Pillow image of a format on the list: by its contents, or by its suffix where contents say little."""
     from PIL import Image
 
-    named = BY_SUFFIX.get(path.suffix.lower())
-    Image.init()
-    if named and named not in Image.OPEN:
-        raise InputError(f"{path}: this Pillow reads no {named}: upgrade it (pip install --upgrade pillow)")
-    formats = (*FORMATS, named) if named else FORMATS
+    formats: tuple[str, ...] = FORMATS
+    if named := BY_SUFFIX.get(path.suffix.lower()):
+        Image.init()
+        if named not in Image.OPEN:
+            raise InputError(f"{path}: this Pillow reads no {named}: upgrade it (pip install --upgrade pillow)")
+        formats = (*FORMATS, named)
     with Image.open(BytesIO(body), formats=formats) as picture:
         yield picture
 
