@@ -96,6 +96,7 @@ def test_a_palette_is_kept(transparency, tmp_path):
     """Equal colours keep their indices; filled pixels get the nearest colour; masked indices are not read."""
     colours = np.array([[0, 0, 0], [255, 0, 0], [255, 0, 0], [0, 0, 200]], np.uint8)
     indices = np.random.default_rng(0).integers(0, 4, (12, 14), dtype=np.uint8)
+    indices[2, 2] = 2
     picture = Image.fromarray(indices)
     picture.putpalette(colours.tobytes())
     picture.save(tmp_path / "in.png", **({} if transparency is None else {"transparency": transparency}))
