@@ -111,6 +111,15 @@ def test_without_tifffile_bytes_go_on_as_png(tmp_path, colour, metres, monkeypat
     refused(capsys, "inpaint", tmp_path / "in", *words, colour, "--out", tmp_path / "x.tif", says=says)
 
 
+def test_bands_of_floats_are_not_made_opaque(tmp_path, capsys):
+    """Three bytes a pixel may be colour for weights with alpha; three measured bands are not four."""
+    weights = saved(model_of(4, (16, 16)), tmp_path / "four.safetensors")
+    bands = images_of("float32", (16, 16, 3))
+    tifffile.imwrite(tmp_path / "bands.tif", bands, photometric="minisblack", planarconfig="contig", metadata=None)
+    words = ["--mask", "box:6", *QUICK, "--checkpoint", weights, "--out", tmp_path / "x.tif"]
+    refused(capsys, "inpaint", tmp_path / "bands.tif", *words, says=["bands.tif", "weights expect"])
+
+
 def test_floats_do_not_fit_a_png(tmp_path, metres, capsys):
     dem(tmp_path / "dem.tif")
     words = ["--mask", "nan", *QUICK, "--checkpoint", metres, "--out", tmp_path / "x.png"]
@@ -210,17 +219,17 @@ def test_lists_of_paths(tmp_path, capsys):
 
 
 def test_masks_are_taken_as_what_they_are(tmp_path):
-    """Pillow images of any mode, integer and float arrays of 0 and 1 or 255, files, and lists of them."""
+    """Pillow images of any mode, integer arrays of 0 and 1 or 255, files, and lists of them."""
     model, image = model_of(3, (16, 16)), images_of("uint8", (1, 16, 16, 3))
     expected = inkfill.inpaint(model, image, HOLE, 1, steps=1)
     white = Image.fromarray(HOLE.astype(np.uint8) * 255)
     path = save(tmp_path / "mask.png", HOLE.astype(np.uint8))
-    integers = [HOLE.astype(np.uint8), HOLE.astype(np.int64) * 255, HOLE.astype(np.float32)]
+    integers = [HOLE.astype(np.uint8), HOLE.astype(np.int64) * 255]
     for mask in (white, white.convert("1"), white.convert("RGB"), [white], path, [path], *integers):
         np.testing.assert_array_equal(inkfill.inpaint(model, image, mask, 1, steps=1), expected)
     two = [image[0], image[0, :12]]
     filled = inkfill.inpaint(model, two, [white, white.crop((0, 0, 16, 12))], 1, steps=1)
     assert (filled[1][0][~HOLE[:12]] == image[0, :12][~HOLE[:12]]).all()
-    for wrong in (np.arange(256).reshape(16, 16), HOLE.astype(np.uint8) * 2):
+    for wrong in (np.arange(256).reshape(16, 16), HOLE.astype(np.uint8) * 2, HOLE.astype(np.float32)):
         with pytest.raises(InputError, match="give bool"):
             inkfill.inpaint(model, image, wrong, 1, steps=1)

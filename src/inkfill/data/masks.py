@@ -136,7 +136,8 @@ def read_mask(given: Any, options: MaskOptions = AS_IT_IS) -> MaskInput:
         return MaskInput(array=_one_array(_read_each(listed, options)), options=options)
     if not isinstance(given, (str, Path)):
         array = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
-        array = array if (marked := _marked(array)) is None else marked
+        if array.dtype.kind in "iu" and (marked := _marked(array)) is not None:
+            array = marked
         planes = array.ndim == 4 and array.shape[1] == 1  # [N, 1, H, W], as tensors of masks are
         return MaskInput(array=array[:, 0] if planes else array, options=options)
     text, path = str(given), Path(given)
@@ -197,7 +198,7 @@ def fit_each(specs: Sequence[str], images: Images, seed: int = 0) -> Mask:
 def _fitted(given: NDArray[Any], images: Images) -> Mask:
     """A mask array, checked against the images and broadcast to them."""
     if given.dtype != np.bool_:
-        raise InputError(f"the mask has dtype {given.dtype}: give bool (True = missing), or 0 and 1 or 255")
+        raise InputError(f"the mask has dtype {given.dtype}: give bool (True = missing), or integers 0 and 1 or 255")
     if given.ndim == 4 and given.shape == images.shape:
         raise InputError(f"the mask has shape {list(given.shape)}: masks per channel are not supported: give [N, H, W]")
     if given.ndim not in (2, 3) or given.shape[-2:] != images.shape[1:3]:
