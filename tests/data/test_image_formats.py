@@ -1,12 +1,13 @@
 """Image formats whose values or frames would be taken for others."""
 
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import refused, run
+from helpers import images_of, must_refuse, refused, run
 from inkfill.data import readers
 from inkfill.errors import InputError
 
@@ -30,20 +31,22 @@ def tiff(path, tags, strip):
     path.write_bytes(b"II*\0" + struct.pack("<I", at) + body + b"\0" * 4 + data + strip)
 
 
-def test_deep_colour_tiff_is_refused(tmp_path):
+def test_deep_colour_tiff_is_not_reduced(tmp_path):
     pixels = np.full((16, 16, 3), 7710, "<u2")
     basic = {256: (4, [16]), 257: (4, [16]), 259: (3, [1]), 262: (3, [2]), 277: (3, [3]), 278: (4, [16])}
     tiff(tmp_path / "deep.tif", {**basic, 258: (3, [16, 16, 16])}, pixels.tobytes())
-    with pytest.raises(InputError, match="16 bits"):
-        readers.read_frames(tmp_path / "deep.tif")
+    (found,) = readers.read_frames(tmp_path / "deep.tif")
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, pixels)
 
 
-def test_signed_bytes_are_refused(tmp_path):
+def test_signed_bytes_stay_signed(tmp_path):
     pixels = np.full((16, 16), -68, np.int8)
     basic = {256: (4, [16]), 257: (4, [16]), 259: (3, [1]), 262: (3, [1]), 277: (3, [1]), 278: (4, [16])}
     tiff(tmp_path / "signed.tif", {**basic, 258: (3, [8]), 339: (3, [2])}, pixels.tobytes())
-    with pytest.raises(InputError, match="signed"):
-        readers.read_frames(tmp_path / "signed.tif")
+    (found,) = readers.read_frames(tmp_path / "signed.tif")
+    assert found.dtype == np.int8
+    np.testing.assert_array_equal(found, pixels)
     tiff(tmp_path / "bytes.tif", {**basic, 258: (3, [8])}, pixels.tobytes())
     assert readers.read_frames(tmp_path / "bytes.tif")[0].dtype == np.uint8
 
@@ -71,6 +74,44 @@ def test_unknown_formats_are_called_so(name, tmp_path, checkpoint, capsys):
     (tmp_path / name).write_bytes(b"" if name == "empty.bin" else b"\0\0\0\x0cjP  not what it says")
     words = ["--mask", "box:8", "--checkpoint", checkpoint, "--out", tmp_path / "filled.png"]
     refused(capsys, "inpaint", tmp_path / name, *words, says=[name, "unknown format"])
+
+
+@pytest.mark.parametrize("suffix", [".jp2", ".j2k", ".avif", ".tga", ".ico"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_formats_that_pillow_reads_are_read(suffix, channels, tmp_path):
+    pixels = images_of("uint8", (16, 16, channels)).squeeze()
+    pixels = np.full_like(pixels, pixels[:1, :1]) if suffix == ".avif" else pixels  # which is lossy
+    Image.fromarray(pixels).save(tmp_path / f"image{suffix}", **({"sizes": [(16, 16)]} if suffix == ".ico" else {}))
+    (found,) = readers.read_frames(tmp_path / f"image{suffix}")
+    assert found.dtype == np.uint8
+    if suffix != ".avif":
+        np.testing.assert_array_equal(found, pixels)
+
+
+def test_deep_values_are_read_exactly_or_refused(tmp_path):
+    """16-bit grey is exact; deep colour and 12 bits would be changed by Pillow."""
+    grey = images_of("uint16", (16, 16))
+    Image.fromarray(grey).save(tmp_path / "grey.jp2")
+    (tmp_path / "grey.pgm").write_bytes(b"P5\n16 16\n65535\n" + grey.astype(">u2").tobytes())
+    for name in ("grey.jp2", "grey.pgm"):
+        np.testing.assert_array_equal(readers.read_frames(tmp_path / name)[0], grey)
+    (tmp_path / "colour.ppm").write_bytes(b"P6\n16 16\n65535\n" + images_of("uint16", (16, 16, 3)).tobytes())
+    (tmp_path / "twelve.pgm").write_bytes(b"P5\n16 16\n4095\n" + (grey & 4095).astype(">u2").tobytes())
+    body = bytearray((tmp_path / "grey.jp2").read_bytes())
+    body[body.index(b"\xff\x4f\xff\x51") + 42] = 11  # 12 bits
+    (tmp_path / "twelve.jp2").write_bytes(body)
+    Image.fromarray(images_of("uint8", (16, 16, 3))).save(tmp_path / "ten.avif")
+    body = bytearray((tmp_path / "ten.avif").read_bytes())
+    body[body.index(b"av1C") + 6] |= 0x40
+    must_refuse(lambda: readers._check_depth(SimpleNamespace(format="AVIF"), bytes(body), tmp_path), "10 bits")
+    for name in ("colour.ppm", "twelve.pgm", "twelve.jp2"):
+        must_refuse(lambda name=name: readers.read_frames(tmp_path / name), name, "bits would be changed")
+
+
+def test_a_pillow_without_a_format_is_named(tmp_path, monkeypatch):
+    Image.fromarray(images_of("uint8", (16, 16))).save(tmp_path / "image.avif")
+    monkeypatch.delitem(Image.OPEN, "AVIF")
+    must_refuse(lambda: readers.read_frames(tmp_path / "image.avif"), "image.avif", "upgrade")
 
 
 @pytest.mark.parametrize("suffix", [".ppm", ".jfif", ".pnm"])

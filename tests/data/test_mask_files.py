@@ -68,6 +68,18 @@ def test_small_integers_are_a_mask(values, word, tmp_path, caplog):
     assert word in caplog.text
 
 
+def test_deep_and_dark_masks(tmp_path, caplog):
+    """0 and 1 with a border of 255 in 16 bits; class numbers are no mask, and the largest is named."""
+    pixels = np.zeros((32, 32), np.uint16)
+    pixels[8:24, 8:24] = 255
+    pixels[9:23, 9:23] = 1
+    mask = masks.fit(str(saved(tmp_path, "deep.png", pixels)), BLANK)[0]
+    np.testing.assert_array_equal(mask, pixels > 0)
+    with pytest.raises(InputError, match="nothing to fill"):
+        masks.read_mask(str(saved(tmp_path, "classes.png", (pixels % 4).astype(np.uint8))))
+    assert "values up to 3 of 255" in caplog.text
+
+
 def test_a_mask_depends_on_its_image_alone():
     """On the seed, the number and the size; one image of another size changes no other mask."""
     whole = masks.fit("strokes", BLANK.repeat(3, 0), seed=5)
@@ -96,6 +108,16 @@ def test_a_folder_with_one_mask_is_paired_by_name_too(tmp_path):
         inkfill.inpaint(model_of(1), str(tmp_path / "images"), str(tmp_path / "masks"), 1, steps=1)
 
 
+def test_masks_of_names_with_an_end_follow_their_images(tmp_path):
+    """Where masks are paired by order, as in training: ``a.png`` comes before ``a1.png``, ``a_mask.png`` after."""
+    for i, name in enumerate(("a", "a1", "b")):
+        mask = BLANK[0].copy()
+        mask[8 * i : 8 * i + 8] = 255
+        saved(tmp_path, f"masks/{name}_mask.png", mask)
+    mask = masks.fit(str(tmp_path / "masks"), BLANK.repeat(3, 0))
+    assert [int(each.any(1).argmax()) for each in mask] == [0, 8, 16]
+
+
 def test_opaque_images_have_nothing_missing(tmp_path, checkpoint, capsys):
     """One complete scan among torn ones is returned as it is; of complete ones alone there is nothing to fill."""
     rng = np.random.default_rng(0)
@@ -106,7 +128,7 @@ def test_opaque_images_have_nothing_missing(tmp_path, checkpoint, capsys):
     complete = saved(tmp_path, "torn/2.png", rng.integers(0, 255, (28, 28)).astype(np.uint8))
     words = ["--mask", "alpha", "--checkpoint", checkpoint, "--steps", 1, "--samples", 1]
     assert run("inpaint", tmp_path / "torn", *words, "--out", tmp_path / "filled") == 0
-    back = np.asarray(Image.open(tmp_path / "filled" / "2_00.png"))
+    back = np.asarray(Image.open(tmp_path / "filled" / "2.png"))
     np.testing.assert_array_equal(back if back.ndim == 2 else back[..., 0], np.asarray(Image.open(complete)))
     capsys.readouterr()
     refused(capsys, "inpaint", complete, *words, "--out", tmp_path / "one.png", says=["nothing to fill"])

@@ -94,7 +94,11 @@ def test_other_numpy_values_are_refused(tmp_path, values):
 
 def test_sizes_counts_and_dtypes_must_agree():
     images = images_of("uint8", (3, 20, 20))
-    for mask, says in ((HOLE[:10], "sizes must agree"), (np.stack([HOLE] * 2), "for 2 images"), (WHITE, "give bool")):
+    for mask, says in (
+        (HOLE[:10], "sizes must agree"),
+        (np.stack([HOLE] * 2), "for 2 images"),
+        (WHITE // 2, "give bool"),
+    ):
         with pytest.raises(InputError, match=says):
             masks.fit(mask, images)
 

@@ -175,20 +175,6 @@ def test_image_files_of_many_formats(tmp_path):
         assert data.read_images(tmp_path / name).shape == (3, 12, 14)
 
 
-def test_colour_with_16_bits_is_refused(tmp_path):
-    """Pillow would read 8 of the bits without a notice."""
-    import zlib
-
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    rows = b"".join(b"\0" + bytes(6 * 10) for _ in range(10))
-    head = struct.pack(">IIBBBBB", 10, 10, 16, 2, 0, 0, 0)
-    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
-    must_refuse(lambda: readers.read_frames(tmp_path / "deep.png")[0], "16 bits")
-
-
 def test_transparency_is_kept_and_other_colour_spaces_are_refused(tmp_path):
     Image.fromarray(GREY).save(tmp_path / "clear.png", transparency=int(GREY[0, 0]))
     clear = readers.read_frames(tmp_path / "clear.png")[0]

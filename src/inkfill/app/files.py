@@ -1,6 +1,6 @@
 """Images and masks in, samples out, as files. Outputs that cannot be written are refused before the work starts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,14 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inkfill.app import figures
-from inkfill.data import Images, masks
+from inkfill.data import Images, deep_png, masks, tiff
+from inkfill.data.details import Details, save_png
 from inkfill.data.images import BYTES, Mask, ValueRange, as_bytes, as_known, channels_of, without_alpha
-from inkfill.data.readers import PICTURES, check_names, picture_files, read_images, read_pictures, stacked
-from inkfill.errors import InputError
+from inkfill.data.readers import (
+    PICTURES,
+    Source,
+    check_names,
+    picture_files,
+    read_details,
+    read_images,
+    read_pictures,
+    stacked,
+)
+from inkfill.errors import InputError, remark
 from inkfill.files import check_apart, check_ours, check_writable, claimed, folder_written_whole, written_whole
 
 Pictures = Images | list[Images]  # a list where images differ in size
 Inputs = Sequence[Path | str | None]
+OF_ARRAYS = "%05d"  # names of images of an array
+ONE_IMAGE = (".png", *tiff.SUFFIXES)  # files that may hold one sample of one image
 SHEET = 100  # largest number of images in a sheet of inpainting samples
 SAMPLES_SHEET = 10_000  # largest number of unconditional samples in a sheet
 
@@ -37,20 +49,20 @@ class Filled:
 # ---- in --------------------------------------------------------------------------------------------------------------
 
 
-def read_inputs(paths: Sequence[Path], knows: int, grey: bool = False) -> tuple[Pictures, list[str] | None]:
-    """Read one file or folder of any kind, or several image files; returns the images and their names, if any.
+def read_inputs(
+    paths: Sequence[Path], knows: int, grey: bool = False, beside: Sequence[Path] = ()
+) -> tuple[Pictures, list[Source] | None]:
+    """Read one file or folder of any kind, or several image files; returns the images and the sources of image files.
 
     Images of one size, channels and dtype are one array ``[N, H, W]`` or ``[N, H, W, C]``, others a list. ``grey``
-    converts colour to grey; ``knows`` is the number of channels of the model. Raises InputError.
+    converts colour to grey; ``knows`` is the number of channels of the model; ``beside`` are mask files in a folder of
+    images. Raises InputError.
     """
     if len(paths) == 1 and not paths[0].is_dir() and not is_picture(paths[0]):
         array = read_images(paths[0])
         assert not isinstance(array, list)
         return luma(array) if grey else array, None
-    files = picture_files(paths[0]) if len(paths) == 1 and paths[0].is_dir() else list(paths)
-    for file in files:
-        if not is_picture(file):
-            raise InputError(f"{file}: several files must all be pictures: give one array, or pictures alone")
+    files = picture_files(paths[0], beside) if len(paths) == 1 else list(paths)
     check_names([file.stem for file in files])
 
     def fit(file: Path, image: Images) -> Images:
@@ -61,8 +73,8 @@ def read_inputs(paths: Sequence[Path], knows: int, grey: bool = False) -> tuple[
             raise InputError(f"{file}: {error}") from None
         return image
 
-    images, names = read_pictures(files, fit)
-    return stacked(images), names
+    images, sources = read_pictures(files, fit)
+    return stacked(images), sources
 
 
 def is_picture(path: Path) -> bool:
@@ -77,6 +89,11 @@ def luma(images: Images) -> Images:
     mixed = np.ma.getdata(images)[..., :3] @ np.array([0.299, 0.587, 0.114])
     grey = (mixed.round() if images.dtype.kind in "iu" else mixed).astype(images.dtype)
     return np.stack([grey, images[..., 3]], -1) if images.shape[3] == 4 else grey
+
+
+def names_of(sources: Sequence[Source] | None) -> list[str] | None:
+    """The names of images from image files."""
+    return [source.name for source in sources] if sources else None
 
 
 def paired(given: masks.MaskInput, images: Pictures, names: list[str] | None) -> masks.MaskInput | Mask | list[Mask]:
@@ -138,7 +155,9 @@ def check_outputs(out: Path | None, sheet: Path | None, report: Path | None, ove
     if len({place.resolve() for place in places}) < len(places):
         raise InputError("--out, --sheet and --report: two have one name: give each its own")
     if out and out.suffix and not out.is_dir():
-        check_file(out, overwrite, (".npy", ".png"), inputs)
+        check_file(out, overwrite, (".npy", *ONE_IMAGE), inputs)
+        if out.suffix.lower() in tiff.SUFFIXES:
+            tiff.library(out)
     elif out:
         check_folder(out, overwrite, inputs)
     if sheet:
@@ -153,39 +172,121 @@ def check_sheet(out: Path, count: int, most: int = SHEET) -> None:
         raise InputError(f"{out}: {count} images are too many for one sheet: write a .npy or a folder")
 
 
-def check_fits(out: Path | None, sheet: Path | None, images: Pictures) -> None:
+def check_fits(out: Path | None, sheet: Path | None, images: Pictures, sources: Sequence[Source] | None) -> None:
     """Raise InputError where outputs cannot hold so many images, images of several sizes, or their dtype."""
     for place in filter(None, (out, sheet)):
         check_sheet(place, len(images))
-        if isinstance(images, list) and place.suffix:
+        if isinstance(images, list) and place.suffix and place.suffix.lower() not in tiff.SUFFIXES:
             raise InputError(f"{place}: images of several sizes do not fit one file: give a folder")
-    first = images[0][None]
-    fits = first.dtype in (np.bool_, np.uint8) or (first.dtype == np.uint16 and channels_of(first) == 1)
-    if out and out.suffix.lower() != ".npy" and not fits:
-        raise InputError(f"{out}: image files cannot hold {first.dtype} values: write a .npy")
+    if out and out.suffix.lower() != ".npy":
+        for i, image in enumerate(images if isinstance(images, list) else images[:1]):
+            if _suffix(out, sources[i] if sources else None) == ".png":
+                _check_png(out, image)
 
 
-def write_filled(out: Path, filled: Iterable[Filled], images: Pictures, k: int, names: list[str] | None) -> str:
+def _suffix(out: Path, source: Source | None) -> str:
+    """The suffix of the image files that are written: ``.tif`` for images from TIFF files, if tifffile is there."""
+    if out.suffix and not out.is_dir():
+        return out.suffix.lower()
+    return ".tif" if source and source.file.suffix.lower() in tiff.SUFFIXES and tiff.available() else ".png"
+
+
+def _check_png(out: Path, image: Images) -> None:
+    """Raise InputError for an image ``[H, W]`` or ``[H, W, C]`` that PNG cannot hold, or not here."""
+    channels = channels_of(image[None])
+    if image.dtype not in (np.bool_, np.uint8, np.uint16) or channels > 4:
+        raise InputError(f"{out}: PNG cannot hold {channels} channels of {image.dtype} values: write a .npy or .tif")
+    if image.dtype == np.uint16 and channels > 1:
+        deep_png.library(out)
+
+
+def write_filled(
+    out: Path,
+    filled: Iterable[Filled],
+    images: Pictures,
+    k: int,
+    sources: Sequence[Source] | None,
+    keep_palette: bool = False,
+) -> str:
     """Write ``k`` samples of each image, one image after another; returns a line about the output.
 
-    To ``.npy``; to ``.png``, the one sample of one image or else a sheet; or to a folder, one image file per sample.
+    To ``.npy``; to ``.tif``, a page each; to ``.png``, the one sample of one image or else a sheet; or to a folder, one
+    image file per sample, like the file of the image.
     """
     n = len(images)
-    if out.suffix.lower() == ".npy":
+    suffix = out.suffix.lower()
+    if suffix == ".npy":
         assert not isinstance(images, list)
         _write_array(out, (n, k, *images.shape[1:]), images.dtype, (each.samples for each in filled))
         return f"{out}: {n} x {k} samples"
-    if out.suffix.lower() == ".png" and (n, k) == (1, 1):
-        (one,) = filled
-        _save_image(out, one.samples[0])
-        return f"{out}: one sample"
-    if out.suffix.lower() == ".png":
+    if suffix == ".png" and (n, k) != (1, 1):
         return write_sheet(out, list(filled))
+    each_source = sources or [Source(OF_ARRAYS % i, Path()) for i in range(n)]
+    samples = _with_details(each_source, filled)
+    if suffix in tiff.SUFFIXES:
+        with written_whole(out) as temporary:
+            pages = (each.page(keep_palette) for each in samples)
+            tiff.write(temporary, pages, k * sum(image.nbytes for image in images))
+        return f"{out}: {n} x {k} samples, a page each"
+    if suffix == ".png":
+        with written_whole(out) as temporary:
+            _remark_all(set().union(*(each.save(temporary, ".png", keep_palette) for each in samples)))
+        return f"{out}: one sample"
+    said: set[str] = set()
     with folder_written_whole(out.resolve()) as folder:
-        for name, each in zip(names or [f"{i:05d}" for i in range(n)], filled, strict=True):
-            for i, sample in enumerate(each.samples):
-                _save_image(folder / f"{name}_{i:02d}.png", sample)
+        for each in samples:
+            name = each.source.name if k == 1 else f"{each.source.name}_{each.number:02d}"
+            suffix = _suffix(out, each.source)
+            said |= each.save(folder / (name + suffix), suffix, keep_palette)
+    _remark_all(said)
     return f"the folder {out}: {n} x {k} images"
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """One sample of an image, and what the file of the image says."""
+
+    pixels: Images
+    missing: Mask  # [H, W]
+    number: int
+    source: Source
+    details: Details
+
+    def page(self, keep_palette: bool) -> tiff.Page:
+        """The sample as a page like the one that its image was read from."""
+        file = self.source.file if self.source.file.suffix.lower() in tiff.SUFFIXES else None
+        if keep_palette and (palette := self.details.palette):
+            return tiff.Page(palette.nearest(self.pixels, self.missing), file, self.source.frame, palette.colours)
+        return tiff.Page(self.details.depth(self.pixels), file, self.source.frame)
+
+    def save(self, out: Path, suffix: str, keep_palette: bool) -> set[str]:
+        """Write a PNG or TIFF file; returns what users must know."""
+        said, kind = set(), self.details.format
+        if suffix == ".png":
+            save_png(out, self.pixels, self.details, self.missing, keep_palette)
+            if kind in ("JPEG", "MPO"):
+                said.add("JPEG images are written as PNG: JPEG would change observed pixels")
+            if kind == "TIFF" and not tiff.available():
+                said.add(f"TIFF images are written as PNG, without their tags: pip install {tiff.INSTALL} writes TIFF")
+        else:
+            tiff.write(out, [self.page(keep_palette)], self.pixels.nbytes)
+        if self.details.palette and not keep_palette:
+            said.add("images with a palette are written as grey or RGB: --palette keep writes their palette")
+        return said
+
+
+def _with_details(sources: Sequence[Source], filled: Iterable[Filled]) -> Iterator[_Sample]:
+    """The samples of each image, one image after another."""
+    for source, each in zip(sources, filled, strict=True):
+        details = read_details(source) if source.file.name else Details()
+        missing = np.asarray(each.mask.any(-1)) if each.mask.ndim > 2 else each.mask
+        for number, pixels in enumerate(each.samples):
+            yield _Sample(pixels, missing, number, source, details)
+
+
+def _remark_all(said: Iterable[str]) -> None:
+    for text in sorted(said):
+        remark(text)
 
 
 def write_sheet(out: Path, filled: Sequence[Filled]) -> str:
@@ -199,8 +300,12 @@ def write_sheet(out: Path, filled: Sequence[Filled]) -> str:
 def write_samples(out: Path, drawn: Images, values: ValueRange = BYTES) -> str:
     """Write unconditional samples ``[N, H, W]`` or ``[N, H, W, C]``; returns a line about the output.
 
-    To ``.npy``, to ``.png`` as a sheet, or to a folder, one image file per sample.
+    To ``.npy``, to ``.tif``, a page each, to ``.png`` as a sheet, or to a folder, one image file per sample.
     """
+    if out.suffix.lower() in tiff.SUFFIXES:
+        with written_whole(out) as temporary:
+            tiff.write(temporary, map(tiff.Page, drawn), drawn.nbytes)
+        return f"{out}: {len(drawn)} images, a page each"
     if out.suffix.lower() == ".npy":
         _write_array(out, drawn.shape, drawn.dtype, [drawn])
         return f"{out}: {len(drawn)} images"
@@ -209,13 +314,8 @@ def write_samples(out: Path, drawn: Images, values: ValueRange = BYTES) -> str:
         return f"{out}: a sheet of {len(drawn)} images"
     with folder_written_whole(out.resolve()) as folder:
         for i, image in enumerate(drawn):
-            _save_image(folder / f"{i:05d}.png", image)
+            save_png(folder / f"{OF_ARRAYS % i}.png", image, Details(), np.zeros(image.shape[:2], bool))
     return f"the folder {out}: {len(drawn)} images"
-
-
-def _save_image(out: Path, pixels: Images) -> None:
-    """Write ``[H, W]`` or ``[H, W, C]``; bool as 0 and 255."""
-    figures.save_picture(pixels.astype(np.uint8) * np.uint8(255) if pixels.dtype == np.bool_ else pixels, out)
 
 
 def _write_array(out: Path, shape: tuple[int, ...], dtype: np.dtype, parts: Iterable[NDArray]) -> None:

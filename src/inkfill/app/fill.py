@@ -14,6 +14,7 @@ from inkfill.app.report import write_inpainting
 from inkfill.core.fill import most_central
 from inkfill.data import Images, masks
 from inkfill.data.images import Mask, range_for, range_of_type, size_words, without_alpha
+from inkfill.data.readers import Source
 from inkfill.errors import InputError, remark, shown
 from inkfill.filling.inpaint import Options, inpaint, range_of_images
 from inkfill.models.adapters import Foreign
@@ -40,6 +41,7 @@ class Request:
     samples: int
     keep: str = "all"  # or "mean" or "central"
     grey: bool = False
+    keep_palette: bool = False
     options: Options = Options()  # noqa: RUF009 (immutable)
 
 
@@ -57,8 +59,9 @@ def run(request: Request, model: Model | Foreign, bar: Bar, group: Processes = A
 
 
 def _run(request: Request, model: Model | Foreign, bar: Bar, group: Processes) -> list[str]:
-    images, names = files.read_inputs(request.images, model.channels, request.grey)
-    files.check_fits(request.out, request.sheet, images)
+    images, sources = _read(request, model)
+    names = files.names_of(sources)
+    files.check_fits(request.out, request.sheet, images, sources)
     parts = partial(_parts, request, model, images, files.paired(request.mask, images, names))
     if request.mask.of_images:
         request.mask.check_any(any(mask.any() for _, _, missing in parts() for mask in missing))
@@ -72,7 +75,7 @@ def _run(request: Request, model: Model | Foreign, bar: Bar, group: Processes) -
         filled = list(filled)
     if request.out:
         k = request.samples if request.keep == "all" else 1
-        written.append(files.write_filled(request.out, filled, images, k, names))
+        written.append(files.write_filled(request.out, filled, images, k, sources, request.keep_palette))
     if request.sheet:
         written.append(files.write_sheet(request.sheet, list(filled)))
     if request.report:
@@ -80,12 +83,16 @@ def _run(request: Request, model: Model | Foreign, bar: Bar, group: Processes) -
     return written
 
 
+def _read(request: Request, model: Model | Foreign) -> tuple[Pictures, list[Source] | None]:
+    return files.read_inputs(request.images, model.channels, request.grey, request.mask.beside)
+
+
 def _parts(request: Request, model: Model | Foreign, images: Pictures, given: Any) -> Iterator[tuple[int, Any, Any]]:
     """The images and their masks, part after part."""
     seed = request.options.seed
     for start in range(0, len(images), PART):
         if isinstance(images, np.memmap):  # mapped anew: the pages that were read are released with the map
-            images, _ = files.read_inputs(request.images, model.channels, request.grey)
+            images, _ = _read(request, model)
         part = images[start : start + PART]
         if not isinstance(given, masks.MaskInput):
             missing = given[start : start + PART]

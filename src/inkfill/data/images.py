@@ -191,7 +191,7 @@ def with_channels(image: Images, colour: bool, alpha: bool) -> Images:
     base = planes[..., :-1] if has_alpha else planes
     base = np.repeat(base, 3, -1) if colour and base.shape[2] == 1 else base
     if alpha:
-        opaque = np.full((*planes.shape[:2], 1), np.iinfo(planes.dtype).max, planes.dtype)
+        opaque = np.full((*planes.shape[:2], 1), opaque_of(planes.dtype), planes.dtype)
         base = np.concatenate([base, planes[..., -1:] if has_alpha else opaque], -1)
     return base[..., 0] if base.shape[2] == 1 else base
 
@@ -199,8 +199,10 @@ def with_channels(image: Images, colour: bool, alpha: bool) -> Images:
 def as_known(image: Images, knows: int) -> Images:
     """An image ``[H, W]`` or ``[H, W, C]`` from a file, with the colour and alpha channels that the weights expect.
 
-    Readers drop colour where all pixels are grey, and alpha where all are opaque.
+    Readers drop colour where all pixels are grey, and alpha where all are opaque; not of other dtypes (TIFF).
     """
+    if image.dtype not in (np.uint8, np.uint16):
+        return image
     have = channels_of(image[None])
     return with_channels(image, have >= 3 or knows >= 3, have in (2, 4) or knows in (2, 4))
 
@@ -344,18 +346,30 @@ def pixels_of(picture: Any, name: str) -> Images:
     Colour is dropped where all pixels are grey, up to the chroma errors of lossy compression, and alpha where all are
     opaque. Raises InputError for pixel formats that cannot be converted without loss.
     """
-    mode = picture.mode
-    if mode in ("I;16", "I;16B", "I;16L"):
+    mode, kind = picture.mode, getattr(picture, "format", None)
+    if mode in ("I;16", "I;16B", "I;16L") or (mode == "I" and kind == "PPM"):
         return np.asarray(picture).astype(np.uint16)
     if mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
         raise InputError(f"{name}: pixel format {mode} is not supported: save it as .npy, or convert it to grey or RGB")
     if mode in ("1", "L") and "transparency" not in picture.info:
         return np.asarray(picture.convert("L"))
-    pixels = np.asarray(picture.convert("RGBA"))
-    colour, alpha = pixels[..., :3], pixels[..., 3]
-    opaque = bool((alpha == 255).all())
+    pixels = reduced(np.asarray(picture.convert("RGBA")), kind in ("JPEG", "WEBP", "AVIF"))
+    return np.asarray(picture.convert("L")) if pixels.ndim == 2 else pixels
+
+
+def reduced(pixels: Images, lossy: bool = False) -> Images:
+    """Pixels ``[H, W, C]`` without colour where all are grey, or nearly (``lossy``), and without alpha where opaque."""
+    colour = pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., :1]
+    alpha = pixels[..., -1:] if pixels.shape[2] in (2, 4) else pixels[..., :0]
     apart = colour.max(-1) - colour.min(-1)
-    lossy = getattr(picture, "format", None) in ("JPEG", "WEBP")
-    if apart.any() and not (lossy and apart.max() <= 16 and apart.mean() <= 2):
-        return colour if opaque else pixels
-    return np.asarray(picture.convert("L")) if opaque else np.stack([colour[..., 1], alpha], -1)
+    coloured = apart.any() and not (lossy and apart.max() <= 16 and apart.mean() <= 2)
+    kept = colour if coloured else colour[..., min(1, colour.shape[2] - 1)][..., None]
+    kept = kept if (alpha == opaque_of(pixels.dtype)).all() else np.concatenate([kept, alpha], -1)
+    return kept[..., 0] if kept.shape[2] == 1 else kept
+
+
+def upright(pixels: Images, orientation: int) -> Images:
+    """Pixels ``[H, W]`` or ``[H, W, C]`` turned as the tag Orientation of TIFF and Exif says."""
+    turned = pixels.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else pixels
+    turned = turned[:, ::-1] if orientation in (2, 3, 6, 7) else turned
+    return turned[::-1] if orientation in (3, 4, 7, 8) else turned

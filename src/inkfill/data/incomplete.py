@@ -83,14 +83,17 @@ def of_files(dataset: Dataset, name: str, given: masks.MaskInput) -> dict[str, M
     count, tenth = sum(lengths), sum(lengths) // 10
     if not Path(name).exists() or lengths != [count - 2 * tenth, tenth, tenth]:
         raise InputError(f"{name}: mask files need the images in one file or one folder")
-    names = read_pictures(picture_files(Path(name)))[1] if given.named and Path(name).is_dir() else None
+    names = None
+    if given.named and Path(name).is_dir():
+        names = [source.name for source in read_pictures(picture_files(Path(name)))[1]]
     (found,) = given.draw_all([np.concatenate(images)], names=names)
     return dict(zip(SPLITS, np.split(found[order_of(count)], np.cumsum(lengths)[:-1]), strict=True))
 
 
 def _of_names(folder: Path, given: masks.MaskInput) -> Mask | list[Mask]:
     """The masks of a folder for the images of another one: an array or a list as ``read_images`` gives the images."""
-    images, names = read_pictures(picture_files(folder))
+    images, sources = read_pictures(picture_files(folder))
+    names = [source.name for source in sources]
     holes = [hole[0] for hole in given.draw_all([image[None] for image in images], names=names)]
     return holes if isinstance(stacked(images), list) else np.stack(holes)
 

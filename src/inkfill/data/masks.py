@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from inkfill.core.masks import MaskSpec, as_planes, of_planes, parse
 from inkfill.core.rng import skip, stream
-from inkfill.data.images import Images, Mask, channels_of, of_values, opaque_of
-from inkfill.data.readers import PICTURES, picture_files, read_array, read_pictures
+from inkfill.data.images import Images, Mask, channels_of, of_values, opaque_of, pixels_of
+from inkfill.data.readers import MASK_ENDS, PICTURES, mask_files, masks_beside, read_array, read_pictures
 from inkfill.errors import InputError, remark, shown
 
 LAYER_COLOURS = 4  # at most, of a painted layer that covers more than half
@@ -55,6 +55,7 @@ class MaskInput:
     spec: MaskSpec | None = None
     array: Mask | None = None  # [H, W], [N, H, W] or [N, H, W, C]
     named: dict[str, Mask] = field(default_factory=dict)  # [H, W] each: a folder of mask files
+    beside: tuple[Path, ...] = ()  # mask files in a folder that holds their images too
     options: MaskOptions = AS_IT_IS
 
     @property
@@ -100,16 +101,28 @@ class MaskInput:
         """
         starts = np.cumsum([0, *map(len, parts)])
         if self.named and names:
-            for name in sorted(self.named.keys() ^ set(names)):
-                none = f"no {'image' if name in self.named else 'mask'} is called {name}"
-                raise InputError(f"{self.text}: masks are paired with images by name, but {none}: rename it")
-            each = (self.named[name] for name in names)
+            each = iter(self._partners(names))
             found = [np.concatenate([_fitted(next(each), image[None]) for image in part]) for part in parts]
             return [self.options.applied(mask) for mask in found]
         self.check_count(int(starts[-1]))
         found = [self.draw(part, seed, int(first)) for part, first in zip(parts, starts, strict=False)]
         self.check_any(any(mask.any() for mask in found))
         return found
+
+    def _partners(self, names: Sequence[str]) -> list[Mask]:
+        """The mask of each named image. One image takes its own of many masks. Raises InputError."""
+        found = {}
+        for name in names:
+            keys = [key for key in (name, *(name + end for end in MASK_ENDS)) if key in self.named]
+            if not keys:
+                raise self._unpaired(f"no mask is called {name}")
+            found[name] = keys[0]
+        if len(names) > 1 and (unused := sorted(self.named.keys() - found.values())):
+            raise self._unpaired(f"no image is called {unused[0]}")
+        return [self.named[found[name]] for name in names]
+
+    def _unpaired(self, problem: str) -> InputError:
+        return InputError(f"{self.text}: masks are paired with images by name, but {problem}: rename it")
 
     def check_any(self, missing: bool) -> None:
         """Raise InputError where images define their missing pixels and none is missing."""
@@ -118,7 +131,8 @@ class MaskInput:
 
 
 def read_mask(given: Any, options: MaskOptions = AS_IT_IS) -> MaskInput:
-    """Parse a mask: a spec, ``"nan"``, ``"alpha"``, None (as ``"nan"``), an array or tensor, or a file or folder.
+    """Parse a mask: a spec, ``"nan"``, ``"alpha"``, None (as ``"nan"``), an array or tensor, a Pillow image, or a file
+    or folder; or a list of images or files.
 
     A text is a spec before it is a path. ``.npy`` holds bool, or 0 (keep) and 1 or 255 (fill); an image, or a folder of
     images with one for each image, is black and white (white = fill), or transparent where pixels are to be filled, or
@@ -128,8 +142,12 @@ def read_mask(given: Any, options: MaskOptions = AS_IT_IS) -> MaskInput:
         return given
     if given is None or (isinstance(given, str) and given in OF_IMAGES):
         return MaskInput(given or "", of_images=given or "nan", options=options)
+    if listed := _listed(given):
+        return MaskInput(array=_one_array(_read_each(listed, options)), options=options)
     if not isinstance(given, (str, Path)):
         array = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
+        if array.dtype.kind in "iu" and (marked := _marked(array)) is not None:
+            array = marked
         planes = array.ndim == 4 and array.shape[1] == 1  # [N, 1, H, W], as tensors of masks are
         return MaskInput(array=array[:, 0] if planes else array, options=options)
     text, path = str(given), Path(given)
@@ -142,18 +160,33 @@ def read_mask(given: Any, options: MaskOptions = AS_IT_IS) -> MaskInput:
     if not exists(path):
         raise InputError(f"{path}: no such mask file")
     if path.is_dir():
-        found = MaskInput(text, named=_read_pictures(path, options), options=options)
+        named = _read_pictures(mask_files(path), options)
+        found = MaskInput(text, named=named, beside=tuple(masks_beside(path)), options=options)
     elif path.suffix.lower() in PICTURES:
-        found = MaskInput(text, array=_one_array([*_read_pictures(path, options).values()]), options=options)
+        found = MaskInput(text, array=_one_array([*_read_pictures([path], options).values()]), options=options)
     else:
-        values = np.asarray(read_array(path))
-        levels = set(np.unique(values).tolist()) if values.dtype.kind in "biuf" else set()
-        if not levels or not (levels <= {0, 1} or levels <= {0, 255}):
+        marked = _marked(np.asarray(read_array(path)))
+        if marked is None:
             raise InputError(f"{path}: the mask is empty or not binary: use 0 (keep) and 1 or 255 (fill)")
-        found = MaskInput(text, array=values != 0, options=options)
+        found = MaskInput(text, array=marked, options=options)
     if not any(np.any(mask) for mask in (found.array, *found.named.values()) if mask is not None):
         raise InputError(f"{path}: the mask marks nothing to fill: white or True = fill")
     return found
+
+
+def _listed(given: Any) -> list[Any]:
+    """A Pillow image as a list, or a list of Pillow images or paths; empty for anything else."""
+    each = [given] if hasattr(given, "getbands") else given
+    alike = isinstance(each, (list, tuple)) and all(hasattr(x, "getbands") or isinstance(x, (str, Path)) for x in each)
+    return list(each) if alike else []
+
+
+def _marked(values: NDArray[Any]) -> Mask | None:
+    """An array of bool, of 0 and 1, or of 0 and 255, as a mask; None for others."""
+    if values.dtype == np.bool_:
+        return values if values.size else None
+    levels = set(np.unique(values).tolist()) if values.dtype.kind in "iuf" else set()
+    return values != 0 if levels and (levels <= {0, 1} or levels <= {0, 255}) else None
 
 
 def fit(mask: Any, images: Images, seed: int = 0, options: MaskOptions = AS_IT_IS, first: int = 0) -> Mask:
@@ -175,7 +208,7 @@ def fit_each(specs: Sequence[str], images: Images, seed: int = 0) -> Mask:
 def _fitted(given: NDArray[Any], images: Images) -> Mask:
     """A mask array, checked against the images and broadcast to them."""
     if given.dtype != np.bool_:
-        raise InputError(f"the mask has dtype {given.dtype}: give bool, True = missing")
+        raise InputError(f"the mask has dtype {given.dtype}: give bool (True = missing), or integers 0 and 1 or 255")
     if given.ndim == 4 and images.ndim == 4 and given.shape[1:] == (images.shape[3], *images.shape[1:3]):
         given = np.moveaxis(given, 1, -1)  # [N, C, H, W], as tensors are
     by_channel = given.ndim == 4 and images.ndim == 4
@@ -214,21 +247,33 @@ def transparent(images: Images) -> Mask:
     return alpha < opaque_of(alpha.dtype) / 2
 
 
-def _read_pictures(path: Path, options: MaskOptions) -> dict[str, Mask]:
-    """The masks ``[H, W]`` of an image file (a frame each) or of a folder of them, all read in one way, by name.
+def _read_pictures(files: Sequence[Path], options: MaskOptions) -> dict[str, Mask]:
+    """The masks ``[H, W]`` in image files (a frame each), all read in one way, by name. Raises InputError."""
+    pictures, sources = read_pictures(files)
+    found = _masks_of(pictures, [str(source.file) for source in sources], options)
+    return {source.name: mask for source, mask in zip(sources, found, strict=True)}
+
+
+def _read_each(given: Sequence[Any], options: MaskOptions) -> list[Mask]:
+    """The masks ``[H, W]`` of Pillow images or image files. Raises InputError."""
+    if isinstance(given[0], (str, Path)):
+        return list(_read_pictures([Path(each) for each in given], options).values())
+    names = [f"mask[{i}]" for i in range(len(given))]
+    return _masks_of([pixels_of(each, name) for each, name in zip(given, names, strict=True)], names, options)
+
+
+def _masks_of(pictures: Sequence[Images], places: Sequence[str], options: MaskOptions) -> list[Mask]:
+    """The masks ``[H, W]`` of images, all read in one way; ``places`` are for messages.
 
     With ``options.colour``: pixels of that colour (within 60 grey levels). With alpha: the painted pixels, if all
     images are layers painted in few colours; else the erased pixels. Otherwise: light pixels, soft edges cut at half;
     where the values are 0, 1 and perhaps 255, all but 0. Raises InputError.
     """
-    pictures, names = read_pictures(picture_files(path))
     clear = [picture for picture in pictures if picture.ndim == 3 and picture.shape[2] in (2, 4)]
     painted = all(_is_layer(picture) for picture in clear)
     if clear and options.colour is None:
         remark(f"masks with alpha: {'painted (opaque)' if painted else 'erased (transparent)'} pixels are filled")
-    places = [str(path / name) if path.is_dir() else str(path) for name in names]
-    found = [_mask_of(picture, place, options, painted) for picture, place in zip(pictures, places, strict=True)]
-    return dict(zip(names, found, strict=True))
+    return [_mask_of(picture, place, options, painted) for picture, place in zip(pictures, places, strict=True)]
 
 
 def _is_layer(picture: Images) -> bool:
@@ -239,6 +284,10 @@ def _is_layer(picture: Images) -> bool:
 
 def _mask_of(picture: Images, name: str, options: MaskOptions, painted: bool) -> Mask:
     """The mask in one image; ``painted``: with alpha, opaque pixels are filled. Raises InputError."""
+    if picture.dtype not in (np.uint8, np.uint16):  # of a TIFF
+        if picture.ndim > 2 or (marked := _marked(picture)) is None:
+            raise InputError(f"{name}: the mask is not binary: use 0 (keep) and 1 or 255 (fill)")
+        return marked
     top = float(np.iinfo(picture.dtype).max)
     if options.colour is not None:
         if picture.ndim != 3 or picture.shape[2] < 3:
@@ -250,7 +299,7 @@ def _mask_of(picture: Images, name: str, options: MaskOptions, painted: bool) ->
         return opaque if painted else ~opaque
     grey = picture.max(-1) if picture.ndim == 3 else picture
     values = set(np.unique(grey).tolist())
-    if 1 in values and values <= {0, 1, int(top)}:
+    if 1 in values and values <= {0, 1, 255, int(top)}:
         remark(f"{name}: a mask with the values {', '.join(map(str, sorted(values)))}: all but 0 is filled")
         return grey > 0
     soft = float(((grey > 0.05 * top) & (grey < 0.95 * top)).mean())
@@ -258,6 +307,8 @@ def _mask_of(picture: Images, name: str, options: MaskOptions, painted: bool) ->
         raise InputError(f"{name}: the mask is not binary: use black (keep) and white (fill)")
     if soft > 0:
         remark(f"{name}: soft edges are cut at half: lighter pixels are filled")
+    if 0 < grey.max() < top / 2:
+        remark(f"{name}: values up to {grey.max()} of {top:g}: nothing is filled: use 0 (keep) and {top:g} (fill)")
     return grey >= top / 2
 
 

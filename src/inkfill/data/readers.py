@@ -11,7 +11,8 @@ import struct
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -19,18 +20,31 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inkfill.data.images import MAX_PIXELS, MAX_SIDE, Images, as_images, check_size, pixels_of
+from inkfill.data import deep_png, tiff
+from inkfill.data.details import Details, details_of
+from inkfill.data.images import MAX_PIXELS, MAX_SIDE, Images, as_images, check_size, pixels_of, upright
 from inkfill.errors import InputError, reason
 
 FIRST_FRAME = ("JPEG", "MPO")  # a camera's previews and gain maps follow
-BITS_PER_SAMPLE, SAMPLE_FORMAT, SIGNED = 258, 339, 2  # tags of TIFF, and a value of the second
 ORIENTATION = 0x0112  # Exif tag
 MAX_BYTES = 2**30  # the largest array that is unpacked from a compressed file or read into memory
 MAX_RATIO = 1100  # upper bound of the compression ratio of gzip
-PICTURES = {
-    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pnm",
-}  # fmt: skip
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+BY_SUFFIX = {".jp2": "JPEG2000", ".j2k": "JPEG2000", ".avif": "AVIF", ".tga": "TGA", ".ico": "ICO"}
+PICTURES = {
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pbm", ".pgm", ".ppm",
+    ".pnm", *BY_SUFFIX,
+}  # fmt: skip
+MASK_ENDS = ("_mask", ".mask", "-mask")  # of the name of a mask beside its image
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an image comes from: its name for outputs, its file, and its number there."""
+
+    name: str
+    file: Path
+    frame: int = 0
 
 
 @contextlib.contextmanager
@@ -115,61 +129,144 @@ def _check_entry(path: Path, archive: zipfile.ZipFile, name: str) -> None:
 
 
 def read_frames(path: Path) -> list[Images]:
-    """The frames of an image file, ``[H, W]`` or ``[H, W, C]`` each: uint8, or uint16 for 16-bit grey.
+    """The frames of an image file, ``[H, W]`` or ``[H, W, C]`` each: uint8 or uint16, of TIFF any dtype.
 
     Sizes are checked before anything is decoded. Raises InputError for a broken file, and for pixels that cannot be
     read without loss.
     """
-    from PIL import Image, ImageOps, ImageSequence
-
-    with _reading(path, "image"):
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise InputError(f"{path}: {size:,} bytes are more than inkfill reads: cut it into parts")
-        # From memory: of a file, Pillow allocates what a chunk announces, which may be 4 GiB in 400 bytes.
-        body = path.read_bytes()
-        with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(body), formats=FORMATS) as picture:
-            if picture.format == "PNG" and body[24] == 16 and body[25] in (2, 4, 6):  # bit depth and colour type
-                raise InputError(f"{path}: colour with 16 bits would lose 8: save it as .npy (uint16)")
-            frames: list[Images] = []
-            pixels = 0
-            for frame in ImageSequence.Iterator(picture):
-                check_size(frame.height, frame.width, str(path))  # of every page: they may differ
-                pixels += frame.height * frame.width
-                if pixels > MAX_PIXELS:
-                    raise InputError(f"{path}: {len(frames) + 1} frames are more than inkfill reads: cut it into parts")
-                _check_tiff(frame, path)
-                upright = frame
-                with contextlib.suppress(Exception):  # Exif data can be broken in many ways
-                    if frame.getexif().get(ORIENTATION, 1) != 1:
-                        upright = ImageOps.exif_transpose(frame)
-                        upright.format = frame.format
-                frames.append(pixels_of(upright, str(path)))
-                if picture.format in FIRST_FRAME:
-                    break
-            return frames
+    with _reading(path, "image"), warnings.catch_warnings(action="ignore"):
+        body = _body(path)
+        try:
+            with _opened(body, path) as picture:
+                frames = _frames(picture, body, path)
+        except (SyntaxError, OSError):  # Pillow's words for formats that it does not know
+            if body[:4] not in tiff.MAGIC:
+                raise
+            frames = None
+        return tiff.read_pages(body, path, MAX_BYTES) if frames is None else frames
 
 
-def _check_tiff(frame: Any, path: Path) -> None:
-    """Raise InputError for a TIFF page whose values Pillow would change silently: deep colour, signed bytes."""
-    if frame.format != "TIFF":
-        return
-    bits, formats = (frame.tag_v2.get(tag, (default,)) for tag, default in ((BITS_PER_SAMPLE, 8), (SAMPLE_FORMAT, 1)))
-    bits, formats = (each if isinstance(each, tuple) else (each,) for each in (bits, formats))
-    if len(bits) > 1 and max(bits) > 8:
-        raise InputError(f"{path}: colour with {max(bits)} bits would lose some: save it as .npy")
-    if max(bits) <= 8 and max(formats) == SIGNED:
-        raise InputError(f"{path}: signed bytes would be read as unsigned: save it as .npy (int8)")
+def read_details(source: Source) -> Details:
+    """What the file of an image says beside its pixels; nothing where Pillow cannot open it."""
+    quiet = warnings.catch_warnings(action="ignore")
+    with contextlib.suppress(Exception), quiet, _opened(_body(source.file), source.file) as picture:
+        picture.seek(source.frame)
+        return details_of(picture, _upright(picture))
+    return Details()
 
 
-def picture_files(path: Path) -> list[Path]:
+def _body(path: Path) -> bytes:
+    """The bytes of an image file: of a file, Pillow allocates what a chunk announces, maybe 4 GiB in 400 bytes."""
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise InputError(f"{path}: {size:,} bytes are more than inkfill reads: cut it into parts")
+    return path.read_bytes()
+
+
+@contextlib.contextmanager
+def _opened(body: bytes, path: Path) -> Iterator[Any]:
+    """A Pillow image of a format on the list: by its contents, or by its suffix where contents say little."""
+    from PIL import Image
+
+    formats: tuple[str, ...] = FORMATS
+    if named := BY_SUFFIX.get(path.suffix.lower()):
+        Image.init()
+        if named not in Image.OPEN:
+            raise InputError(f"{path}: this Pillow reads no {named}: upgrade it (pip install --upgrade pillow)")
+        formats = (*FORMATS, named)
+    with Image.open(BytesIO(body), formats=formats) as picture:
+        yield picture
+
+
+def _frames(picture: Any, body: bytes, path: Path) -> list[Images] | None:
+    """The frames of an opened image; None for a TIFF of which Pillow would change values."""
+    from PIL import ImageSequence
+
+    frames: list[Images] = []
+    pixels = 0
+    for i, frame in enumerate(ImageSequence.Iterator(picture)):
+        if frame.format == "TIFF" and i and tiff.is_overview(frame):
+            continue
+        check_size(frame.height, frame.width, str(path))  # of every page: they may differ
+        pixels += frame.height * frame.width
+        if pixels > MAX_PIXELS:
+            raise InputError(f"{path}: {len(frames) + 1} frames are more than inkfill reads: cut it into parts")
+        if frame.format == "TIFF" and not tiff.is_exact(frame):
+            return None
+        if deep_png.is_deep(body):
+            return [upright(deep_png.read(body, path), _orientation(frame))]
+        _check_depth(frame, body, path)
+        frames.append(pixels_of(_upright(frame), str(path)))
+        if picture.format in FIRST_FRAME:
+            break
+    return frames
+
+
+def _upright(frame: Any) -> Any:
+    """A Pillow image turned as its Exif data say."""
+    from PIL import ImageOps
+
+    if _orientation(frame) != 1:
+        with contextlib.suppress(Exception):
+            turned = ImageOps.exif_transpose(frame)
+            turned.format = frame.format
+            return turned
+    return frame
+
+
+def _orientation(frame: Any) -> int:
+    """The orientation of a Pillow image, 1 where its Exif data are broken, as they can be in many ways."""
+    try:
+        return int(frame.getexif().get(ORIENTATION, 1))
+    except Exception:
+        return 1
+
+
+def _check_depth(frame: Any, body: bytes, path: Path) -> None:
+    """Raise InputError where Pillow would reduce deep values to 8 bits, or scale them."""
+    bits = {8}
+    if frame.format == "JPEG2000" and (at := body.find(b"\xff\x4f\xff\x51")) >= 0:  # start, then the sizes
+        count = int.from_bytes(body[at + 40 : at + 42], "big")
+        bits = {body[at + 42 + 3 * i] + 1 for i in range(count)}
+        bits = {8} if bits == {16} and count == 1 else bits
+    elif frame.format == "AVIF" and (at := body.find(b"av1C")) >= 0:
+        bits = {10 if body[at + 6] & 0x40 else 8}
+    elif frame.format == "PPM" and frame.tile and isinstance(frame.tile[0][3], tuple):
+        bits = {8 if frame.tile[0][3][-1] <= 255 else 16}
+    if bits != {8}:
+        raise InputError(f"{path}: values with {max(bits)} bits would be changed: save it as PNG, TIFF or .npy")
+
+
+def picture_files(path: Path, without: Collection[Path] = ()) -> list[Path]:
     """The image files of a folder by name, without hidden files, or the one file given. Raises InputError."""
     if not path.is_dir():
         return [path]
     files = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith("."))
+    if without:
+        left_out = {file.resolve() for file in without}
+        files = [file for file in files if file.resolve() not in left_out]
     if not files:
         raise InputError(f"{path}: no images in this folder: give one with {', '.join(sorted(PICTURES))}")
     check_names([file.stem for file in files])
     return files
+
+
+def masks_beside(folder: Path) -> list[Path]:
+    """The files of a folder called ``NAME_mask``, ``NAME.mask`` or ``NAME-mask`` beside an image ``NAME``."""
+    files = picture_files(folder)
+    stems = {file.stem for file in files}
+    return [file for file in files if image_name(file) in stems - {file.stem}]
+
+
+def mask_files(folder: Path) -> list[Path]:
+    """The mask files of a folder in the order of their images: those beside an image, if any, else all."""
+    files = masks_beside(folder) or picture_files(folder)
+    return sorted(files, key=lambda file: f"{image_name(file)}.")
+
+
+def image_name(mask: Path) -> str:
+    """The name of the image that a mask file belongs to."""
+    end = next((end for end in MASK_ENDS if mask.stem.endswith(end)), "")
+    return mask.stem.removesuffix(end)
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -180,15 +277,20 @@ def check_names(names: Sequence[str]) -> None:
 
 def read_pictures(
     files: Sequence[Path], fit: Callable[[Path, Images], Images] = lambda file, frame: frame
-) -> tuple[list[Images], list[str]]:
-    """The frames of image files, changed by ``fit(file, frame)``, and a name for each. Raises InputError."""
-    pictures, names = [], []
+) -> tuple[list[Images], list[Source]]:
+    """The frames of image files, changed by ``fit(file, frame)``, and the source of each. Raises InputError."""
+    pictures: list[Images] = []
+    sources: list[Source] = []
+    for file in files:
+        if file.suffix.lower() not in PICTURES:
+            raise InputError(f"{file}: several files must all be pictures: give one array, or pictures alone")
     for file in files:
         frames = [fit(file, frame) for frame in read_frames(file)]
         pictures += frames
-        names += [file.stem] if len(frames) == 1 else [f"{file.stem}-{i}" for i in range(len(frames))]
-    check_names(names)
-    return pictures, names
+        one = len(frames) == 1
+        sources += [Source(file.stem if one else f"{file.stem}-{i}", file, i) for i in range(len(frames))]
+    check_names([source.name for source in sources])
+    return pictures, sources
 
 
 READERS = {".npy": read_array, ".npz": read_array}  # by suffix; other files are images or IDX

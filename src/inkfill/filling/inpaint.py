@@ -88,9 +88,10 @@ def inpaint(
 
     ``model`` is a trained model, an analytic prior or any other :class:`~inkfill.core.denoiser.Prior`. ``images`` is
     ``[N, H, W]`` or ``[N, H, W, C]`` of any dtype, a torch tensor (a tensor comes back), a Pillow image, the path of a
-    file or folder, or a list; images of several sizes give a list. ``mask`` is bool, True = missing: ``[N, H, W]``,
-    ``[H, W]``, or ``[N, H, W, C]`` by channel; a spec such as ``"half:left"``, ``"nan"`` or ``"alpha"``; or a file.
-    None means the missing values of the images. ``method`` is a name or a function of a
+    file or folder, or a list of these; images of several sizes give a list. ``mask`` is bool, True = missing:
+    ``[N, H, W]``, ``[H, W]``, or ``[N, H, W, C]`` by channel; a spec such as ``"half:left"``, ``"nan"`` or ``"alpha"``;
+    a Pillow image, a file or folder, or a list. None means the missing values of the images. ``method`` is a name or a
+    function of a
     :class:`~inkfill.methods.Task`, ``settings`` its keyword arguments. ``method``, ``steps`` and ``sampler`` default to
     those of the model. ``value_range`` is the data range (low, high), where dtype and training do not determine it.
 
@@ -108,8 +109,11 @@ def inpaint(
         method, steps, seed, sampler, settings, rows, observation_noise, value_range, watch, count, progress
     )
     draw = _Draw(model, options)
-    parts, names = _parts_of(images, model.channels)
-    given = None if isinstance(mask, (list, tuple)) and len(parts) > 1 else masks.read_mask(mask)
+    listed = isinstance(mask, (list, tuple))
+    given = None if listed else masks.read_mask(mask)
+    parts, names = _parts_of(images, model.channels, given.beside if given else ())
+    if listed and len(parts) == 1:
+        given = masks.read_mask(mask)
     holes = given.draw_all(parts, seed, names) if given else _one_each(mask, parts, seed)
     filled, number = [], first
     for part, hole in zip(parts, holes, strict=True):
@@ -190,23 +194,33 @@ def _one_each(each: Sequence[Any], parts: list[Images], seed: int) -> list[Mask]
     return [masks.fit(one, part, seed, first=i) for i, (one, part) in enumerate(zip(each, parts, strict=True))]
 
 
-def _parts_of(images: Any, channels: int) -> tuple[list[Images], list[str] | None]:
+def _parts_of(images: Any, channels: int, beside: Sequence[Path] = ()) -> tuple[list[Images], list[str] | None]:
     """One array of images, or an array for each image where sizes differ; and the names of image files.
 
-    Image files get the channels that the model knows, where a file format leaves them open. Raises InputError.
+    Image files get the channels that the model knows, where a file format leaves them open; ``beside`` are the masks
+    in a folder of images. Raises InputError.
     """
-    names = None
-    if isinstance(images, (str, Path)):
-        path = Path(images)
-        if path.is_dir() or path.suffix.lower() in PICTURES:
-            pictures, names = read_pictures(picture_files(path))
-            images = [as_known(picture, channels) for picture in pictures]
-        else:
-            images = read_images(path)
+    names, files = None, _files_of(images, beside)
+    if files:
+        pictures, sources = read_pictures(files)
+        names = [source.name for source in sources]
+        images = [as_known(picture, channels)[None] for picture in pictures]
+    elif isinstance(images, (str, Path)):
+        images = read_images(Path(images))
     parts = as_parts(images, knows=channels)
     kinds = {(part.shape, part.dtype) for part in parts}
     several = len(kinds) > 1 and all(len(part) == 1 for part in parts)
     return parts if several else [joined(parts)], names
+
+
+def _files_of(images: Any, beside: Sequence[Path]) -> list[Path]:
+    """The image files of a path or a list of paths; none for an array, in a file too."""
+    if isinstance(images, (list, tuple)) and images and all(isinstance(each, (str, Path)) for each in images):
+        return [Path(each) for each in images]
+    if not isinstance(images, (str, Path)):
+        return []
+    path = Path(images)
+    return picture_files(path, beside) if path.is_dir() or path.suffix.lower() in PICTURES else []
 
 
 def range_of_images(prior: Prior, images: Images, mask: Mask, given: tuple[float, float] | None = None) -> ValueRange:

@@ -13,11 +13,11 @@ from inkfill.errors import InputError
 @click.command()
 @click.argument("images", type=PATH, nargs=-1, required=True)
 @option("--mask", help="Mask: spec (half:left), image (white = fill), .npy, folder, nan or alpha.")
-@option("--out", type=PATH, help="FILE.npy, FILE.png, or a folder for images.")
+@option("--out", type=PATH, help="FILE.npy, FILE.png, FILE.tif, or a folder for images.")
 @option(
     "--samples",
     type=click.IntRange(1, 10_000),
-    help=f"Samples per image [default: {defaults.SAMPLES}; 1 into one .png].",
+    help=f"Samples per image [default: {defaults.SAMPLES}; 1 into one .png or .tif].",
 )
 @option(
     "--keep",
@@ -25,6 +25,7 @@ from inkfill.errors import InputError
     default="all",
     help="Write all samples, their mean, or the most central one.",
 )
+@option("--palette", type=click.Choice(["rgb", "keep"]), default="rgb", help="Write palette images as RGB, or keep it.")
 @option("--grey", is_flag=True, help="Convert colour images to grey first.")
 @options.value_range
 @option("--mask-colour", metavar="COLOUR", help="Colour of missing pixels in the mask image, as red or #ff0000.")
@@ -52,6 +53,7 @@ def inpaint(
     out: Path | None,
     samples: int | None,
     keep: str,
+    palette: str,
     grey: bool,
     value_range: tuple[float, float] | None,
     mask_colour: str | None,
@@ -76,6 +78,7 @@ def inpaint(
     \b
     inkfill inpaint digit.png --mask hole.png --out filled.png
     inkfill inpaint scans/ --mask masks/ --out filled/                             paired by file name
+    inkfill inpaint dem.tif --mask nan --range 0 4000 --out filled.tif             with its tags
     inkfill inpaint stack.npy --mask nan --range 0 1 --samples 16 --out filled.npy      float32 [N,16,H,W]
     torchrun --nproc-per-node 2 -m inkfill inpaint long.npy --mask strokes --out filled.npy       two processes
 
@@ -90,20 +93,20 @@ def inpaint(
     with shared(network) as (group, network):
         files.check_outputs(out, sheet, report, overwrite, (*images, mask, network.checkpoint))
         one = len(images) == 1 and images[0].is_file() and files.is_picture(images[0]) and not sheet and not report
-        into_one = one and out is not None and out.suffix.lower() == ".png" and keep == "all"
+        into_one = one and out is not None and out.suffix.lower() in files.ONE_IMAGE and keep == "all"
         colour = masks.parse_colour(mask_colour) if mask_colour else None
         given = masks.read_mask(mask, masks.MaskOptions(colour, invert_mask, grow))
         if colour and (given.of_images or given.spec):
             raise InputError(f"--mask-colour: needs a mask image: --mask {mask} is none")
         how = Options(method, steps, seed, sampler, numbers(settings), None, observation_noise, value_range)
         count = samples or (1 if into_one else defaults.SAMPLES)
-        request = fill.Request(images, given, out, sheet, report, count, keep, grey, how)
+        request = fill.Request(images, given, out, sheet, report, count, keep, grey, palette == "keep", how)
         for text in fill.run(request, network.prior(), bar if group.first else no_bar, group):
             echo(f"wrote {text}")
 
 
 @click.command()
-@option("--out", type=PATH, required=True, help="FILE.npy, FILE.png, or a folder for images.")
+@option("--out", type=PATH, required=True, help="FILE.npy, FILE.png, FILE.tif, or a folder for images.")
 @option("--count", type=click.IntRange(1, 1_000_000), default=64, help="Number of samples.")
 @option("--size", type=click.IntRange(8, 1024), help="Side of the samples in pixels [default: as in training].")
 @options.seed
