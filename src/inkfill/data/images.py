@@ -153,7 +153,8 @@ def as_bytes(images: Images, values: ValueRange = BYTES) -> NDArray[np.uint8]:
     """Images of any dtype as uint8, ``low`` at 0 and ``high`` at 255, for display and scores; uint8 is unchanged."""
     if images.dtype == np.uint8 and (values.low, values.high) == (0, 255):
         return images
-    scaled = (images.astype(np.float32) - values.low) * (255 / (values.high - values.low))
+    with np.errstate(over="ignore"):  # far outside, as values that mean missing are
+        scaled = (images.astype(np.float32) - values.low) * (255 / (values.high - values.low))
     return np.nan_to_num(scaled).round().clip(0, 255).astype(np.uint8)
 
 

@@ -4,6 +4,7 @@ True = missing, to be filled; in a file, white = fill. :func:`read_mask` parses 
 makes the mask of a set of images from it.
 """
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +23,9 @@ from inkfill.data.readers import PICTURES, picture_files, read_array, read_pictu
 from inkfill.errors import InputError, remark, shown
 
 LAYER_COLOURS = 4  # at most, of a painted layer that covers more than half
-OF_IMAGES = ("nan", "alpha")  # masks that the images themselves define
+OF_IMAGES = ("nan", "alpha")  # masks that the images themselves define, beside value:V
+VALUE = "value:"  # begins a mask of the values that mean missing, such as value:-32768,0
+NAN = (math.nan,)
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,11 @@ AS_IT_IS = MaskOptions()
 
 @dataclass(frozen=True)
 class MaskInput:
-    """A parsed mask. One of ``spec``, ``array`` and ``named`` is set, or ``of_images`` is one of ``OF_IMAGES``."""
+    """A parsed mask. One of ``spec``, ``array``, ``named`` and ``of_images`` is set."""
 
     text: str = ""  # as the user wrote it
-    of_images: str = ""
+    of_images: str = ""  # nan, alpha or value:V
+    nodata: tuple[float, ...] = NAN  # the values that mean missing, where ``of_images`` is nan or value:V
     spec: MaskSpec | None = None
     array: Mask | None = None  # [H, W] or [N, H, W]
     named: dict[str, Mask] = field(default_factory=dict)  # [H, W] each: a folder of mask files
@@ -75,7 +79,7 @@ class MaskInput:
             rng = skip(stream(seed, "mask"), first * self.spec.numbers(height, width))
             found = self.spec.draw(len(images), height, width, rng, np.ma.getdata(images))
         elif self.of_images:
-            found = transparent(images) if self.of_images == "alpha" else holes_of(images)
+            found = transparent(images) if self.of_images == "alpha" else holes_of(images, self.nodata)
         else:
             array = _one_array(list(self.named.values())) if self.array is None else self.array
             each = array.ndim == 3 and len(array) > 1
@@ -104,11 +108,13 @@ class MaskInput:
     def check_any(self, missing: bool) -> None:
         """Raise InputError where images define their missing pixels and none is missing."""
         if self.of_images and not missing:
-            raise InputError(f"--mask {self.of_images}: the images have no missing values: there is nothing to fill")
+            none = f"no value of the images is {self.of_images.removeprefix(VALUE)}"
+            none = none if self.of_images.startswith(VALUE) else "the images have no missing values"
+            raise InputError(f"--mask {self.of_images}: {none}: there is nothing to fill")
 
 
 def read_mask(given: Any, options: MaskOptions = AS_IT_IS) -> MaskInput:
-    """Parse a mask: a spec, ``"nan"``, ``"alpha"``, None (as ``"nan"``), an array or tensor, or a file or folder.
+    """Parse a mask: a spec, ``"nan"``, ``"alpha"``, ``"value:V"``, None (as ``"nan"``), an array, a file or a folder.
 
     A text is a spec before it is a path. ``.npy`` holds bool, or 0 (keep) and 1 or 255 (fill); an image, or a folder of
     images with one for each image, is black and white (white = fill), or transparent where pixels are to be filled, or
@@ -118,6 +124,8 @@ def read_mask(given: Any, options: MaskOptions = AS_IT_IS) -> MaskInput:
         return given
     if given is None or (isinstance(given, str) and given in OF_IMAGES):
         return MaskInput(given or "", of_images=given or "nan", options=options)
+    if isinstance(given, str) and given.startswith(VALUE):
+        return MaskInput(given, of_images=given, nodata=_nodata(given), options=options)
     if not isinstance(given, (str, Path)):
         array = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
         planes = array.ndim == 4 and array.shape[1] == 1  # [N, 1, H, W], as tensors of masks are
@@ -181,15 +189,28 @@ def _one_array(masks: list[Mask]) -> Mask:
     return np.stack(masks)
 
 
-def missing_values(images: Images) -> Mask:
-    """Values that are NaN, or masked in a numpy masked array: bool, in the shape of the images."""
-    values = np.ma.getdata(images)
-    return np.asarray(np.ma.getmaskarray(images) | (values != values))  # NaN alone differs from itself
+def _nodata(text: str) -> tuple[float, ...]:
+    """The values of ``value:V`` or ``value:V,V``; whole numbers stay exact. Raises InputError."""
+    try:
+        words = [word.strip() for word in text.removeprefix(VALUE).split(",")]
+        return tuple(int(word) if word.lstrip("-").isdigit() and len(word) <= 20 else float(word) for word in words)
+    except ValueError:
+        raise InputError(f"{shown(text)}: not a number: write it as value:-32768, or value:-1,0 for several") from None
 
 
-def holes_of(images: Images) -> Mask:
+def missing_values(images: Images, nodata: tuple[float, ...] = NAN) -> Mask:
+    """Values that are among ``nodata``, or masked in a numpy masked array: bool, in the shape of the images."""
+    values, missing = np.ma.getdata(images), np.ma.getmaskarray(images)
+    values = values.view(np.uint8) if values.dtype == np.bool_ else values  # numpy compares them with C longs alone
+    with np.errstate(over="ignore"):  # numbers beyond the dtype
+        for number in nodata:
+            missing = missing | (values != values if math.isnan(number) else values == number)
+    return np.asarray(missing)
+
+
+def holes_of(images: Images, nodata: tuple[float, ...] = NAN) -> Mask:
     """Pixels with a missing value: bool ``[N, H, W]``."""
-    missing = missing_values(images)
+    missing = missing_values(images, nodata)
     return np.asarray(missing.any(-1)) if images.ndim == 4 else missing
 
 

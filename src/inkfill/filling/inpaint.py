@@ -87,10 +87,10 @@ def inpaint(
     ``model`` is a trained model, an analytic prior or any other :class:`~inkfill.core.denoiser.Prior`. ``images`` is
     ``[N, H, W]`` or ``[N, H, W, C]`` of any dtype, a torch tensor (a tensor comes back), a Pillow image, the path of a
     file or folder, or a list; images of several sizes give a list. ``mask`` is bool, True = missing, ``[N, H, W]`` or
-    ``[H, W]``, a spec such as ``"half:left"``, ``"nan"`` or ``"alpha"``, or a file; None means the missing values of
-    the images. ``method`` is a name or a function of a :class:`~inkfill.methods.Task`, ``settings`` its keyword
-    arguments. ``method``, ``steps`` and ``sampler`` default to those of the model. ``value_range`` is the data range
-    (low, high), where dtype and training do not determine it.
+    ``[H, W]``, a spec such as ``"half:left"``, ``"nan"``, ``"alpha"``, ``"value:-32768"`` (the value that means
+    missing), or a file; None means NaN and masked values. ``method`` is a name or a function of a
+    :class:`~inkfill.methods.Task`, ``settings`` its keyword arguments. ``method``, ``steps`` and ``sampler`` default to
+    those of the model. ``value_range`` is the data range (low, high), where dtype and training do not determine it.
 
     Observed pixels come back bit for bit. The noise of image i, sample k depends on ``(seed, i, k)`` alone, so ``rows``
     (samples evaluated together) affects speed and memory only. ``first`` is the number of the first image, for a part
@@ -173,8 +173,8 @@ def _restored(out: Images, images: Images, mask: Mask, given: masks.MaskInput | 
     values, kept = np.ma.getdata(images), np.zeros(images.shape, bool)
     if channels_of(images) in (2, 4):
         kept |= (values[..., -1:] == 0) & ~mask[..., None]
-    if given and given.of_images == "nan":
-        missing = masks.missing_values(images)
+    if given and given.of_images and given.of_images != "alpha":
+        missing = masks.missing_values(images, given.nodata)
         kept |= ~missing & missing.any(-1, keepdims=True)
     return np.where(kept[:, None], values[:, None], out)
 
@@ -260,7 +260,7 @@ class _Draw:
         """One sample of each row, with observed pixels as they were. Raises InputError if one is not finite."""
         options, device = self.options, self.prior.device
         with torch.inference_mode(False), torch.no_grad():  # whatever the caller's mode: some methods need gradients
-            x0 = values.to_x0(images).to(device)
+            x0 = values.to_x0(np.where(of_values(mask, images), images.dtype.type(0), images)).to(device)
             missing = torch.from_numpy(np.ascontiguousarray(mask[:, None])).to(device)
             observation = Observation.of(x0, missing, options.observation_noise / ((values.high - values.low) / 2))
             noise = SampleNoise(options.seed, image, sample, tuple(x0.shape[1:]), device, part)

@@ -22,7 +22,7 @@ class TrainConfig:
     """The settings of a run. Two runs by steps with equal settings end in the same weights."""
 
     data: str = "auto"  # data set: auto, mnist, rendered, or a path
-    data_mask: str = ""  # missing pixels of the images: nan, alpha, a file, or a spec; "" where images are complete
+    data_mask: str = ""  # missing pixels of the images: nan, alpha, value:V, a file, a spec; "" if none
     rounds: int = 4  # EM rounds, for incomplete images
     augment: str = ""  # label-preserving augmentation: flip, shift, rotate90, separated by commas
     masks: str = "training"  # mask mixture, as a spec

@@ -12,7 +12,7 @@ from inkfill.errors import InputError
 
 @click.command()
 @click.argument("images", type=PATH, nargs=-1, required=True)
-@option("--mask", help="Mask: spec (half:left), image (white = fill), .npy, folder, nan or alpha.")
+@option("--mask", help="Mask: spec (half:left), image (white = fill), .npy, folder, nan, alpha, value:V.")
 @option("--out", type=PATH, help="FILE.npy, FILE.png, or a folder for images.")
 @option(
     "--samples",

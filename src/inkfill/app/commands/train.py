@@ -22,7 +22,7 @@ NEEDS = {"rounds": "data_mask", "pairs": "teacher"}  # options that require anot
 @option("--steps", type=COUNT, help="Optimiser steps [default: 14000].")
 @option("--resume", is_flag=True, help="Continue from the last checkpoint, with its settings.")
 @options.overwrite
-@option("--data-mask", metavar="MASK", help="Missing pixels of the training images: nan, alpha, a file, a spec.")
+@option("--data-mask", metavar="MASK", help="Missing training pixels: nan, alpha, value:V, a file, a spec.")
 @option("--rounds", type=click.IntRange(1, 1000), help="EM rounds for --data-mask [default: 4].")
 @option("--augment", metavar="LIST", help="Augmentation: any of flip,shift,rotate90.")
 @option("--masks", metavar="SPEC", help="Mask spec or mixture to train on [default: a broad mixture].")
