@@ -8,6 +8,7 @@ import pytest
 from helpers import model_of, must_refuse, observed_alike, refused, run, saved
 from inkfill import data
 from inkfill.data import masks
+from inkfill.data.images import ValueRange, nodata_words, range_of
 from inkfill.filling.inpaint import inpaint
 from inkfill.models.model import load
 from inkfill.training.config import TrainConfig
@@ -108,3 +109,62 @@ def test_a_report_of_extreme_values_is_quiet(tmp_path, capsys):
     words = ["--mask", "value:-3.4028235e38", "--checkpoint", path, "--steps", 1, "--samples", 2]
     with warnings.catch_warnings(action="error"):
         assert run("inpaint", tmp_path / "x.npy", *words, "--report", tmp_path / "report") == 0
+
+
+# ---- remarks: a forgotten value, and a range that is a small part of the dtype's -----------------------------------
+
+
+@pytest.mark.parametrize(("dtype", "nodata"), [("int16", -32768), ("uint16", 65535), ("float32", -9999.5)])
+def test_a_value_far_from_all_others_is_named(dtype, nodata):
+    assert f"--mask value:{nodata}" in nodata_words(heights(dtype, nodata), "--mask")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([0, 0, 255, 254, 253], np.uint8),  # ink
+        np.array([0, 0, 1, 1], np.int16),  # two values
+        np.array([100, 150, 200, 200], np.int16),
+        np.array([1, 2, 3, 4, 1e5], np.float32),  # one pixel: an outlier
+        np.array([0, 0, 400, 4400], np.uint16),
+        np.array([7, 7, 7], np.int32),
+        np.array([], np.int32),
+    ],
+)
+def test_other_values_are_not(values):
+    assert not nodata_words(values, "--mask")
+
+
+def test_training_and_filling_remark_on_a_forgotten_value(caplog):
+    images = heights("int16", -32768)
+    dataset = data.Dataset("x", images, images, images, {})
+    assert data_range(TrainConfig(), dataset).low == -32768
+    assert "--data-mask value:-32768" in caplog.text
+    model = model_of(1, (16, 16), number_type="int16", value_range=(100, 200))
+    inpaint(model, images, "box:4", 1, steps=1)
+    assert "leave the data range 100 to 200" in caplog.text
+    assert "--mask value:-32768" in caplog.text
+
+
+def test_a_small_part_of_a_dtype_is_the_data_range_with_a_remark(caplog):
+    depth = np.random.default_rng(0).integers(0, 4401, (20, 16, 16)).astype(np.uint16)
+    dataset = data.Dataset("x", depth, depth, depth, {})
+    assert data_range(TrainConfig(), dataset) == ValueRange(depth.min(), depth.max())
+    assert "of the range of uint16" in caplog.text
+    assert "--range 0 65535" in caplog.text
+    assert data_range(TrainConfig(low=0, high=65535), dataset).high == 65535
+    labels = (depth % 10).astype(np.uint8)
+    assert data_range(TrainConfig(), data.Dataset("x", labels, labels, labels, {})) == ValueRange(0, 9)  # without floor
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (np.array([0, 65535 // 2], np.uint16), (0, 65535)),
+        (np.zeros(2, np.uint8), (0, 255)),
+        (np.array([False, True]), (0, 1)),
+        (np.array([5, 6], np.int32), (5, 6)),
+    ],
+)
+def test_the_data_range_of_other_images_is_that_of_their_dtype(images, expected):
+    assert range_of(images) == expected

@@ -26,6 +26,9 @@ DTYPES = (
     "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64",
 )  # fmt: skip
 
+SMALL = 0.25  # fraction of a dtype's range: where values span less, their own range is the data range
+FAR = 2.0  # distance of a value to all others, in spans of the others, that no measurement has
+
 # ---- values ----------------------------------------------------------------------------------------------------------
 
 
@@ -92,11 +95,29 @@ def natural_range(dtype: np.dtype) -> tuple[float, float] | None:
 
 
 def range_of(images: Images) -> tuple[float, float]:
-    """The data range of training images: by their dtype, or else their least and largest value."""
-    low, high = natural_range(images.dtype) or (float(np.nanmin(images)), float(np.nanmax(images)))
+    """The data range of training images: by their dtype; their least and largest value where it implies none.
+
+    These too where they span a small part of the dtype's range, such as 12 bits in uint16.
+    """
+    low, high = float(np.nanmin(images)), float(np.nanmax(images))
+    natural = natural_range(images.dtype)
+    if natural and not 0 < high - low <= SMALL * (natural[1] - natural[0]):
+        return natural
     if not low < high:
         raise InputError(f"all values are {low:g}: the data range is unknown: give --range LOW HIGH")
     return low, high
+
+
+def nodata_words(values: Images, option: str) -> str:
+    """A remark on an extreme value that several pixels have, far apart from all others; else empty."""
+    for end in (values.min(), values.max()) if values.size and values.dtype.itemsize > 1 else ():
+        others = values[values != end]
+        if others.size in (0, values.size - 1):
+            continue
+        low, high = float(others.min()), float(others.max())
+        if 0 < FAR * (high - low) < max(low - float(end), float(end) - high):
+            return f"; {end!s} is far from all others: if it means missing, give {option} value:{end!s}"
+    return ""
 
 
 def range_of_type(dtype: np.dtype, learnt: ValueRange, learnt_type: str) -> ValueRange | None:

@@ -27,6 +27,7 @@ from inkfill.data.images import (
     as_parts,
     channels_of,
     joined,
+    nodata_words,
     of_values,
     opaque_of,
     range_for,
@@ -284,8 +285,8 @@ def _filled(draw: _Draw, images: Images, mask: Mask, samples: int, first: int) -
         return _filled_beside_alpha(draw, images, mask, samples, first)
     values, known = range_of_images(draw.prior, images, mask, draw.options.value_range), images[~mask]
     if known.size and (known.min() < values.low or known.max() > values.high):
-        span = f"from {known.min():g} to {known.max():g}"
-        remark(f"observed values {span} leave the data range {values.low:g} to {values.high:g}: they are kept")
+        span, words = f"from {known.min():g} to {known.max():g}", nodata_words(known, "--mask")
+        remark(f"observed values {span} leave the data range {values.low:g} to {values.high:g}: they are kept{words}")
     noisy, size = draw.options.observation_noise > 0, draw.prior.image_size
     if noisy and windows.is_large(images.shape[1:3], size):
         raise InputError("observation_noise: not supported for large images, which are filled in windows")
