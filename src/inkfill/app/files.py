@@ -91,6 +91,16 @@ def paired(given: masks.MaskInput, images: Pictures, names: list[str] | None) ->
     return found if isinstance(images, list) else np.stack(found)
 
 
+def number_of(only: str, count: int, names: list[str] | None) -> int:
+    """The number of an image, from its name (with or without suffix) or its number from 0. Raises InputError."""
+    for name in (only, Path(only).stem):
+        if names and name in names:
+            return names.index(name)
+    if only.isdecimal() and len(only) < 19 and int(only) < count:
+        return int(only)
+    raise InputError(f"--only {only}: no such image: give a file's name, or a number from 0 to {count - 1}")
+
+
 # ---- out -------------------------------------------------------------------------------------------------------------
 
 
@@ -165,10 +175,13 @@ def check_fits(out: Path | None, sheet: Path | None, images: Pictures) -> None:
         raise InputError(f"{out}: image files cannot hold {first.dtype} values: write a .npy")
 
 
-def write_filled(out: Path, filled: Iterable[Filled], images: Pictures, k: int, names: list[str] | None) -> str:
+def write_filled(
+    out: Path, filled: Iterable[Filled], images: Pictures, k: int, names: list[str] | None, first: int = 0
+) -> str:
     """Write ``k`` samples of each image, one image after another; returns a line about the output.
 
-    To ``.npy``; to ``.png``, the one sample of one image or else a sheet; or to a folder, one image file per sample.
+    ``first`` is the number of the first sample. To ``.npy``; to ``.png``, the one sample of one image or else a sheet;
+    or to a folder, one image file per sample.
     """
     n = len(images)
     if out.suffix.lower() == ".npy":
@@ -183,7 +196,7 @@ def write_filled(out: Path, filled: Iterable[Filled], images: Pictures, k: int, 
         return write_sheet(out, list(filled))
     with folder_written_whole(out.resolve()) as folder:
         for name, each in zip(names or [f"{i:05d}" for i in range(n)], filled, strict=True):
-            for i, sample in enumerate(each.samples):
+            for i, sample in enumerate(each.samples, first):
                 _save_image(folder / f"{name}_{i:02d}.png", sample)
     return f"the folder {out}: {n} x {k} images"
 

@@ -90,7 +90,7 @@ class MaskInput:
     def draw_all(self, parts: Sequence[Images], seed: int = 0, names: Sequence[str] | None = None) -> list[Mask]:
         """The masks of arrays of images, numbered through; a folder of masks is paired with ``names``, if any.
 
-        Raises InputError for names without a partner, and where images define their missing pixels and none is missing.
+        Raises InputError for names without a partner.
         """
         starts = np.cumsum([0, *map(len, parts)])
         if self.named and names:
@@ -101,9 +101,7 @@ class MaskInput:
             found = [np.concatenate([_fitted(next(each), image[None]) for image in part]) for part in parts]
             return [self.options.applied(mask) for mask in found]
         self.check_count(int(starts[-1]))
-        found = [self.draw(part, seed, int(first)) for part, first in zip(parts, starts, strict=False)]
-        self.check_any(any(mask.any() for mask in found))
-        return found
+        return [self.draw(part, seed, int(first)) for part, first in zip(parts, starts, strict=False)]
 
     def check_any(self, missing: bool) -> None:
         """Raise InputError where images define their missing pixels and none is missing."""
@@ -162,6 +160,16 @@ def fit(mask: Any, images: Images, seed: int = 0, options: MaskOptions = AS_IT_I
     given = read_mask(mask, options)
     given.check_count(len(images))
     return given.draw(images, seed, first)
+
+
+def split(mask: MaskInput | None, ignore: MaskInput, missing: Mask, ignored: Mask) -> tuple[Mask, Mask]:
+    """The pixels to fill and those to leave as they are, from the pixels in ``mask`` and in ``ignore``.
+
+    Where both have a pixel, it is left, unless ``ignore`` means the missing values of the images and ``mask`` a region.
+    """
+    if ignore.of_images and not (mask and mask.of_images):
+        return missing, ignored & ~missing
+    return missing & ~ignored, ignored
 
 
 def fit_each(specs: Sequence[str], images: Images, seed: int = 0) -> Mask:
