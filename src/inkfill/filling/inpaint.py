@@ -314,6 +314,8 @@ def _filled(draw: _Draw, images: Images, mask: Mask, ignored: Mask, samples: int
         span, words = f"from {known.min():g} to {known.max():g}", nodata_words(known, "--mask")
         remark(f"observed values {span} leave the data range {values.low:g} to {values.high:g}: they are kept{words}")
     noisy, size = draw.options.observation_noise > 0, draw.prior.image_size
+    if noisy and values.transform:
+        raise InputError(f"observation_noise: not supported by weights trained with --transform {values.transform}")
     if noisy and windows.is_large(images.shape[1:3], size):
         raise InputError("observation_noise: not supported for large images, which are filled in windows")
     plans = [windows.plan(hole | noisy, size) for hole in mask]

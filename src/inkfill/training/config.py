@@ -12,6 +12,7 @@ from inkfill.core.rng import check_seed
 from inkfill.core.schedule import Schedule
 from inkfill.core.unet import UNetConfig
 from inkfill.data import augment
+from inkfill.data.images import TRANSFORMS
 from inkfill.errors import InputError
 
 WARM = 0.1  # fraction of a run by which warm-up ends in any case
@@ -44,6 +45,7 @@ class TrainConfig:
     low: float | None = None  # data range: the value that becomes -1; by default from the dtype or the data
     high: float | None = None  # the value that becomes 1
     floor: float | None = None  # samples up to low + floor become low; by default 4 for uint8 with an exact background
+    transform: str = ""  # of the values, for a large dynamic range: log1p, asinh or none
     start: str = ""  # checkpoint to start from, a name or a path: its weights, architecture and noise schedule
     teacher: str = ""  # checkpoint whose samples a few-step model learns from too
     pairs: int = 65_536  # masked images that the teacher fills first, twice each
@@ -78,6 +80,7 @@ class TrainConfig:
         for name, value, known in (
             ("objective", self.objective, tuple(OBJECTIVES)),
             ("dtype", self.dtype, ("", *defaults.DTYPES)),
+            ("transform", self.transform, ("", *TRANSFORMS)),
         ):
             if value not in known:
                 raise InputError(f"--{name} {value}: unknown {name}: choose from {', '.join(filter(None, known))}")

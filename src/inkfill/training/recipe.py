@@ -8,7 +8,16 @@ import numpy as np
 from inkfill import defaults
 from inkfill.core.objectives import OBJECTIVES, SAMPLE
 from inkfill.data.dataset import Dataset
-from inkfill.data.images import Images, ValueRange, black_floor, channels_of, natural_range, nodata_words, range_of
+from inkfill.data.images import (
+    Images,
+    ValueRange,
+    black_floor,
+    channels_of,
+    check_transform,
+    natural_range,
+    nodata_words,
+    range_of,
+)
 from inkfill.errors import InputError, remark
 from inkfill.models.model import Recipe
 from inkfill.training.config import TrainConfig
@@ -32,8 +41,9 @@ def data_range(config: TrainConfig, dataset: Dataset) -> ValueRange:
         raise InputError(
             f"--range {low:g} {high:g}: values from {images.min():g} to {images.max():g} leave it: widen it"
         )
+    check_transform(config.transform, np.array([low]))
     floor = black_floor(images) if (low, high) == natural_range(images.dtype) else 0.0
-    return ValueRange(low, high, floor if config.floor is None else config.floor)
+    return ValueRange(low, high, floor if config.floor is None else config.floor, config.transform)
 
 
 def _found(images: Images) -> tuple[float, float]:
@@ -60,6 +70,7 @@ def recipe_of(config: TrainConfig, dataset: Dataset, values: ValueRange, step: i
         value_range=(values.low, values.high),
         number_type=dataset.train.dtype.name,
         floor=values.floor,
+        transform=values.transform,
         black=_share_of_black(dataset, values.low),
         objective=config.objective,
         sampling_steps=FEW_STEPS if few else defaults.STEPS,

@@ -43,6 +43,7 @@ NEEDS = {"rounds": "data_mask", "pairs": "teacher"}  # options that require anot
 @option("--save-seconds", type=click.FloatRange(0), default=60.0, help="Seconds between checkpoints.")
 @option("--validate-every", type=COUNT, help="Steps between validations [default: 1000, or 250 with few images].")
 @options.value_range
+@option("--transform", type=click.Choice(CHOICES["transforms"]), help="Transform of values over several decades.")
 @option("--floor", type=float, help="Samples within this of the lowest value become it [default: 4 or 0, by the data].")
 @option("--seed", type=SEED, help="Random seed [default: 0].")
 def train(
