@@ -69,6 +69,12 @@ def test_missing_values_are_filled_and_never_read(dtype):
     np.testing.assert_array_equal(filled, inpaint(model, second, "value:99", 2, steps=2))
 
 
+def test_a_value_beyond_float32_in_units_of_the_data_range_is_quiet():
+    images = np.where(HOLE[:2], np.float32(-3.4028235e38), np.float32(0.5))
+    with warnings.catch_warnings(action="error"):
+        inpaint(model_of(1, (16, 16)), images, "value:-3.4028235e38", 1, steps=1, value_range=(0, 1))
+
+
 def test_other_bands_come_back():
     images = np.random.default_rng(0).integers(100, 201, (2, 16, 16, 3)).astype(np.int16)
     images[0, 4:8, 4:8, 1] = -1

@@ -174,7 +174,6 @@ def _kept(keep: str, samples: Images) -> Images:
         mean = samples.mean(0, keepdims=True, dtype=np.float64)
         mean = (mean.round() if samples.dtype.kind in "biu" else mean).astype(samples.dtype)
         same = (samples == samples[:1]).all(0, keepdims=True)  # observed pixels, which rounding could change
-        same |= (samples != samples).all(0, keepdims=True)  # ignored NaN
         return np.where(same, samples[:1], mean)
     if keep == "central":
         return samples[most_central(np.where(samples != samples, 0, samples)[None])]
