@@ -159,7 +159,7 @@ def test_a_small_part_of_a_dtype_is_the_data_range_with_a_remark(caplog):
     assert "of the range of uint16" in caplog.text
     assert "--range 0 65535" in caplog.text
     assert data_range(TrainConfig(low=0, high=65535), dataset).high == 65535
-    labels = (depth % 10).astype(np.uint8)
+    labels = np.where(depth < 4000, 0, depth % 10).astype(np.uint8)  # mostly 0, as ink
     assert data_range(TrainConfig(), data.Dataset("x", labels, labels, labels, {})) == ValueRange(0, 9)  # without floor
 
 

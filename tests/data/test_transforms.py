@@ -9,7 +9,7 @@ import torch
 
 from helpers import model_of, must_refuse, observed_alike, refused, run
 from inkfill import data
-from inkfill.data.images import ValueRange, as_bytes
+from inkfill.data.images import ValueRange, as_bytes, has_units
 from inkfill.filling.inpaint import inpaint
 from inkfill.models.export import write_diffusers, write_onnx
 from inkfill.models.model import Model, Recipe, load
@@ -128,6 +128,7 @@ def test_what_cannot_keep_a_transform_is_refused(tmp_path):
 
 def test_other_dtypes_have_the_same_units():
     """The same counts give the same samples, whatever they are stored in."""
+    assert has_units(ValueRange(0, 65_535, transform="log1p"), "uint16")
     images = counts("uint16", (1, 16, 16))
     one = inpaint(counting("uint16"), images, "box:8", 1, steps=1)
     for dtype in ("int32", "float64"):
