@@ -15,6 +15,7 @@ def registered() -> dict[str, list[str]]:
     from inkfill.core.samplers import SAMPLERS
     from inkfill.core.schedule import SCHEDULES
     from inkfill.data.datasets import DATASETS
+    from inkfill.data.images import TRANSFORMS
     from inkfill.evaluation.baselines import BASELINES
     from inkfill.methods import METHODS
     from inkfill.training import few  # noqa: F401 (registers the objective few)
@@ -24,6 +25,7 @@ def registered() -> dict[str, list[str]]:
         "schedules": [*SCHEDULES],
         "objectives": [*OBJECTIVES],
         "data": [*DATASETS],
+        "transforms": [*TRANSFORMS],
         "methods": [*METHODS],
         "baselines": [*BASELINES],
     }

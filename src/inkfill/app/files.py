@@ -108,6 +108,16 @@ def paired(given: masks.MaskInput, images: Pictures, names: list[str] | None) ->
     return found if isinstance(images, list) else np.stack(found)
 
 
+def number_of(only: str, count: int, names: list[str] | None) -> int:
+    """The number of an image, from its name (with or without suffix) or its number from 0. Raises InputError."""
+    for name in (only, Path(only).stem):
+        if names and name in names:
+            return names.index(name)
+    if only.isdecimal() and len(only) < 19 and int(only) < count:
+        return int(only)
+    raise InputError(f"--only {only}: no such image: give a file's name, or a number from 0 to {count - 1}")
+
+
 # ---- out -------------------------------------------------------------------------------------------------------------
 
 
@@ -207,11 +217,12 @@ def write_filled(
     k: int,
     sources: Sequence[Source] | None,
     keep_palette: bool = False,
+    first: int = 0,
 ) -> str:
     """Write ``k`` samples of each image, one image after another; returns a line about the output.
 
-    To ``.npy``; to ``.tif``, a page each; to ``.png``, the one sample of one image or else a sheet; or to a folder, one
-    image file per sample, like the file of the image.
+    ``first`` is the number of the first sample. To ``.npy``; to ``.tif``, a page each; to ``.png``, the one sample of
+    one image or else a sheet; or to a folder, one image file per sample, like the file of the image.
     """
     n = len(images)
     suffix = out.suffix.lower()
@@ -222,7 +233,7 @@ def write_filled(
     if suffix == ".png" and (n, k) != (1, 1):
         return write_sheet(out, list(filled))
     each_source = sources or [Source(OF_ARRAYS % i, Path()) for i in range(n)]
-    samples = _with_details(each_source, filled)
+    samples = _with_details(each_source, filled, first)
     if suffix in tiff.SUFFIXES:
         with written_whole(out) as temporary:
             pages = (each.page(keep_palette) for each in samples)
@@ -235,7 +246,7 @@ def write_filled(
     said: set[str] = set()
     with folder_written_whole(out.resolve()) as folder:
         for each in samples:
-            name = each.source.name if k == 1 else f"{each.source.name}_{each.number:02d}"
+            name = each.source.name if (k, first) == (1, 0) else f"{each.source.name}_{each.number:02d}"
             suffix = _suffix(out, each.source)
             said |= each.save(folder / (name + suffix), suffix, keep_palette)
     _remark_all(said)
@@ -275,12 +286,12 @@ class _Sample:
         return said
 
 
-def _with_details(sources: Sequence[Source], filled: Iterable[Filled]) -> Iterator[_Sample]:
-    """The samples of each image, one image after another."""
+def _with_details(sources: Sequence[Source], filled: Iterable[Filled], first: int) -> Iterator[_Sample]:
+    """The samples of each image, from number ``first``, one image after another."""
     for source, each in zip(sources, filled, strict=True):
         details = read_details(source) if source.file.name else Details()
         missing = np.asarray(each.mask.any(-1)) if each.mask.ndim > 2 else each.mask
-        for number, pixels in enumerate(each.samples):
+        for number, pixels in enumerate(each.samples, first):
             yield _Sample(pixels, missing, number, source, details)
 
 

@@ -25,8 +25,24 @@ from inkfill.progress import Bar
 PART = 1000  # images that are read, filled and written together
 UNLIKE = 0.35  # difference in the fraction of black pixels above which images count as another kind
 
-# Yields the number of the first image of a part, its images and their masks: arrays or lists, as the images are.
-Parts = Callable[[], Iterator[tuple[int, Any, Any]]]
+
+@dataclass(frozen=True)
+class Part:
+    """Images with the pixels to fill and those to ignore: arrays, or lists where images differ in size."""
+
+    first: int  # number of the first image
+    images: Any
+    missing: Any
+    ignored: Any
+
+    def unknown(self) -> Any:
+        """The pixels that are not read."""
+        if isinstance(self.images, list):
+            return [missing | ignored for missing, ignored in zip(self.missing, self.ignored, strict=True)]
+        return self.missing | self.ignored
+
+
+Parts = Callable[..., Iterator[Part]]  # of all images, or of one by its number
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,8 @@ class Request:
     grey: bool = False
     keep_palette: bool = False
     options: Options = Options()  # noqa: RUF009 (immutable)
+    ignore: masks.MaskInput | None = None
+    only: str | None = None  # the name or number of the one image to fill
 
 
 def run(request: Request, model: Model | Foreign, bar: Bar, group: Processes = ALONE) -> list[str]:
@@ -61,11 +79,17 @@ def run(request: Request, model: Model | Foreign, bar: Bar, group: Processes = A
 def _run(request: Request, model: Model | Foreign, bar: Bar, group: Processes) -> list[str]:
     images, sources = _read(request, model)
     names = files.names_of(sources)
-    files.check_fits(request.out, request.sheet, images, sources)
-    parts = partial(_parts, request, model, images, files.paired(request.mask, images, names))
+    number = files.number_of(request.only, len(images), names) if request.only is not None else None
+    chosen = images if number is None else images[number][None]
+    if number is not None:
+        sources = [sources[number] if sources else Source(files.OF_ARRAYS % number, Path())]
+    files.check_fits(request.out, request.sheet, chosen, sources)
+    ignore = files.paired(request.ignore, images, names) if request.ignore else None
+    parts = partial(_parts, request, model, images, files.paired(request.mask, images, names), ignore)
     if request.mask.of_images:
-        request.mask.check_any(any(mask.any() for _, _, missing in parts() for mask in missing))
-    filled: Iterable[Filled] = _drawn(request, model, images, parts, bar, group)
+        request.mask.check_any(any(missing.any() for part in parts() for missing in part.missing))
+    filled: Iterable[Filled] = _drawn(request, model, images, parts, number, bar, group)
+    names = files.names_of(sources)
     written: list[str] = []
     if not group.first:
         for _ in filled:
@@ -74,8 +98,8 @@ def _run(request: Request, model: Model | Foreign, bar: Bar, group: Processes) -
     if request.sheet or request.report:
         filled = list(filled)
     if request.out:
-        k = request.samples if request.keep == "all" else 1
-        written.append(files.write_filled(request.out, filled, images, k, sources, request.keep_palette))
+        k, first = (request.samples, request.options.first_sample) if request.keep == "all" else (1, 0)
+        written.append(files.write_filled(request.out, filled, chosen, k, sources, request.keep_palette, first))
     if request.sheet:
         written.append(files.write_sheet(request.sheet, list(filled)))
     if request.report:
@@ -87,20 +111,34 @@ def _read(request: Request, model: Model | Foreign) -> tuple[Pictures, list[Sour
     return files.read_inputs(request.images, model.channels, request.grey, request.mask.beside)
 
 
-def _parts(request: Request, model: Model | Foreign, images: Pictures, given: Any) -> Iterator[tuple[int, Any, Any]]:
-    """The images and their masks, part after part."""
-    seed = request.options.seed
-    for start in range(0, len(images), PART):
+def _parts(
+    request: Request, model: Model | Foreign, images: Pictures, mask: Any, ignore: Any, number: int | None = None
+) -> Iterator[Part]:
+    """The images and their masks, part after part; or the image with this number alone."""
+    for start in range(0, len(images), PART) if number is None else (number,):
         if isinstance(images, np.memmap):  # mapped anew: the pages that were read are released with the map
             images, _ = _read(request, model)
-        part = images[start : start + PART]
-        if not isinstance(given, masks.MaskInput):
-            missing = given[start : start + PART]
-        elif isinstance(part, list):
-            missing = [given.draw(image[None], seed, start + i)[0] for i, image in enumerate(part)]
+        part = images[start : start + (PART if number is None else 1)]
+        missing = _masks_of(mask, part, request.options.seed, start)
+        if request.ignore:
+            ignored = _masks_of(ignore, part, request.options.seed, start)
+            pairs = [masks.split(request.mask, request.ignore, *each) for each in zip(missing, ignored, strict=True)]
+            missing, ignored = ([pair[i] for pair in pairs] for i in (0, 1))
         else:
-            missing = given.draw(part, seed, start)
-        yield start, part if isinstance(part, list) else np.array(part), missing
+            ignored = [np.zeros_like(each) for each in missing]
+        if isinstance(part, list):
+            yield Part(start, part, missing, ignored)
+        else:
+            yield Part(start, np.array(part), np.stack(missing), np.stack(ignored))
+
+
+def _masks_of(given: Any, part: Any, seed: int, start: int) -> Any:
+    """The masks of the images number ``start`` and later, drawn or from those of all images."""
+    if not isinstance(given, masks.MaskInput):
+        return given[start : start + len(part)]
+    if isinstance(part, list):
+        return [given.draw(image[None], seed, start + i)[0] for i, image in enumerate(part)]
+    return given.draw(part, seed, start)
 
 
 def _range(request: Request, model: Model | Foreign, images: Pictures, parts: Parts) -> tuple | None:
@@ -109,30 +147,32 @@ def _range(request: Request, model: Model | Foreign, images: Pictures, parts: Pa
     if given or isinstance(images, list) or range_of_type(images.dtype, *learnt):
         return given
     ends: list[Any] = []
-    for _, part, missing in parts():
-        observed = without_alpha(part, model.channels)[~missing]
+    for part in parts():
+        observed = without_alpha(part.images, model.channels)[~part.unknown()]
         ends += [observed.min(), observed.max()] if observed.size else []
     found = range_for(np.array(ends, images.dtype), np.zeros(len(ends), bool), *learnt)
     return found.low, found.high
 
 
 def _drawn(
-    request: Request, model: Model | Foreign, images: Pictures, parts: Parts, bar: Bar, group: Processes
-) -> Iterator[Filled]:
-    """Each image with its mask and samples; each process draws a share of every part."""
+    request: Request, model: Model | Foreign, images: Pictures, parts: Parts, number: int | None, bar: Bar,
+    group: Processes,
+) -> Iterator[Filled]:  # fmt: skip
+    """Each image, or the one with this number, with its mask and samples; each process draws a share of every part."""
     value_range = _range(request, model, images, parts)
-    with bar(len(images) * request.samples // group.world, "inpaint") as progress:
+    with bar((1 if number is not None else len(images)) * request.samples // group.world, "inpaint") as progress:
         options = replace(request.options, value_range=value_range, progress=progress)
-        for start, part, missing in parts():
-            if start == 0:
-                _warn(model, part, missing)
-            share = group.slice(len(part))
-            first, found = start + share.start, []
+        for part in parts(number=number):
+            if part.first in (0, number):
+                _warn(model, part)
+            share = group.slice(len(part.images))
+            some, found = (part.images[share], part.missing[share], request.samples), []
             if share.start < share.stop:
-                found = inpaint(model, part[share], missing[share], request.samples, first=first, **vars(options))
+                ignored, first = part.ignored[share], part.first + share.start
+                found = inpaint(model, *some, ignore=ignored, first=first, **vars(options))
             samples = [each for share in group.gather(found) for each in share]
-            for image, mask, each in zip(part, missing, samples, strict=True):
-                values = range_of_images(model, image[None], mask[None], value_range)
+            for image, mask, unknown, each in zip(part.images, part.missing, part.unknown(), samples, strict=True):
+                values = range_of_images(model, image[None], unknown[None], value_range)
                 yield Filled(image, mask, _kept(request.keep, each), values)
 
 
@@ -144,7 +184,7 @@ def _kept(keep: str, samples: Images) -> Images:
         same = (samples == samples[:1]).all(0, keepdims=True)  # observed pixels, which rounding could change
         return np.where(same, samples[:1], mean)
     if keep == "central":
-        return samples[most_central(samples[None])]
+        return samples[most_central(np.where(samples != samples, 0, samples)[None])]
     return samples
 
 
@@ -172,14 +212,15 @@ def unlike(model: Model | Foreign, images: Images, mask: Mask) -> list[str]:
     return reasons
 
 
-def _warn(model: Model | Foreign, images: Any, missing: Any) -> None:
+def _warn(model: Model | Foreign, part: Part) -> None:
     """Warn of masks that may be inverted, and of the first two ways in which images are unlike the training images."""
-    stacks, reasons = [(images, missing)], []
-    if isinstance(images, list):
-        stacks = [(image[None], mask[None]) for image, mask in zip(images, missing, strict=True)]
-    for stack, mask in stacks:
+    stacks, reasons = [(part.images, part.missing, part.unknown())], []
+    if isinstance(part.images, list):
+        each = zip(part.images, part.missing, part.unknown(), strict=True)
+        stacks = [(image[None], mask[None], unknown[None]) for image, mask, unknown in each]
+    for stack, mask, unknown in stacks:
         masks.notice(mask)
-        reasons += unlike(model, stack, mask)
+        reasons += unlike(model, stack, unknown)
     for reason in list(dict.fromkeys(reasons))[:2]:
         assert isinstance(model, Model)
         remark(

@@ -27,12 +27,17 @@ DTYPES = (
     "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64",
 )  # fmt: skip
 
+SMALL = 0.25  # fraction of a dtype's range: where values span less, their own range is the data range
+FAR = 2.0  # distance of a value to all others, in spans of the others, that no measurement has
+
 # ---- values ----------------------------------------------------------------------------------------------------------
+
+TRANSFORMS = {"log1p": (np.log1p, torch.expm1), "asinh": (np.arcsinh, torch.sinh)}  # for values over several decades
 
 
 @dataclass(frozen=True)
 class ValueRange:
-    """The data range: ``low`` becomes -1, ``high`` becomes 1.
+    """The data range: ``low`` becomes -1, ``high`` becomes 1, linearly or after a ``transform`` of ``TRANSFORMS``.
 
     Values within ``floor`` of ``low`` become ``low``, where the training images have a background of exactly ``low``: a
     posterior mean approaches the end of the range but never reaches it, so samples would rank above the truth.
@@ -41,19 +46,36 @@ class ValueRange:
     low: float = 0.0
     high: float = 255.0
     floor: float = 0.0
+    transform: str = ""
 
     def scaled(self, low: float, high: float) -> "ValueRange":
-        """The same for images of another data range."""
+        """The same for images of another data range. Raises InputError with a transform, which has units."""
         if (low, high) == (self.low, self.high):
             return self
+        if self.transform:
+            learnt = f"trained with --transform {self.transform} on values from {self.low:g} to {self.high:g}"
+            raise InputError(f"data range {low:g} to {high:g}: the weights were {learnt}: use that range")
         return ValueRange(low, high, self.floor / (self.high - self.low) * (high - low))
 
     def to_x0(self, images: Images) -> Tensor:
         """``[N, H, W]`` or ``[N, H, W, C]`` to x0, float32 ``[N, C, H, W]``; NaN stays NaN."""
-        exact = _exact(images.dtype)
+        exact = np.float64 if self.transform else _exact(images.dtype)
         planes = images[:, None] if images.ndim == 3 else np.moveaxis(images, -1, 1)
-        x0 = (planes.astype(exact) - exact(self.low)) / exact((self.high - self.low) / 2) - 1
+        low, high = self.ends()
+        x0 = (self.transformed(planes.astype(exact)) - exact(low)) / exact((high - low) / 2) - 1
         return torch.from_numpy(x0.astype(np.float32, copy=False))
+
+    def transformed(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Values after the transform; those that it does not take, as missing ones may be, become NaN."""
+        if not self.transform:
+            return values
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return TRANSFORMS[self.transform][0](values)
+
+    def ends(self) -> tuple[float, float]:
+        """``low`` and ``high`` after the transform."""
+        low, high = self.transformed(np.array([self.low, self.high])) if self.transform else (self.low, self.high)
+        return float(low), float(high)
 
     def to_images(self, x0: Tensor, like: Images | None = None) -> Images:
         """x0 ``[..., C, H, W]`` to the dtype and layout of ``like``; by default uint8, grey without a channel axis.
@@ -64,9 +86,11 @@ class ValueRange:
         if dtype.kind in "iu":
             top = np.iinfo(dtype).max if dtype.itemsize < 8 else np.nextafter(float(np.iinfo(dtype).max), 0)
             low, high = max(low, float(np.iinfo(dtype).min)), min(high, float(top))
-        exact = _exact(dtype)
+        exact = np.float64 if self.transform else _exact(dtype)
         x0 = x0.float() if exact is np.float32 else x0.cpu().double()
-        values = (x0 + 1) * ((self.high - self.low) / 2) + self.low
+        start, end = self.ends()
+        values = (x0 + 1) * ((end - start) / 2) + start
+        values = TRANSFORMS[self.transform][1](values) if self.transform else values
         values = (values.round() if dtype.kind in "iu" else values).clamp(low, high).cpu()
         array = values.numpy()
         array = np.where(array - self.low <= self.floor, exact(low), array)
@@ -93,11 +117,29 @@ def natural_range(dtype: np.dtype) -> tuple[float, float] | None:
 
 
 def range_of(images: Images) -> tuple[float, float]:
-    """The data range of training images: by their dtype, or else their least and largest value."""
-    low, high = natural_range(images.dtype) or (float(np.nanmin(images)), float(np.nanmax(images)))
+    """The data range of training images: by their dtype; their least and largest value where it implies none.
+
+    These too where they span a small part of the dtype's range, such as 12 bits in uint16.
+    """
+    low, high = float(np.nanmin(images)), float(np.nanmax(images))
+    natural = natural_range(images.dtype)
+    if natural and not 0 < high - low <= SMALL * (natural[1] - natural[0]):
+        return natural
     if not low < high:
         raise InputError(f"all values are {low:g}: the data range is unknown: give --range LOW HIGH")
     return low, high
+
+
+def nodata_words(values: Images, option: str) -> str:
+    """A remark on an extreme value that several pixels have, far apart from all others; else empty."""
+    for end in (values.min(), values.max()) if values.size and values.dtype.itemsize > 1 else ():
+        others = values[values != end]
+        if others.size in (0, values.size - 1):
+            continue
+        low, high = float(others.min()), float(others.max())
+        if 0 < FAR * (high - low) < max(low - float(end), float(end) - high):
+            return f"; {end!s} is far from all others: if it means missing, give {option} value:{end!s}"
+    return ""
 
 
 def range_of_type(dtype: np.dtype, learnt: ValueRange, learnt_type: str) -> ValueRange | None:
@@ -113,9 +155,15 @@ def range_of_type(dtype: np.dtype, learnt: ValueRange, learnt_type: str) -> Valu
 
 
 def has_units(learnt: ValueRange, learnt_type: str) -> bool:
-    """Whether a data range differs from the one that its dtype implies; for floats that is 0 to 1."""
+    """Whether a data range has a transform, or differs from what its dtype implies; for floats that is 0 to 1."""
     implied = (0.0, 1.0) if np.dtype(learnt_type).kind == "f" else natural_range(np.dtype(learnt_type))
-    return (learnt.low, learnt.high) != implied
+    return bool(learnt.transform) or (learnt.low, learnt.high) != implied
+
+
+def check_transform(transform: str, values: Images) -> None:
+    """Raise InputError for values that a transform does not take."""
+    if transform == "log1p" and values.size and (low := values.min()) < 0:
+        raise InputError(f"--transform log1p: takes values of at least 0, and they begin at {low:g}: train with asinh")
 
 
 def range_for(
@@ -129,6 +177,7 @@ def range_for(
     dtype, known = images.dtype, images[~missing]
     if dtype.kind == "f" and not np.isfinite(known).all():
         raise InputError("the images have NaN or infinite values outside the mask: give --mask nan, or mask them")
+    check_transform(learnt.transform, known)
     if given is not None:
         try:
             low, high = map(float, given)
@@ -152,9 +201,11 @@ def range_for(
 
 def as_bytes(images: Images, values: ValueRange = BYTES) -> NDArray[np.uint8]:
     """Images of any dtype as uint8, ``low`` at 0 and ``high`` at 255, for display and scores; uint8 is unchanged."""
-    if images.dtype == np.uint8 and (values.low, values.high) == (0, 255):
+    if images.dtype == np.uint8 and (values.low, values.high, values.transform) == (0, 255, ""):
         return images
-    scaled = (images.astype(np.float32) - values.low) * (255 / (values.high - values.low))
+    low, high = values.ends()
+    with np.errstate(over="ignore"):  # far outside, as values that mean missing are
+        scaled = (values.transformed(images.astype(np.float32)) - low) * (255 / (high - low))
     return np.nan_to_num(scaled).round().clip(0, 255).astype(np.uint8)
 
 

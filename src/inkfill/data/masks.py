@@ -4,6 +4,7 @@ True = missing, to be filled; in a file, white = fill. :func:`read_mask` parses 
 makes the mask of a set of images from it.
 """
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +23,9 @@ from inkfill.data.readers import MASK_ENDS, PICTURES, mask_files, masks_beside, 
 from inkfill.errors import InputError, remark, shown
 
 LAYER_COLOURS = 4  # at most, of a painted layer that covers more than half
-OF_IMAGES = ("nan", "alpha")  # masks that the images themselves define
+OF_IMAGES = ("nan", "alpha")  # masks that the images themselves define, beside value:V
+VALUE = "value:"  # begins a mask of the values that mean missing, such as value:-32768,0
+NAN = (math.nan,)
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,11 @@ AS_IT_IS = MaskOptions()
 
 @dataclass(frozen=True)
 class MaskInput:
-    """A parsed mask. One of ``spec``, ``array`` and ``named`` is set, or ``of_images`` is one of ``OF_IMAGES``."""
+    """A parsed mask. One of ``spec``, ``array``, ``named`` and ``of_images`` is set."""
 
     text: str = ""  # as the user wrote it
-    of_images: str = ""
+    of_images: str = ""  # nan, alpha or value:V
+    nodata: tuple[float, ...] = NAN  # the values that mean missing, where ``of_images`` is nan or value:V
     spec: MaskSpec | None = None
     array: Mask | None = None  # [H, W], [N, H, W] or [N, H, W, C]
     named: dict[str, Mask] = field(default_factory=dict)  # [H, W] each: a folder of mask files
@@ -83,7 +87,7 @@ class MaskInput:
             rng = skip(stream(seed, "mask"), first * self.spec.numbers(height, width))
             found = self.spec.draw(len(images), height, width, rng, np.ma.getdata(images))
         elif self.of_images:
-            found = transparent(images) if self.of_images == "alpha" else holes_of(images)
+            found = transparent(images) if self.of_images == "alpha" else holes_of(images, self.nodata)
         else:
             array = _one_array(list(self.named.values())) if self.array is None else self.array
             each = array.ndim > 2 and len(array) > 1
@@ -97,7 +101,7 @@ class MaskInput:
     def draw_all(self, parts: Sequence[Images], seed: int = 0, names: Sequence[str] | None = None) -> list[Mask]:
         """The masks of arrays of images, numbered through; a folder of masks is paired with ``names``, if any.
 
-        Raises InputError for names without a partner, and where images define their missing pixels and none is missing.
+        Raises InputError for names without a partner.
         """
         starts = np.cumsum([0, *map(len, parts)])
         if self.named and names:
@@ -105,9 +109,7 @@ class MaskInput:
             found = [np.concatenate([_fitted(next(each), image[None]) for image in part]) for part in parts]
             return [self.options.applied(mask) for mask in found]
         self.check_count(int(starts[-1]))
-        found = [self.draw(part, seed, int(first)) for part, first in zip(parts, starts, strict=False)]
-        self.check_any(any(mask.any() for mask in found))
-        return found
+        return [self.draw(part, seed, int(first)) for part, first in zip(parts, starts, strict=False)]
 
     def _partners(self, names: Sequence[str]) -> list[Mask]:
         """The mask of each named image. One image takes its own of many masks. Raises InputError."""
@@ -127,12 +129,14 @@ class MaskInput:
     def check_any(self, missing: bool) -> None:
         """Raise InputError where images define their missing pixels and none is missing."""
         if self.of_images and not missing:
-            raise InputError(f"--mask {self.of_images}: the images have no missing values: there is nothing to fill")
+            none = f"no value of the images is {self.of_images.removeprefix(VALUE)}"
+            none = none if self.of_images.startswith(VALUE) else "the images have no missing values"
+            raise InputError(f"--mask {self.of_images}: {none}: there is nothing to fill")
 
 
 def read_mask(given: Any, options: MaskOptions = AS_IT_IS) -> MaskInput:
-    """Parse a mask: a spec, ``"nan"``, ``"alpha"``, None (as ``"nan"``), an array or tensor, a Pillow image, or a file
-    or folder; or a list of images or files.
+    """Parse a mask: a spec, ``"nan"``, ``"alpha"``, ``"value:V"``, None (as ``"nan"``), an array, tensor or Pillow
+    image, a file or folder, or a list of images or files.
 
     A text is a spec before it is a path. ``.npy`` holds bool, or 0 (keep) and 1 or 255 (fill); an image, or a folder of
     images with one for each image, is black and white (white = fill), or transparent where pixels are to be filled, or
@@ -142,6 +146,8 @@ def read_mask(given: Any, options: MaskOptions = AS_IT_IS) -> MaskInput:
         return given
     if given is None or (isinstance(given, str) and given in OF_IMAGES):
         return MaskInput(given or "", of_images=given or "nan", options=options)
+    if isinstance(given, str) and given.startswith(VALUE):
+        return MaskInput(given, of_images=given, nodata=_nodata(given), options=options)
     if listed := _listed(given):
         return MaskInput(array=_one_array(_read_each(listed, options)), options=options)
     if not isinstance(given, (str, Path)):
@@ -199,6 +205,20 @@ def fit(mask: Any, images: Images, seed: int = 0, options: MaskOptions = AS_IT_I
     return given.draw(images, seed, first)
 
 
+def split(mask: MaskInput | None, ignore: MaskInput, missing: Mask, ignored: Mask) -> tuple[Mask, Mask]:
+    """The pixels (or values) to fill and those to leave as they are, from those in ``mask`` and in ``ignore``.
+
+    Where both have a pixel, it is left, unless ``ignore`` means the missing values of the images and ``mask`` a region.
+    """
+    if missing.ndim < ignored.ndim:
+        missing = np.broadcast_to(missing[..., None], ignored.shape)
+    elif ignored.ndim < missing.ndim:
+        ignored = np.broadcast_to(ignored[..., None], missing.shape)
+    if ignore.of_images and not (mask and mask.of_images):
+        return missing, ignored & ~missing
+    return missing & ~ignored, ignored
+
+
 def fit_each(specs: Sequence[str], images: Images, seed: int = 0) -> Mask:
     """One spec per image: bool ``[N, H, W]``. Raises InputError."""
     each = zip(specs, images, strict=True)
@@ -226,15 +246,28 @@ def _one_array(masks: list[Mask]) -> Mask:
     return np.stack(masks)
 
 
-def missing_values(images: Images) -> Mask:
-    """Values that are NaN, or masked in a numpy masked array: bool, in the shape of the images."""
-    values = np.ma.getdata(images)
-    return np.asarray(np.ma.getmaskarray(images) | (values != values))  # NaN alone differs from itself
+def _nodata(text: str) -> tuple[float, ...]:
+    """The values of ``value:V`` or ``value:V,V``; whole numbers stay exact. Raises InputError."""
+    try:
+        words = [word.strip() for word in text.removeprefix(VALUE).split(",")]
+        return tuple(int(word) if word.lstrip("-").isdigit() and len(word) <= 20 else float(word) for word in words)
+    except ValueError:
+        raise InputError(f"{shown(text)}: not a number: write it as value:-32768, or value:-1,0 for several") from None
 
 
-def holes_of(images: Images) -> Mask:
+def missing_values(images: Images, nodata: tuple[float, ...] = NAN) -> Mask:
+    """Values that are among ``nodata``, or masked in a numpy masked array: bool, in the shape of the images."""
+    values, missing = np.ma.getdata(images), np.ma.getmaskarray(images)
+    values = values.view(np.uint8) if values.dtype == np.bool_ else values  # numpy compares them with C longs alone
+    with np.errstate(over="ignore"):  # numbers beyond the dtype
+        for number in nodata:
+            missing = missing | (values != values if math.isnan(number) else values == number)
+    return np.asarray(missing)
+
+
+def holes_of(images: Images, nodata: tuple[float, ...] = NAN) -> Mask:
     """What is missing: bool ``[N, H, W]``, or ``[N, H, W, C]`` where it differs between channels."""
-    missing = missing_values(images)
+    missing = missing_values(images, nodata)
     alike = missing.ndim == 3 or bool((missing == missing[..., :1]).all())
     return missing[..., 0] if alike and missing.ndim == 4 else missing
 

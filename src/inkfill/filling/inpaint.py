@@ -28,6 +28,7 @@ from inkfill.data.images import (
     as_parts,
     channels_of,
     joined,
+    nodata_words,
     of_pixels,
     of_values,
     opaque_of,
@@ -60,6 +61,7 @@ class Options:
     rows: int | None = None  # samples evaluated together
     observation_noise: float = 0.0  # standard deviation of noise in the observed pixels, in users' values
     value_range: tuple[float, float] | None = None  # users' values that become -1 and 1
+    first_sample: int = 0  # number of the first sample, for its noise
     watch: Watch | None = None
     count: Callable[[int], object] = field(default=ignore)  # called with the images of each network evaluation
     progress: Callable[[int], object] = field(default=ignore)  # called with the number of samples drawn
@@ -79,7 +81,9 @@ def inpaint(
     rows: int | None = None,
     observation_noise: float = 0.0,
     value_range: tuple[float, float] | None = None,
+    ignore: Any = None,
     first: int = 0,
+    first_sample: int = 0,
     watch: Watch | None = None,
     count: Callable[[int], object] = ignore,
     progress: Callable[[int], object] = ignore,
@@ -89,36 +93,46 @@ def inpaint(
     ``model`` is a trained model, an analytic prior or any other :class:`~inkfill.core.denoiser.Prior`. ``images`` is
     ``[N, H, W]`` or ``[N, H, W, C]`` of any dtype, a torch tensor (a tensor comes back), a Pillow image, the path of a
     file or folder, or a list of these; images of several sizes give a list. ``mask`` is bool, True = missing:
-    ``[N, H, W]``, ``[H, W]``, or ``[N, H, W, C]`` by channel; a spec such as ``"half:left"``, ``"nan"`` or ``"alpha"``;
-    a Pillow image, a file or folder, or a list. None means the missing values of the images. ``method`` is a name or a
-    function of a
+    ``[N, H, W]``, ``[H, W]``, or ``[N, H, W, C]`` by channel; a spec such as ``"half:left"``, ``"nan"``, ``"alpha"``,
+    ``"value:-32768"`` (the value that means missing); a Pillow image, a file or folder, or a list. None means NaN and
+    masked values. ``method`` is a name or a function of a
     :class:`~inkfill.methods.Task`, ``settings`` its keyword arguments. ``method``, ``steps`` and ``sampler`` default to
     those of the model. ``value_range`` is the data range (low, high), where dtype and training do not determine it.
 
     Observed pixels come back bit for bit. The noise of image i, sample k depends on ``(seed, i, k)`` alone, so ``rows``
     (samples evaluated together) affects speed and memory only. ``first`` is the number of the first image, for a part
-    of a set; the mask must then be the array for that part. ``observation_noise`` is the standard deviation of noise in
-    the observed pixels, in the values of ``images``: they are then estimated like the missing ones. ``progress`` is
-    called with the number of samples drawn, ``count`` with the number of images of each network evaluation.
-    Raises InputError.
+    of a set; the mask must then be the array for that part. ``first_sample`` is the number of the first sample.
+    ``ignore`` marks, as ``mask`` does, unknown values that are not to be filled: they are never read, and come back as
+    they were (:func:`inkfill.data.masks.split` says what holds where both mark a pixel). ``observation_noise`` is the
+    standard deviation of noise in the observed pixels, in the values of ``images``: they are then estimated like the
+    missing ones. ``progress`` is called with the number of samples drawn, ``count`` with the number of images of each
+    network evaluation. Raises InputError.
     """
     _check_count("samples", samples)
-    if first and isinstance(mask, str):
+    if first and (isinstance(mask, str) or isinstance(ignore, str)):
         raise InputError("first: needs a mask array: a spec is drawn for a whole set of images")
+    if not isinstance(first_sample, (int, np.integer)) or not 0 <= first_sample < 2**31:
+        raise InputError(f"first_sample must be an integer of at least 0, not {first_sample!r}")
     options = Options(
-        method, steps, seed, sampler, settings, rows, observation_noise, value_range, watch, count, progress
-    )
+        method, steps, seed, sampler, settings, rows, observation_noise, value_range, first_sample, watch, count,
+        progress,
+    )  # fmt: skip
     draw = _Draw(model, options)
-    listed = isinstance(mask, (list, tuple))
-    given = None if listed else masks.read_mask(mask)
-    parts, names = _parts_of(images, model.channels, given.beside if given else ())
-    if listed and len(parts) == 1:
-        given = masks.read_mask(mask)
-    holes = given.draw_all(parts, seed, names) if given else _one_each(mask, parts, seed)
+    beside = () if mask is None or isinstance(mask, (list, tuple)) else masks.read_mask(mask).beside
+    parts, names = _parts_of(images, model.channels, beside)
+    given, holes = _masks_of(mask, parts, seed, names)
+    if ignore is None:
+        pairs = [(hole, np.zeros_like(hole)) for hole in holes]
+    else:
+        other, ignored = _masks_of(ignore, [np.ma.getdata(part) for part in parts], seed, names)
+        other = other or masks.MaskInput()
+        pairs = [masks.split(given, other, *each) for each in zip(holes, ignored, strict=True)]
+    if given:
+        given.check_any(any(hole.any() for hole, _ in pairs))
     filled, number = [], first
-    for part, hole in zip(parts, holes, strict=True):
-        drawn = _filled(draw, without_hidden_colour(part), hole, samples, number)
-        filled.append(_restored(drawn, part, hole))
+    for part, (hole, left) in zip(parts, pairs, strict=True):
+        drawn = _filled(draw, without_hidden_colour(part), hole, left, samples, number)
+        filled.append(_restored(drawn, part, hole, left))
         number += len(part)
     if len(parts) > 1:
         return [each[0] for each in filled]
@@ -168,13 +182,13 @@ def _unconditional(task: Task) -> Tensor:
     return task.sample(lambda x_t, t: torch.where(observed.known, observed.pixels, task.unconditional(x_t, t)))
 
 
-def _restored(out: Images, images: Images, mask: Mask) -> Images:
-    """Samples with the colours under transparent observed pixels, which the network was not shown."""
-    if channels_of(images) not in (2, 4):
-        return out
-    values = np.ma.getdata(images)
-    kept = (values[..., -1:] == 0) & ~of_values(mask, images)
-    return np.where(kept[:, None], values[:, None], out)
+def _restored(out: Images, images: Images, mask: Mask, ignored: Mask) -> Images:
+    """Samples with what the network was not shown: ignored values, and colours under transparent observed pixels."""
+    values, kept = np.ma.getdata(images), np.broadcast_to(of_values(ignored, images), images.shape).copy()
+    if channels_of(images) in (2, 4):
+        kept |= (values[..., -1:] == 0) & ~of_values(mask, images)
+    np.copyto(out, values[:, None], where=kept[:, None])  # np.where would change the byte order
+    return out
 
 
 def _check_count(name: str, value: Any) -> None:
@@ -185,6 +199,16 @@ def _check_count(name: str, value: Any) -> None:
 def _check_prior(model: Any) -> None:
     if not isinstance(model, Prior):
         raise InputError(f"{type(model).__name__} is no prior: give a model, or subclass inkfill.core.denoiser.Prior")
+
+
+def _masks_of(
+    mask: Any, parts: list[Images], seed: int, names: list[str] | None
+) -> tuple[masks.MaskInput | None, list[Mask]]:
+    """A parsed mask and the masks of all parts; None where there is one each."""
+    if isinstance(mask, (list, tuple)) and len(parts) > 1:
+        return None, _one_each(mask, parts, seed)
+    given = masks.read_mask(mask)
+    return given, given.draw_all(parts, seed, names)
 
 
 def _one_each(each: Sequence[Any], parts: list[Images], seed: int) -> list[Mask]:
@@ -273,10 +297,9 @@ class _Draw:
         """One sample of each row, with observed pixels as they were. Raises InputError if one is not finite."""
         options, device = self.options, self.prior.device
         with torch.inference_mode(False), torch.no_grad():  # whatever the caller's mode: some methods need gradients
-            x0 = values.to_x0(images).to(device)
-            missing = torch.from_numpy(
-                np.ascontiguousarray(as_planes(of_pixels(mask) if self.reads_pixels else mask))
-            ).to(device)
+            x0 = values.to_x0(np.where(of_values(mask, images), images.dtype.type(0), images)).to(device)
+            hidden = as_planes(of_pixels(mask) if self.reads_pixels else mask)
+            missing = torch.from_numpy(np.ascontiguousarray(hidden)).to(device)
             observation = Observation.of(x0, missing, options.observation_noise / ((values.high - values.low) / 2))
             noise = SampleNoise(options.seed, image, sample, tuple(x0.shape[1:]), device, part)
             task = Task(self.prior, observation, noise, self.timesteps, self.sampler, options.watch, options.count)
@@ -289,25 +312,29 @@ class _Draw:
         return np.where(of_values(estimated, images), values.to_images(found, images), images)
 
 
-def _filled(draw: _Draw, images: Images, mask: Mask, samples: int, first: int) -> Images:
+def _filled(draw: _Draw, images: Images, mask: Mask, ignored: Mask, samples: int, first: int) -> Images:
     """Samples ``[N, K, ...]`` of images of one size, in the windows of :mod:`~inkfill.filling.windows`.
 
-    Pixels filled in one window are observed in the next. An image without missing pixels needs no network.
+    Ignored pixels are missing to the network, and filled only in windows that others need. Pixels filled in one window
+    are observed in the next. An image without missing pixels needs no network.
     """
     images = np.asarray(np.ma.getdata(images))
     if channels_of(images) != draw.prior.channels:
-        return _filled_beside_alpha(draw, images, mask, samples, first)
+        return _filled_beside_alpha(draw, images, mask, ignored, samples, first)
     if mask.ndim == 4 and draw.reads_pixels:
         remark("these weights read whole pixels: observed channels beside a missing one are kept, but not read")
-    values, known = range_of_images(draw.prior, images, mask, draw.options.value_range), images[~mask]
+    missing = mask | ignored
+    values, known = range_of_images(draw.prior, images, missing, draw.options.value_range), images[~missing]
     if known.size and (known.min() < values.low or known.max() > values.high):
-        span = f"from {known.min():g} to {known.max():g}"
-        remark(f"observed values {span} leave the data range {values.low:g} to {values.high:g}: they are kept")
+        span, words = f"from {known.min():g} to {known.max():g}", nodata_words(known, "--mask")
+        remark(f"observed values {span} leave the data range {values.low:g} to {values.high:g}: they are kept{words}")
     noisy, size = draw.options.observation_noise > 0, draw.prior.image_size
+    if noisy and values.transform:
+        raise InputError(f"observation_noise: not supported by weights trained with --transform {values.transform}")
     if noisy and windows.is_large(images.shape[1:3], size):
         raise InputError("observation_noise: not supported for large images, which are filled in windows")
     plans = [windows.plan(hole | noisy, size) for hole in of_pixels(mask)]
-    out, missing = np.repeat(images[:, None], samples, axis=1), mask.copy()
+    out = np.repeat(images[:, None], samples, axis=1)
     draw.options.progress(samples * plans.count([]))
     for waves in zip_longest(*plans, fillvalue=()):
         todo = [(i, k, window) for i, wave in enumerate(waves) for window in wave for k in range(samples)]
@@ -316,7 +343,8 @@ def _filled(draw: _Draw, images: Images, mask: Mask, samples: int, first: int) -
             chunk = todo[start : start + rows]
             parts = np.stack([out[i, k][window.place] for i, k, window in chunk])
             holes = np.stack([missing[i][window.place] for i, _, window in chunk])
-            image, sample, number = np.array([(first + i, k, window.number) for i, k, window in chunk]).T
+            image, sample, number = np.array([(i, k, window.number) for i, k, window in chunk]).T
+            image, sample = image + first, sample + draw.options.first_sample
             found = draw(parts, holes, values, image, sample, None if (number == windows.WHOLE).all() else number)
             for (i, k, window), pixels in zip(chunk, found, strict=True):
                 out[i, k][window.place] = pixels
@@ -327,12 +355,14 @@ def _filled(draw: _Draw, images: Images, mask: Mask, samples: int, first: int) -
     return out
 
 
-def _filled_beside_alpha(draw: _Draw, images: Images, mask: Mask, samples: int, first: int) -> Images:
+def _filled_beside_alpha(draw: _Draw, images: Images, mask: Mask, ignored: Mask, samples: int, first: int) -> Images:
     """Samples of images with an alpha channel that the prior does not know; filled pixels become opaque."""
-    colour, alpha, mask = without_alpha(images, draw.prior.channels), images[..., -1], of_pixels(mask)
-    if alpha.dtype.kind == "f" and bool((alpha[~mask] > 2).any()):
-        raise InputError(f"alpha of floats must be from 0 to 1, and goes to {alpha[~mask].max():g}")
-    out = _filled(draw, colour, mask, samples, first)
+    mask, ignored = of_pixels(mask), of_pixels(ignored)
+    colour, alpha = without_alpha(images, draw.prior.channels), images[..., -1]
+    seen = alpha[~(mask | ignored)]
+    if alpha.dtype.kind == "f" and bool((seen > 2).any()):
+        raise InputError(f"alpha of floats must be from 0 to 1, and goes to {seen.max():g}")
+    out = _filled(draw, colour, mask, ignored, samples, first)
     opaque = np.where(mask, np.asarray(opaque_of(images.dtype), images.dtype), alpha)
     planes = out[..., None] if out.ndim == 4 else out
     return np.concatenate([planes, np.repeat(opaque[:, None, ..., None], samples, 1)], -1)

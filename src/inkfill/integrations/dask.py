@@ -73,9 +73,9 @@ def inpaint(
 
     It has the dtype of ``images``. ``checkpoint`` is a file that every worker can read, or the name of shipped weights.
     ``mask`` is bool, True = missing: a numpy or dask array ``[N, H, W]``, one ``[H, W]`` for all, ``[N, H, W, C]`` by
-    channel, ``"nan"`` or ``"alpha"``; None means the missing values of the images. Floats must lie in [0, 1] unless
-    ``value_range`` gives their data range. ``device`` and ``dtype`` are those of :func:`inkfill.load`; ``how`` holds
-    other arguments of :func:`inkfill.inpaint`, such as ``steps`` and ``seed``.
+    channel, ``"nan"``, ``"alpha"`` or ``"value:V"``; None means the missing values of the images. Floats must lie in
+    [0, 1] unless ``value_range`` gives their data range. ``device`` and ``dtype`` are those of :func:`inkfill.load`;
+    ``how`` holds other arguments of :func:`inkfill.inpaint`, such as ``steps`` and ``seed``.
 
     Samples do not depend on chunks or workers, except by float rounding: one grey value at most. Raises InputError;
     errors in a block are raised when it is computed.
@@ -94,7 +94,7 @@ def inpaint(
         raise InputError(f"images: {images.dtype} has no natural data range: {GIVE_RANGE}")
     how |= {"value_range": (0.0, 1.0)} if floats else {}
     hidden = None
-    if isinstance(mask, str) and mask not in masks.OF_IMAGES:
+    if isinstance(mask, str) and not masks.read_mask(mask).of_images:
         raise InputError(f"mask: a spec needs all images at once: draw {mask!r} first (inkfill.data.masks.fit)")
     if mask is not None and not isinstance(mask, str):
         each = mask if isinstance(mask, da.Array) else da.from_array(np.asarray(mask, bool))

@@ -66,6 +66,7 @@ def write_onnx(model: Model, out: Path, sampler: str | None = None, steps: int |
         raise InputError(
             f"objective {model.recipe.objective}: cannot be exported: use a network trained with v, eps or few"
         )
+    _check_linear(model)
     table = coefficients(model, sampler or model.sampler, steps or model.steps)
     use = ONNX_CARD.replace("MULTIPLE", str(model.net.config.multiple))
     with folder_written_whole(out) as folder:
@@ -74,6 +75,12 @@ def write_onnx(model: Model, out: Path, sampler: str | None = None, steps: int |
             _check(module, folder / f"{name}.onnx", [_examples(model, name, *size) for size in SIZES])
         (folder / "sampler.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
         (folder / "README.md").write_text(card(model, use), encoding="utf-8")
+
+
+def _check_linear(model: Model) -> None:
+    """Raise InputError for a transform of the values, which the formats cannot hold."""
+    if model.recipe.transform:
+        raise InputError(f"--transform {model.recipe.transform}: cannot be exported: use a network trained without")
 
 
 def _examples(model: Model, name: str, rows: int, tall: int, wide: int) -> dict[str, Tensor]:
@@ -197,6 +204,7 @@ def write_diffusers(model: Model, out: Path) -> None:
         raise InputError(
             f"objective {model.recipe.objective}: diffusers needs a denoiser: use a network trained with v or eps"
         )
+    _check_linear(model)
     from inkfill.models.diffusers_unet import InkfillUNet
 
     net = InkfillUNet(

@@ -16,7 +16,7 @@ from inkfill.core.denoiser import ConditionalPrior, Denoiser, Draw, GenerativePr
 from inkfill.core.objectives import ESTIMATE, MEAN, OBJECTIVES
 from inkfill.core.schedule import SCHEDULES, Schedule
 from inkfill.core.unet import UNet
-from inkfill.data.images import DTYPES, MAX_SIDE, MIN_SIDE, ValueRange, channel_words, check_size
+from inkfill.data.images import DTYPES, MAX_SIDE, MIN_SIDE, TRANSFORMS, ValueRange, channel_words, check_size
 from inkfill.errors import InputError, shown
 from inkfill.models.checkpoint import find_checkpoint, load_network
 
@@ -35,6 +35,7 @@ class Recipe:
     value_range: tuple[float, float] = (0.0, 255.0)  # users' values that become -1 and 1
     number_type: str = "uint8"  # dtype of the training images
     floor: float = 0.0  # values up to it become the lowest (see ValueRange)
+    transform: str = ""  # of the values, before they are scaled: log1p, asinh or none
     black: float | None = None  # fraction of training pixels at the lowest value; None if unknown
     objective: str = "v"
     sampler: str = defaults.SAMPLER
@@ -69,7 +70,8 @@ class Recipe:
             "T": 2 <= recipe.T <= MAX_T,
             "image_size": MIN_SIDE <= min(recipe.image_size) <= max(recipe.image_size) <= MAX_SIDE,
             "least_size": min(recipe.least_size) >= 0,
-            "value_range": -math.inf < low < high < math.inf,
+            "transform": recipe.transform in ("", *TRANSFORMS),
+            "value_range": -math.inf < low < high < math.inf and (low >= 0 or recipe.transform != "log1p"),
             "number_type": recipe.number_type in DTYPES,
             "sampling_steps": 1 <= recipe.sampling_steps <= MAX_T,
         }
@@ -124,7 +126,7 @@ class Model(ConditionalPrior, GenerativePrior):
         self.net = copy.deepcopy(net).eval().requires_grad_(False).to(self.device, self.dtype)
         self.channels, self.image_size = self.recipe.channels, self.recipe.image_size
         self.planes = net.config.planes
-        self.value_range = ValueRange(*self.recipe.value_range, self.recipe.floor)
+        self.value_range = ValueRange(*self.recipe.value_range, self.recipe.floor, self.recipe.transform)
         self.image_dtype = self.recipe.number_type
         self.generative = net.config.latent
         self.method = "few" if self.generative else defaults.METHOD

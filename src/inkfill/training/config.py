@@ -12,6 +12,7 @@ from inkfill.core.rng import check_seed
 from inkfill.core.schedule import Schedule
 from inkfill.core.unet import UNetConfig
 from inkfill.data import augment
+from inkfill.data.images import TRANSFORMS
 from inkfill.errors import InputError
 
 WARM = 0.1  # fraction of a run by which warm-up ends in any case
@@ -22,7 +23,7 @@ class TrainConfig:
     """The settings of a run. Two runs by steps with equal settings end in the same weights."""
 
     data: str = "auto"  # data set: auto, mnist, rendered, or a path
-    data_mask: str = ""  # missing pixels of the images: nan, alpha, a file, or a spec; "" where images are complete
+    data_mask: str = ""  # missing pixels of the images: nan, alpha, value:V, a file, a spec; "" if none
     rounds: int = 4  # EM rounds, for incomplete images
     augment: str = ""  # label-preserving augmentation: flip, shift, rotate90, separated by commas
     masks: str = "training"  # mask mixture, as a spec
@@ -44,6 +45,7 @@ class TrainConfig:
     low: float | None = None  # data range: the value that becomes -1; by default from the dtype or the data
     high: float | None = None  # the value that becomes 1
     floor: float | None = None  # samples up to low + floor become low; by default 4 for uint8 with an exact background
+    transform: str = ""  # of the values, for a large dynamic range: log1p, asinh or none
     start: str = ""  # checkpoint to start from, a name or a path: its weights, architecture and noise schedule
     teacher: str = ""  # checkpoint whose samples a few-step model learns from too
     pairs: int = 65_536  # masked images that the teacher fills first, twice each
@@ -78,6 +80,7 @@ class TrainConfig:
         for name, value, known in (
             ("objective", self.objective, tuple(OBJECTIVES)),
             ("dtype", self.dtype, ("", *defaults.DTYPES)),
+            ("transform", self.transform, ("", *TRANSFORMS)),
         ):
             if value not in known:
                 raise InputError(f"--{name} {value}: unknown {name}: choose from {', '.join(filter(None, known))}")

@@ -8,8 +8,17 @@ import numpy as np
 from inkfill import defaults
 from inkfill.core.objectives import OBJECTIVES, SAMPLE
 from inkfill.data.dataset import Dataset
-from inkfill.data.images import ValueRange, black_floor, channels_of, range_of
-from inkfill.errors import InputError
+from inkfill.data.images import (
+    Images,
+    ValueRange,
+    black_floor,
+    channels_of,
+    check_transform,
+    natural_range,
+    nodata_words,
+    range_of,
+)
+from inkfill.errors import InputError, remark
 from inkfill.models.model import Recipe
 from inkfill.training.config import TrainConfig
 
@@ -17,17 +26,34 @@ FEW_STEPS = 2  # default NFE of few-step models
 
 
 def data_range(config: TrainConfig, dataset: Dataset) -> ValueRange:
-    """The data range: as given, else by the dtype, else the extremes of the training images. Raises InputError."""
+    """The data range: as given, else that of the training images (:func:`range_of`). Raises InputError.
+
+    Remarks on a value that is far from all others.
+    """
     groups = dataset.groups
     images = groups[0] if len(groups) == 1 else np.concatenate([each.ravel() for each in groups])
     if images.dtype.kind == "f" and not np.isfinite(images).all():
         raise InputError("the training images have NaN or infinite values: give --data-mask nan, or finite images")
-    low, high = range_of(images) if config.low is None or config.high is None else (config.low, config.high)
+    if words := nodata_words(images, "--data-mask"):
+        remark(f"values from {images.min():g} to {images.max():g}{words}")
+    low, high = _found(images) if config.low is None or config.high is None else (config.low, config.high)
     if images.min() < low or images.max() > high:
         raise InputError(
             f"--range {low:g} {high:g}: values from {images.min():g} to {images.max():g} leave it: widen it"
         )
-    return ValueRange(low, high, black_floor(images) if config.floor is None else config.floor)
+    check_transform(config.transform, np.array([low]))
+    floor = black_floor(images) if (low, high) == natural_range(images.dtype) else 0.0
+    return ValueRange(low, high, floor if config.floor is None else config.floor, config.transform)
+
+
+def _found(images: Images) -> tuple[float, float]:
+    """The data range of the training images, with a remark where it is a part of what their dtype implies."""
+    (low, high), natural = range_of(images), natural_range(images.dtype)
+    if natural and (low, high) != natural:
+        share = (high - low) / (natural[1] - natural[0])
+        part = f"values from {low:g} to {high:g}, {share:.1%} of the range of {images.dtype}"
+        remark(f"{part}: they are the data range; for all of it, give --range {natural[0]:g} {natural[1]:g}")
+    return low, high
 
 
 def recipe_of(config: TrainConfig, dataset: Dataset, values: ValueRange, step: int) -> Recipe:
@@ -44,6 +70,7 @@ def recipe_of(config: TrainConfig, dataset: Dataset, values: ValueRange, step: i
         value_range=(values.low, values.high),
         number_type=dataset.train.dtype.name,
         floor=values.floor,
+        transform=values.transform,
         black=_share_of_black(dataset, values.low),
         objective=config.objective,
         sampling_steps=FEW_STEPS if few else defaults.STEPS,

@@ -381,10 +381,11 @@ def _described(run: Run) -> str:
     dataset, net = run.dataset, run.trainer.net
     counts = ", ".join(f"{len(each):,} images of {size_words(each)}" for each in dataset.groups)
     parameters = sum(p.numel() for p in net.parameters()) / 1e6
+    transform = f" by {run.values.transform}" if run.values.transform else ""
     return (
         f"data {dataset.name}: {counts} ({len(dataset.validation):,} held out for validation and "
         f"{len(dataset.test):,} for testing), {channel_words(channels_of(dataset.train))}, {dataset.train.dtype} from "
-        f"{run.values.low:g} to {run.values.high:g}; {parameters:.2f} M parameters; {run.config.dtype} on "
+        f"{run.values.low:g} to {run.values.high:g}{transform}; {parameters:.2f} M parameters; {run.config.dtype} on "
         f"{run.group.device}"
     )
 

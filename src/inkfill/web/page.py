@@ -61,6 +61,7 @@ def page(model: Model, checkpoint: str = "mnist", float32: bool = False) -> str:
     for refused, what in (
         (model.channels not in (1, 3), f"images are {channel_words(model.channels)}: a page supports grey and colour"),
         (max(model.image_size) > 128, f"images are {size}: a page supports up to 128 pixels a side"),
+        (bool(recipe.transform), f"values are transformed ({recipe.transform}): a page needs a linear data range"),
         (recipe.objective == "regression", "objective is regression: a page needs one that draws samples"),
         (
             any(width % 4 for width in (*config.widths, config.head_width, config.time_width)),

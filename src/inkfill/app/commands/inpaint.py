@@ -12,13 +12,16 @@ from inkfill.errors import InputError
 
 @click.command()
 @click.argument("images", type=PATH, nargs=-1, required=True)
-@option("--mask", help="Mask: spec (half:left), image (white = fill), .npy, folder, nan or alpha.")
+@option("--mask", help="Mask: spec (half:left), image (white = fill), .npy, folder, nan, alpha, value:V.")
+@option("--ignore", metavar="MASK", help="Unknown pixels that stay as they are; a mask like --mask.")
 @option("--out", type=PATH, help="FILE.npy, FILE.png, FILE.tif, or a folder for images.")
 @option(
     "--samples",
     type=click.IntRange(1, 10_000),
     help=f"Samples per image [default: {defaults.SAMPLES}; 1 into one .png or .tif].",
 )
+@option("--first-sample", type=click.IntRange(0, 2**31 - 1), default=0, help="Number of the first sample.")
+@option("--only", metavar="NAME|NUMBER", help="Fill one image of the set: its name, or number from 0.")
 @option(
     "--keep",
     type=click.Choice(["all", "mean", "central"]),
@@ -50,8 +53,11 @@ from inkfill.errors import InputError
 def inpaint(
     images: tuple[Path, ...],
     mask: str | None,
+    ignore: str | None,
     out: Path | None,
     samples: int | None,
+    first_sample: int,
+    only: str | None,
     keep: str,
     palette: str,
     grey: bool,
@@ -91,16 +97,22 @@ def inpaint(
     from inkfill.progress import no_bar
 
     with shared(network) as (group, network):
-        files.check_outputs(out, sheet, report, overwrite, (*images, mask, network.checkpoint))
-        one = len(images) == 1 and images[0].is_file() and files.is_picture(images[0]) and not sheet and not report
-        into_one = one and out is not None and out.suffix.lower() in files.ONE_IMAGE and keep == "all"
+        files.check_outputs(out, sheet, report, overwrite, (*images, mask, ignore, network.checkpoint))
+        one = only is not None or (len(images) == 1 and images[0].is_file() and files.is_picture(images[0]))
+        alone = one and not sheet and not report and keep == "all"
+        into_one = alone and out is not None and out.suffix.lower() in files.ONE_IMAGE
         colour = masks.parse_colour(mask_colour) if mask_colour else None
         given = masks.read_mask(mask, masks.MaskOptions(colour, invert_mask, grow))
         if colour and (given.of_images or given.spec):
             raise InputError(f"--mask-colour: needs a mask image: --mask {mask} is none")
-        how = Options(method, steps, seed, sampler, numbers(settings), None, observation_noise, value_range)
+        unread = masks.read_mask(ignore) if ignore is not None else None
+        how = Options(
+            method, steps, seed, sampler, numbers(settings), None, observation_noise, value_range, first_sample
+        )
         count = samples or (1 if into_one else defaults.SAMPLES)
-        request = fill.Request(images, given, out, sheet, report, count, keep, grey, palette == "keep", how)
+        request = fill.Request(
+            images, given, out, sheet, report, count, keep, grey, palette == "keep", how, unread, only
+        )
         for text in fill.run(request, network.prior(), bar if group.first else no_bar, group):
             echo(f"wrote {text}")
 

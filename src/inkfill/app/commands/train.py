@@ -22,7 +22,7 @@ NEEDS = {"rounds": "data_mask", "pairs": "teacher"}  # options that require anot
 @option("--steps", type=COUNT, help="Optimiser steps [default: 14000].")
 @option("--resume", is_flag=True, help="Continue from the last checkpoint, with its settings.")
 @options.overwrite
-@option("--data-mask", metavar="MASK", help="Missing pixels of the training images: nan, alpha, a file, a spec.")
+@option("--data-mask", metavar="MASK", help="Missing training pixels: nan, alpha, value:V, a file, a spec.")
 @option("--rounds", type=click.IntRange(1, 1000), help="EM rounds for --data-mask [default: 4].")
 @option("--augment", metavar="LIST", help="Augmentation: any of flip,shift,rotate90.")
 @option("--masks", metavar="SPEC", help="Mask spec or mixture to train on [default: a broad mixture].")
@@ -43,6 +43,7 @@ NEEDS = {"rounds": "data_mask", "pairs": "teacher"}  # options that require anot
 @option("--save-seconds", type=click.FloatRange(0), default=60.0, help="Seconds between checkpoints.")
 @option("--validate-every", type=COUNT, help="Steps between validations [default: 1000, or 250 with few images].")
 @options.value_range
+@option("--transform", type=click.Choice(CHOICES["transforms"]), help="Transform of values over several decades.")
 @option("--floor", type=float, help="Samples within this of the lowest value become it [default: 4 or 0, by the data].")
 @option("--seed", type=SEED, help="Random seed [default: 0].")
 def train(
