@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import zip_longest
 from numbers import Real
 from pathlib import Path
@@ -85,8 +86,9 @@ def inpaint(
     """Fill the missing pixels, ``samples`` times: ``[N, samples, H, W]`` (or ``..., C]``), in the dtype of ``images``.
 
     ``model`` is a trained model, an analytic prior or any other :class:`~inkfill.core.denoiser.Prior`. ``images`` is
-    ``[N, H, W]`` or ``[N, H, W, C]`` of any dtype, a torch tensor (a tensor comes back), a Pillow image, the path of a
-    file or folder, or a list; images of several sizes give a list. ``mask`` is bool, True = missing, ``[N, H, W]`` or
+    ``[N, H, W]`` or ``[N, H, W, C]`` of any dtype, a torch tensor (a tensor comes back), an xarray DataArray or Dataset
+    (:func:`inkfill.integrations.xarray.inpaint`), a Pillow image, the path of a file or folder, or a list; images of
+    several sizes give a list. ``mask`` is bool, True = missing, ``[N, H, W]`` or
     ``[H, W]``, a spec such as ``"half:left"``, ``"nan"`` or ``"alpha"``, or a file; None means the missing values of
     the images. ``method`` is a name or a function of a :class:`~inkfill.methods.Task`, ``settings`` its keyword
     arguments. ``method``, ``steps`` and ``sampler`` default to those of the model. ``value_range`` is the data range
@@ -105,6 +107,9 @@ def inpaint(
     options = Options(
         method, steps, seed, sampler, settings, rows, observation_noise, value_range, watch, count, progress
     )
+    if type(images).__module__.startswith("xarray."):  # an extra of a layer above: imported for its own arrays only
+        labelled = import_module("inkfill.integrations.xarray")
+        return labelled.inpaint(model, images, mask, samples, first=first, **vars(options))
     draw = _Draw(model, options)
     parts, names = _parts_of(images, model.channels)
     given = None if isinstance(mask, (list, tuple)) and len(parts) > 1 else masks.read_mask(mask)
