@@ -126,8 +126,8 @@ def test_masks_that_do_not_fit_are_refused(colour):
     images = scenes()
     mask = images.isnull()[:, 0]
     for bad, words in (
-        (mask.assign_coords(y=np.arange(12)), ["mask: it lacks coordinates y of the images"]),
-        (mask[:, 1:], ["lacks coordinates y"]),
+        (mask.assign_coords(y=np.arange(12)), ["mask: its coordinates y do not fit those of the images"]),
+        (mask[:, 1:], ["its coordinates y"]),
         (mask[:, 1:].drop_vars("y"), ["y: 11", "y: 12", "sizes must agree"]),
         (mask.rename(time="day"), ["the images have no dimension day"]),
         (mask.astype(int), ["dtype int64: give bool"]),

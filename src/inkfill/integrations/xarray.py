@@ -168,7 +168,7 @@ def _aligned(mask: Any, images: Any) -> Any:
             try:
                 mask = mask.sel({dim: images.indexes[dim]})
             except (KeyError, InvalidIndexError):
-                raise InputError(f"mask: it lacks coordinates {dim} of the images: use the same") from None
+                raise InputError(f"mask: its coordinates {dim} do not fit those of the images: use the same") from None
     return mask
 
 
