@@ -86,9 +86,8 @@ def inpaint(
     """Fill the missing pixels, ``samples`` times: ``[N, samples, H, W]`` (or ``..., C]``), in the dtype of ``images``.
 
     ``model`` is a trained model, an analytic prior or any other :class:`~inkfill.core.denoiser.Prior`. ``images`` is
-    ``[N, H, W]`` or ``[N, H, W, C]`` of any dtype, a torch tensor (a tensor comes back), an xarray DataArray or Dataset
-    (:func:`inkfill.integrations.xarray.inpaint`), a Pillow image, the path of a file or folder, or a list; images of
-    several sizes give a list. ``mask`` is bool, True = missing, ``[N, H, W]`` or
+    ``[N, H, W]`` or ``[N, H, W, C]`` of any dtype, a torch tensor (a tensor comes back), a Pillow image, the path of a
+    file or folder, or a list; images of several sizes give a list. ``mask`` is bool, True = missing, ``[N, H, W]`` or
     ``[H, W]``, a spec such as ``"half:left"``, ``"nan"`` or ``"alpha"``, or a file; None means the missing values of
     the images. ``method`` is a name or a function of a :class:`~inkfill.methods.Task`, ``settings`` its keyword
     arguments. ``method``, ``steps`` and ``sampler`` default to those of the model. ``value_range`` is the data range
@@ -99,7 +98,8 @@ def inpaint(
     of a set; the mask must then be the array for that part. ``observation_noise`` is the standard deviation of noise in
     the observed pixels, in the values of ``images``: they are then estimated like the missing ones. ``progress`` is
     called with the number of samples drawn, ``count`` with the number of images of each network evaluation.
-    Raises InputError.
+
+    An xarray DataArray or Dataset comes back as such (:func:`inkfill.integrations.xarray.inpaint`). Raises InputError.
     """
     _check_count("samples", samples)
     if first and isinstance(mask, str):

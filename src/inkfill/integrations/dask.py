@@ -79,11 +79,13 @@ def inpaint(
 ) -> Any:
     """Fill a dask array ``[N, H, W]`` or ``[N, H, W, C]``: a lazy array ``[N, samples, H, W]`` or ``..., C]``.
 
-    It has the dtype of ``images``. ``checkpoint`` is a file that every worker can read, the name of shipped weights, or
-    a model that was read from a file. ``mask`` is bool, True = missing: a numpy or dask array ``[N, H, W]`` or
-    ``[N, H, W, C]``, one ``[H, W]`` for all, ``"nan"`` or ``"alpha"``; None means the missing values of the images.
-    Floats must lie in [0, 1] unless ``value_range`` gives their data range. ``device`` and ``dtype`` are those of
-    :func:`inkfill.load`; ``how`` holds other arguments of :func:`inkfill.inpaint`, such as ``steps`` and ``seed``.
+    It has the dtype of ``images``. ``checkpoint`` is a file that every worker can read, or the name of shipped weights.
+    ``mask`` is bool, True = missing: a numpy or dask array ``[N, H, W]``, one ``[H, W]`` for all, ``"nan"`` or
+    ``"alpha"``; None means the missing values of the images. Floats must lie in [0, 1] unless ``value_range`` gives
+    their data range. ``device`` and ``dtype`` are those of :func:`inkfill.load`; ``how`` holds other arguments of
+    :func:`inkfill.inpaint`, such as ``steps`` and ``seed``.
+
+    ``checkpoint`` may be a model that was read from a file, and ``mask`` ``[N, H, W, C]``.
 
     Samples do not depend on chunks or workers, except by float rounding: one grey value at most. Raises InputError;
     errors in a block are raised when it is computed.
@@ -106,8 +108,8 @@ def inpaint(
         raise InputError(f"images: {images.dtype} has no natural data range: {GIVE_RANGE}")
     how |= {"value_range": (0.0, 1.0)} if floats else {}
     hidden = None
-    if isinstance(mask, (str, Path)) and not masks.read_mask(mask).of_images:
-        raise InputError(f"mask: a spec or file needs all images at once: draw {mask!r} first (inkfill.data.masks.fit)")
+    if isinstance(mask, str) and not masks.read_mask(mask).of_images:
+        raise InputError(f"mask: a spec needs all images at once: draw {mask!r} first (inkfill.data.masks.fit)")
     if mask is not None and not isinstance(mask, str):
         each = mask if isinstance(mask, da.Array) else da.from_array(np.asarray(mask, bool))
         each = da.broadcast_to(each, images.shape[:3]) if each.shape == images.shape[1:3] else each
