@@ -118,7 +118,7 @@ def test_numpy_files(tmp_path):
         (np.ones((2, 28, 28), complex), "complex"),
         (np.array([["a"]]), "not supported"),
         (np.zeros((2, 3, 28, 28), np.uint8), "moveaxis"),
-        (np.zeros((2, 28, 28, 5), np.uint8), "at most 4 channels"),
+        (np.zeros((2, 28, 28, 33), np.uint8), "at most 32 channels"),
         (np.zeros((2, 28, 7), np.uint8), "at least 8"),
         (np.zeros(28, np.uint8), "shape"),
         (np.zeros((0, 28, 28), np.uint8), "empty"),

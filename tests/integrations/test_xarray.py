@@ -175,10 +175,11 @@ def test_observed_bands_of_a_pixel_come_back(colour):
     images[1:3, 1, 2:6, 3:7] = np.nan
     want = inkfill.inpaint(colour, images, **HOW)
     assert observed_alike(want, images)
-    for mask in (None, "nan"):
-        lazy = inkfill.inpaint(colour, images.chunk(time=1), mask, **HOW).compute()
-        np.testing.assert_allclose(lazy, want, atol=1e-5)
-        assert observed_alike(lazy, images)
+    for given, mask in ((images, None), (images, "nan"), (images.fillna(0.5), images.isnull())):
+        lazy = inkfill.inpaint(colour, given.chunk(time=1), mask, **HOW).compute()
+        for filled in (lazy, inkfill.inpaint(colour, given, mask, **HOW)):
+            np.testing.assert_allclose(filled, want, atol=1e-5)
+            assert observed_alike(filled, images)
 
 
 def test_chunks_of_several_dimensions_and_the_number_of_the_first_image(colour):

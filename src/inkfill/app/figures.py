@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from inkfill.data.images import Images
+from inkfill.data.images import Images, of_values
 from inkfill.files import written_whole
 
 RGB = NDArray[np.uint8]
@@ -24,14 +24,22 @@ def grey(image: Images) -> RGB:
 
 
 def tile(image: Images) -> RGB:
-    """uint8 ``[H, W]`` or ``[H, W, C]`` to ``[H, W, 3]``; transparent pixels are light grey."""
-    if image.ndim == 2:
-        return grey(image)
+    """uint8 ``[H, W]`` or ``[H, W, C]`` to ``[H, W, 3]``; transparent pixels are light grey.
+
+    More than four channels are shown side by side: ``[H, C W, 3]``.
+    """
+    if image.ndim == 2 or image.shape[2] > 4:
+        return grey(image if image.ndim == 2 else side_by_side(image))
     colour = image[..., :3] if image.shape[2] >= 3 else grey(image[..., 0])
     if image.shape[2] in (1, 3):
         return colour
     alpha = image[..., -1:] / 255
     return (colour * alpha + CLEAR * (1 - alpha)).round().astype(np.uint8)
+
+
+def side_by_side(images: Images) -> Images:
+    """The channels of images ``[..., H, W, C]`` as grey ones beside each other: ``[..., H, C W]``."""
+    return np.concatenate(list(np.moveaxis(images, -1, 0)), -1)
 
 
 def masked(image: Images, mask: NDArray[np.bool_]) -> RGB:
@@ -91,8 +99,12 @@ def gallery(
 ) -> RGB:
     """One row per image: masked, ``show`` samples, mean and standard deviation of all samples, original.
 
-    ``images`` uint8 ``[N, H, W]`` or ``[N, H, W, C]``, ``mask`` bool ``[N, H, W]``, ``filled`` uint8 ``[N, K, ...]``.
+    ``images`` uint8 ``[N, H, W]`` or ``[N, H, W, C]``, ``mask`` bool ``[N, H, W]`` or ``[N, H, W, C]``, ``filled``
+    uint8 ``[N, K, ...]``. Channels are shown side by side where they have masks of their own or are more than four.
     """
+    if images.ndim == 4 and (images.shape[3] > 4 or mask.ndim == 4):
+        mask = np.broadcast_to(of_values(mask, images), images.shape)
+        images, mask, filled = (side_by_side(each) for each in (images, mask, filled))
     show = min(show, filled.shape[1])
     rows = []
     for image, missing, samples in zip(images, mask, filled, strict=True):

@@ -106,7 +106,8 @@ def write_inpainting(out: Path, filled: Sequence[Filled], names: Sequence[str] |
             deviations.append(std)
             about = "No pixel is missing."
             if mask.any():
-                about = f"Standard deviation {std[mask].mean():.3f}, mean over {mask.sum()} missing pixels."
+                missing = mask.any(-1) if mask.ndim == 3 else mask
+                about = f"Standard deviation {std[missing].mean():.3f}, mean over {missing.sum()} missing pixels."
             page.text(name, "h2")
             page.text(about)
             drawn = figures.gallery(image[None], mask[None], samples[None], show=8, original=False)

@@ -90,6 +90,7 @@ class Prior:
     image_size: tuple[int, int] | None = None  # height and width of its training images
     value_range: Any = None  # a data.images.ValueRange: how users' values become x0; None for bytes
     image_dtype: str = "uint8"  # of its training images
+    planes: int | None = None  # mask planes that its network reads: 1 or one a channel; None for any
     method: str | None = None  # method, sampler and number of steps that suit it; None for the library's defaults
     sampler: str | None = None
     steps: int | None = None

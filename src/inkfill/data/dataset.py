@@ -20,7 +20,7 @@ class Dataset:
     test: Images
     labels: dict[str, NDArray[np.uint8]]  # by split, [N]; empty without labels
     other_sizes: tuple[Images, ...] = ()  # more training images, an array per size
-    holes: dict[str, NDArray[np.bool_]] = field(default_factory=dict)  # by split, [N, H, W]: missing pixels
+    holes: dict[str, NDArray[np.bool_]] = field(default_factory=dict)  # by split: missing pixels [N, H, W], or values
 
     @property
     def groups(self) -> tuple[Images, ...]:

@@ -1,6 +1,6 @@
 """Images as users hold them, and their conversion to x0 and back.
 
-Users hold ``[N, H, W]`` (grey) or ``[N, H, W, C]``, C from 1 to 4, of any dtype. The library works on x0, float32
+Users hold ``[N, H, W]`` (grey) or ``[N, H, W, C]``, C from 1 to 32, of any dtype. The library works on x0, float32
 ``[N, C, H, W]`` in [-1, 1].
 """
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inkfill.core.masks import Mask as Mask
+from inkfill.core.unet import MAX_CHANNELS
 from inkfill.errors import InputError
 
 Images = NDArray[Any]
@@ -173,6 +174,11 @@ def black_floor(images: Images, levels: int = 4) -> int:
 # ---- channels --------------------------------------------------------------------------------------------------------
 
 
+def channel_words(count: int) -> str:
+    """What images of so many channels are called."""
+    return CHANNELS.get(count, f"of {count} channels")
+
+
 def channels_of(images: Images) -> int:
     """Channels of images ``[N, H, W]`` or ``[N, H, W, C]``."""
     return 1 if images.ndim == 3 else images.shape[3]
@@ -209,7 +215,7 @@ def without_alpha(images: Images, knows: int) -> Images:
         return images
     if have not in (2, 4) or have != knows + 1:
         remedy = "convert them (--grey) or use weights for colour" if knows == 1 else "use weights for such images"
-        raise InputError(f"the images are {CHANNELS[have]}, the weights expect {CHANNELS[knows]}: {remedy}")
+        raise InputError(f"the images are {channel_words(have)}, the weights expect {channel_words(knows)}: {remedy}")
     return images[..., 0] if knows == 1 else images[..., :-1]
 
 
@@ -235,8 +241,13 @@ def opaque_of(dtype: np.dtype) -> float:
 
 
 def of_values(mask: Mask, images: Images) -> Mask:
-    """A mask ``[N, H, W]``, shaped to broadcast over images ``[N, H, W]`` or ``[N, H, W, C]``."""
-    return mask if images.ndim == 3 else mask[..., None]
+    """A mask ``[N, H, W]`` or ``[N, H, W, C]``, shaped to broadcast over images ``[N, H, W]`` or ``[N, H, W, C]``."""
+    return mask if mask.ndim == images.ndim else mask[..., None]
+
+
+def of_pixels(mask: Mask) -> Mask:
+    """Pixels of which any channel is missing: ``[N, H, W]`` or ``[N, H, W, C]`` to ``[N, H, W]``."""
+    return np.asarray(mask.any(-1)) if mask.ndim == 4 else mask
 
 
 def size_words(images: Images) -> str:
@@ -282,7 +293,7 @@ def as_parts(given: Any, name: str = "images", knows: int = 0) -> list[Images]:
     if isinstance(given, Tensor):
         given = given.detach().cpu()
         given = (given.float() if given.dtype == torch.bfloat16 else given).numpy()
-        if given.ndim == 4 and 1 < given.shape[1] <= 4 < given.shape[3]:
+        if given.ndim == 4 and _channels_first(given.shape, knows):
             given = np.moveaxis(given, 1, -1)
     try:
         array = np.asanyarray(given)
@@ -291,16 +302,24 @@ def as_parts(given: Any, name: str = "images", knows: int = 0) -> list[Images]:
     return [_checked(array, name)]
 
 
+def _channels_first(shape: tuple[int, ...], knows: int) -> bool:
+    """Whether a tensor is ``[N, C, H, W]``: by the channels that weights expect, else by the smaller of two axes."""
+    if knows > 1 and (shape[1] == knows) != (shape[3] == knows):
+        return shape[1] == knows
+    return 1 < shape[1] <= MAX_CHANNELS and shape[1] < shape[3]
+
+
 def _checked(array: NDArray[Any], name: str) -> Images:
     """An array of images with N first, checked. Raises InputError."""
     if array.dtype.name not in DTYPES:
         raise InputError(f"{name}: dtype {array.dtype} is not supported: use one of {', '.join(DTYPES)}")
-    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] <= 4 < min(array.shape[:2])):
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] < MIN_SIDE <= min(array.shape[:2])):
         array = array[None]
-    if array.ndim == 4 and array.shape[1] == 1 and array.shape[3] > 4:
+    if array.ndim == 4 and array.shape[1] == 1 and array.shape[3] >= MIN_SIDE:
         array = array[:, 0]
-    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] > 4):
-        remedy = "give [N, H, W] or [N, H, W, C] with at most 4 channels (numpy.moveaxis(images, 1, -1))"
+    channels_first = array.ndim == 4 and array.shape[1] < MIN_SIDE <= array.shape[3]
+    if array.ndim not in (3, 4) or channels_first or (array.ndim == 4 and array.shape[3] > MAX_CHANNELS):
+        remedy = f"give [N, H, W] or [N, H, W, C] with at most {MAX_CHANNELS} channels (numpy.moveaxis(images, 1, -1))"
         raise InputError(f"{name}: shape {array.shape}: {remedy}")
     if 0 in array.shape:
         raise InputError(f"{name}: empty: its shape is {array.shape}")

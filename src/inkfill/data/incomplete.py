@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from inkfill.core.masks import as_planes
 from inkfill.core.rng import key
 from inkfill.data import masks
 from inkfill.data.dataset import Dataset
@@ -63,14 +64,14 @@ def order_of(count: int) -> np.ndarray:
 
 
 def blurred(images: Images, holes: Mask) -> Images:
-    """Fill the holes of images ``[N, H, W]`` or ``[N, H, W, C]`` with local means; the dtype stays.
+    """Fill the holes (by pixel or channel) of images ``[N, H, W]`` or ``[N, H, W, C]`` with local means.
 
     The mean is over the smallest square of side 3, 5, 9, ... with an observed pixel. Missing pixels are not read.
     """
     together = max(1, AT_ONCE // images[0].size)
     parts = [slice(start, start + together) for start in range(0, len(images), together)]
     observed = of_values(~holes, images)
-    overall = images.sum((0, 1, 2), np.float64, where=observed) / max(1, observed.sum())
+    overall = images.sum((0, 1, 2), np.float64, where=observed) / np.maximum(1, observed.sum((0, 1, 2)))
     mean = torch.from_numpy(np.reshape(overall, (1, -1, 1, 1)))
     return np.concatenate([_blurred(images[part], holes[part], mean) for part in parts])
 
@@ -78,7 +79,7 @@ def blurred(images: Images, holes: Mask) -> Images:
 def _blurred(images: Images, holes: Mask, overall: Tensor) -> Images:
     """A part of the images; ``overall`` is the mean of all observed values, by channel."""
     planes = torch.from_numpy(np.moveaxis(images if images.ndim == 4 else images[..., None], -1, 1).astype(np.float64))
-    known = torch.from_numpy(~holes[:, None]).double()
+    known = torch.from_numpy(~as_planes(holes)).double()
     planes = torch.where(known > 0, planes, 0.0)
     filled, left, side = planes.clone(), known == 0, 3
     while bool(left.any()) and side <= min(MAX_SIDE, 2 * max(images.shape[1:3]) + 1):

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inkfill.core.masks import MaskSpec, parse
+from inkfill.core.masks import MaskSpec, as_planes, of_planes, parse
 from inkfill.core.rng import skip, stream
-from inkfill.data.images import Images, Mask, channels_of, opaque_of
+from inkfill.data.images import Images, Mask, channels_of, of_values, opaque_of
 from inkfill.data.readers import PICTURES, picture_files, read_array, read_pictures
 from inkfill.errors import InputError, remark, shown
 
@@ -34,13 +34,13 @@ class MaskOptions:
     grow: int = 0
 
     def applied(self, mask: Mask) -> Mask:
-        """The changed mask ``[N, H, W]``."""
+        """The changed mask ``[N, H, W]`` or ``[N, H, W, C]``."""
         mask = ~mask if self.invert else mask
         if not self.grow:
             return mask
-        size = 2 * self.grow + 1
-        grown = torch.nn.functional.max_pool2d(torch.tensor(mask[:, None], dtype=torch.float32), size, 1, self.grow)
-        return grown[:, 0].numpy() > 0
+        size, planes = 2 * self.grow + 1, torch.tensor(as_planes(mask), dtype=torch.float32)
+        grown = torch.nn.functional.max_pool2d(planes, size, 1, self.grow).numpy() > 0
+        return grown[:, 0] if mask.ndim == 3 else of_planes(grown)
 
 
 AS_IT_IS = MaskOptions()
@@ -53,7 +53,7 @@ class MaskInput:
     text: str = ""  # as the user wrote it
     of_images: str = ""
     spec: MaskSpec | None = None
-    array: Mask | None = None  # [H, W] or [N, H, W]
+    array: Mask | None = None  # [H, W], [N, H, W] or [N, H, W, C]
     named: dict[str, Mask] = field(default_factory=dict)  # [H, W] each: a folder of mask files
     options: MaskOptions = AS_IT_IS
 
@@ -65,8 +65,9 @@ class MaskInput:
             raise InputError(f"the mask is for {masks} images, but there are {count}: give one each, or one for all")
 
     def draw(self, images: Images, seed: int = 0, first: int = 0) -> Mask:
-        """The mask bool ``[N, H, W]`` of images number ``first`` and later of a set. Raises InputError.
+        """The mask of images number ``first`` and later of a set: bool ``[N, H, W]``, or ``[N, H, W, C]`` by channel.
 
+        It is by channel where a given array is, or where missing values differ between channels. Raises InputError.
         A drawn mask depends on the seed, the image's number and its size, and not on the other images. Masked values
         of a numpy masked array are always missing.
         """
@@ -78,10 +79,13 @@ class MaskInput:
             found = transparent(images) if self.of_images == "alpha" else holes_of(images)
         else:
             array = _one_array(list(self.named.values())) if self.array is None else self.array
-            each = array.ndim == 3 and len(array) > 1
+            each = array.ndim > 2 and len(array) > 1
             found = _fitted(array[first : first + len(images)] if each else array, images)
         found = self.options.applied(found)
-        return np.logical_or(found, holes_of(images)) if isinstance(images, np.ma.MaskedArray) else found
+        if not isinstance(images, np.ma.MaskedArray):
+            return found
+        holes = holes_of(images)
+        return np.logical_or(of_values(found, holes), of_values(holes, found))
 
     def draw_all(self, parts: Sequence[Images], seed: int = 0, names: Sequence[str] | None = None) -> list[Mask]:
         """The masks of arrays of images, numbered through; a folder of masks is paired with ``names``, if any.
@@ -147,7 +151,7 @@ def read_mask(given: Any, options: MaskOptions = AS_IT_IS) -> MaskInput:
 
 
 def fit(mask: Any, images: Images, seed: int = 0, options: MaskOptions = AS_IT_IS, first: int = 0) -> Mask:
-    """The mask of a set of images, bool ``[N, H, W]``, from anything that :func:`read_mask` takes.
+    """The mask of a set of images, bool ``[N, H, W]`` or ``[N, H, W, C]``, from anything that :func:`read_mask` takes.
 
     A spec is drawn with ``seed``; ``first`` is the number of the first image in the set. Raises InputError.
     """
@@ -166,12 +170,14 @@ def _fitted(given: NDArray[Any], images: Images) -> Mask:
     """A mask array, checked against the images and broadcast to them."""
     if given.dtype != np.bool_:
         raise InputError(f"the mask has dtype {given.dtype}: give bool, True = missing")
-    if given.ndim == 4 and given.shape == images.shape:
-        raise InputError(f"the mask has shape {list(given.shape)}: masks per channel are not supported: give [N, H, W]")
-    if given.ndim not in (2, 3) or given.shape[-2:] != images.shape[1:3]:
+    if given.ndim == 4 and images.ndim == 4 and given.shape[1:] == (images.shape[3], *images.shape[1:3]):
+        given = np.moveaxis(given, 1, -1)  # [N, C, H, W], as tensors are
+    by_channel = given.ndim == 4 and images.ndim == 4
+    shape = images.shape if by_channel else images.shape[:3]
+    if given.ndim not in (2, 3, images.ndim) or given.shape[1 if by_channel else -2 :] != shape[1:]:
         shapes = f"the mask has shape {list(given.shape)}, the images have {list(images.shape)}"
-        raise InputError(f"{shapes}: sizes must agree")
-    return np.broadcast_to(given, images.shape[:3])
+        raise InputError(f"{shapes}: sizes must agree, as [N, H, W] or, by channel, [N, H, W, C]")
+    return np.broadcast_to(given, shape)
 
 
 def _one_array(masks: list[Mask]) -> Mask:
@@ -188,9 +194,10 @@ def missing_values(images: Images) -> Mask:
 
 
 def holes_of(images: Images) -> Mask:
-    """Pixels with a missing value: bool ``[N, H, W]``."""
+    """What is missing: bool ``[N, H, W]``, or ``[N, H, W, C]`` where it differs between channels."""
     missing = missing_values(images)
-    return np.asarray(missing.any(-1)) if images.ndim == 4 else missing
+    alike = missing.ndim == 3 or bool((missing == missing[..., :1]).all())
+    return missing[..., 0] if alike and missing.ndim == 4 else missing
 
 
 def transparent(images: Images) -> Mask:
@@ -249,7 +256,7 @@ def _mask_of(picture: Images, name: str, options: MaskOptions, painted: bool) ->
 
 
 def notice(mask: Mask) -> None:
-    """Remark on a mask ``[N, H, W]`` that may be inverted: more than half missing, and the whole border."""
+    """Remark on a mask that may be inverted: more than half missing, and the whole border."""
     border = np.concatenate([mask[:, 0].ravel(), mask[:, -1].ravel(), mask[:, :, 0].ravel(), mask[:, :, -1].ravel()])
     if 0.5 < mask.mean() < 1 and border.all():
         remark(f"the mask covers {mask.mean():.0%} of the pixels and the whole border: inverted? use --invert-mask")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from inkfill import defaults
 from inkfill.core.denoiser import ConditionalPrior, Observation, Prior
+from inkfill.core.masks import as_planes
 from inkfill.core.rng import SampleNoise, check_seed
 from inkfill.core.samplers import Watch, find_sampler, spaced_timesteps
 from inkfill.data import masks
@@ -28,6 +29,7 @@ from inkfill.data.images import (
     as_parts,
     channels_of,
     joined,
+    of_pixels,
     of_values,
     opaque_of,
     range_for,
@@ -87,11 +89,11 @@ def inpaint(
 
     ``model`` is a trained model, an analytic prior or any other :class:`~inkfill.core.denoiser.Prior`. ``images`` is
     ``[N, H, W]`` or ``[N, H, W, C]`` of any dtype, a torch tensor (a tensor comes back), a Pillow image, the path of a
-    file or folder, or a list; images of several sizes give a list. ``mask`` is bool, True = missing, ``[N, H, W]`` or
-    ``[H, W]``, a spec such as ``"half:left"``, ``"nan"`` or ``"alpha"``, or a file; None means the missing values of
-    the images. ``method`` is a name or a function of a :class:`~inkfill.methods.Task`, ``settings`` its keyword
-    arguments. ``method``, ``steps`` and ``sampler`` default to those of the model. ``value_range`` is the data range
-    (low, high), where dtype and training do not determine it.
+    file or folder, or a list; images of several sizes give a list. ``mask`` is bool, True = missing: ``[N, H, W]``,
+    ``[H, W]``, or ``[N, H, W, C]`` by channel; a spec such as ``"half:left"``, ``"nan"`` or ``"alpha"``; or a file.
+    None means the missing values of the images. ``method`` is a name or a function of a
+    :class:`~inkfill.methods.Task`, ``settings`` its keyword arguments. ``method``, ``steps`` and ``sampler`` default to
+    those of the model. ``value_range`` is the data range (low, high), where dtype and training do not determine it.
 
     Observed pixels come back bit for bit. The noise of image i, sample k depends on ``(seed, i, k)`` alone, so ``rows``
     (samples evaluated together) affects speed and memory only. ``first`` is the number of the first image, for a part
@@ -117,7 +119,7 @@ def inpaint(
     filled, number = [], first
     for part, hole in zip(parts, holes, strict=True):
         drawn = _filled(draw, without_hidden_colour(part), hole, samples, number)
-        filled.append(_restored(drawn, part, hole, given))
+        filled.append(_restored(drawn, part, hole))
         number += len(part)
     if len(parts) > 1:
         return [each[0] for each in filled]
@@ -167,20 +169,12 @@ def _unconditional(task: Task) -> Tensor:
     return task.sample(lambda x_t, t: torch.where(observed.known, observed.pixels, task.unconditional(x_t, t)))
 
 
-def _restored(out: Images, images: Images, mask: Mask, given: masks.MaskInput | None) -> Images:
-    """Samples with what the network was not shown or replaced needlessly.
-
-    These are colours under transparent observed pixels, and observed channels of pixels of which another channel is NaN
-    or masked.
-    """
-    if images.ndim == 3:
+def _restored(out: Images, images: Images, mask: Mask) -> Images:
+    """Samples with the colours under transparent observed pixels, which the network was not shown."""
+    if channels_of(images) not in (2, 4):
         return out
-    values, kept = np.ma.getdata(images), np.zeros(images.shape, bool)
-    if channels_of(images) in (2, 4):
-        kept |= (values[..., -1:] == 0) & ~mask[..., None]
-    if given and given.of_images == "nan":
-        missing = masks.missing_values(images)
-        kept |= ~missing & missing.any(-1, keepdims=True)
+    values = np.ma.getdata(images)
+    kept = (values[..., -1:] == 0) & ~of_values(mask, images)
     return np.where(kept[:, None], values[:, None], out)
 
 
@@ -249,6 +243,11 @@ class _Draw:
         self.timesteps: list[int] = spaced_timesteps(prior.schedule.T, steps)
         self.settings: dict[str, float] = self.method.settings(options.settings)
 
+    @property
+    def reads_pixels(self) -> bool:
+        """Whether the method's network reads one mask plane for all channels of a pixel."""
+        return self.prior.planes == 1 and bool(self.method.needs)
+
     def rows(self, pixels: int) -> int:
         """Samples of ``pixels`` pixels that are evaluated together."""
         return self.options.rows or max(1, ROWS * 28 * 28 // (pixels * self.method.particles(self.settings)))
@@ -266,7 +265,9 @@ class _Draw:
         options, device = self.options, self.prior.device
         with torch.inference_mode(False), torch.no_grad():  # whatever the caller's mode: some methods need gradients
             x0 = values.to_x0(images).to(device)
-            missing = torch.from_numpy(np.ascontiguousarray(mask[:, None])).to(device)
+            missing = torch.from_numpy(
+                np.ascontiguousarray(as_planes(of_pixels(mask) if self.reads_pixels else mask))
+            ).to(device)
             observation = Observation.of(x0, missing, options.observation_noise / ((values.high - values.low) / 2))
             noise = SampleNoise(options.seed, image, sample, tuple(x0.shape[1:]), device, part)
             task = Task(self.prior, observation, noise, self.timesteps, self.sampler, options.watch, options.count)
@@ -287,6 +288,8 @@ def _filled(draw: _Draw, images: Images, mask: Mask, samples: int, first: int) -
     images = np.asarray(np.ma.getdata(images))
     if channels_of(images) != draw.prior.channels:
         return _filled_beside_alpha(draw, images, mask, samples, first)
+    if mask.ndim == 4 and draw.reads_pixels:
+        remark("these weights read whole pixels: observed channels beside a missing one are kept, but not read")
     values, known = range_of_images(draw.prior, images, mask, draw.options.value_range), images[~mask]
     if known.size and (known.min() < values.low or known.max() > values.high):
         span = f"from {known.min():g} to {known.max():g}"
@@ -294,12 +297,12 @@ def _filled(draw: _Draw, images: Images, mask: Mask, samples: int, first: int) -
     noisy, size = draw.options.observation_noise > 0, draw.prior.image_size
     if noisy and windows.is_large(images.shape[1:3], size):
         raise InputError("observation_noise: not supported for large images, which are filled in windows")
-    plans = [windows.plan(hole | noisy, size) for hole in mask]
+    plans = [windows.plan(hole | noisy, size) for hole in of_pixels(mask)]
     out, missing = np.repeat(images[:, None], samples, axis=1), mask.copy()
     draw.options.progress(samples * plans.count([]))
     for waves in zip_longest(*plans, fillvalue=()):
         todo = [(i, k, window) for i, wave in enumerate(waves) for window in wave for k in range(samples)]
-        rows = draw.rows(math.prod(missing[0][todo[0][2].place].shape))
+        rows = draw.rows(math.prod(missing[0][todo[0][2].place].shape[:2]))
         for start in range(0, len(todo), rows):
             chunk = todo[start : start + rows]
             parts = np.stack([out[i, k][window.place] for i, k, window in chunk])
@@ -317,7 +320,7 @@ def _filled(draw: _Draw, images: Images, mask: Mask, samples: int, first: int) -
 
 def _filled_beside_alpha(draw: _Draw, images: Images, mask: Mask, samples: int, first: int) -> Images:
     """Samples of images with an alpha channel that the prior does not know; filled pixels become opaque."""
-    colour, alpha = without_alpha(images, draw.prior.channels), images[..., -1]
+    colour, alpha, mask = without_alpha(images, draw.prior.channels), images[..., -1], of_pixels(mask)
     if alpha.dtype.kind == "f" and bool((alpha[~mask] > 2).any()):
         raise InputError(f"alpha of floats must be from 0 to 1, and goes to {alpha[~mask].max():g}")
     out = _filled(draw, colour, mask, samples, first)

@@ -49,7 +49,7 @@ def _filled(
     """
     model = _model(*network)
     first += block_info[0]["array-location"][0][0] if block_info else 0
-    given = masks.read_mask(mask if hidden is None else of_pixels(hidden))
+    given = masks.read_mask(mask if hidden is None else by_pixel(hidden))
     holes = given.draw(images)
     if floats:
         known = images[~holes] if holes.ndim == 4 else without_alpha(images, model.channels)[~holes]
@@ -60,7 +60,7 @@ def _filled(
     return filled
 
 
-def of_pixels(mask: Mask) -> Mask:
+def by_pixel(mask: Mask) -> Mask:
     """A mask ``[N, H, W, C]`` as ``[N, H, W]`` where its channels are alike; others as they are."""
     alike = mask.ndim == 4 and bool((mask == mask[..., :1]).all())
     return mask[..., 0] if alike else mask
@@ -80,12 +80,12 @@ def inpaint(
     """Fill a dask array ``[N, H, W]`` or ``[N, H, W, C]``: a lazy array ``[N, samples, H, W]`` or ``..., C]``.
 
     It has the dtype of ``images``. ``checkpoint`` is a file that every worker can read, or the name of shipped weights.
-    ``mask`` is bool, True = missing: a numpy or dask array ``[N, H, W]``, one ``[H, W]`` for all, ``"nan"`` or
-    ``"alpha"``; None means the missing values of the images. Floats must lie in [0, 1] unless ``value_range`` gives
-    their data range. ``device`` and ``dtype`` are those of :func:`inkfill.load`; ``how`` holds other arguments of
-    :func:`inkfill.inpaint`, such as ``steps`` and ``seed``.
+    ``mask`` is bool, True = missing: a numpy or dask array ``[N, H, W]``, one ``[H, W]`` for all, ``[N, H, W, C]`` by
+    channel, ``"nan"`` or ``"alpha"``; None means the missing values of the images. Floats must lie in [0, 1] unless
+    ``value_range`` gives their data range. ``device`` and ``dtype`` are those of :func:`inkfill.load`; ``how`` holds
+    other arguments of :func:`inkfill.inpaint`, such as ``steps`` and ``seed``.
 
-    ``checkpoint`` may be a model that was read from a file, and ``mask`` ``[N, H, W, C]``.
+    ``checkpoint`` may be a model that was read from a file. ``first`` is the number of the first image.
 
     Samples do not depend on chunks or workers, except by float rounding: one grey value at most. Raises InputError;
     errors in a block are raised when it is computed.
@@ -113,11 +113,11 @@ def inpaint(
     if mask is not None and not isinstance(mask, str):
         each = mask if isinstance(mask, da.Array) else da.from_array(np.asarray(mask, bool))
         each = da.broadcast_to(each, images.shape[:3]) if each.shape == images.shape[1:3] else each
-        if each.shape not in (images.shape[:3], images.shape):
-            raise InputError(f"mask: its shape {each.shape} must be {images.shape[:3]} or {images.shape[1:3]}")
-        # dask matches blocks from the last axis on
-        hidden = each[..., None] if each.ndim < images.ndim else each
-        hidden = hidden.rechunk((whole.chunks[0], *[-1] * (images.ndim - 1)))
+        if each.shape not in (images.shape, images.shape[:3]):
+            shapes = f"{images.shape[:3]}, {images.shape[1:3]} or, by channel, {images.shape}"
+            raise InputError(f"mask: its shape {each.shape} must be {shapes}")
+        each = each if each.ndim == images.ndim else each[..., None]  # dask matches blocks from the last axis on
+        hidden = each.rechunk((whole.chunks[0], *[-1] * (images.ndim - 1)))
     meta, chunks = np.empty((0,) * (images.ndim + 1), images.dtype), (whole.chunks[0], (samples,), *whole.chunks[1:])
     block = (hidden, mask if hidden is None else None, network, samples, floats, first, how)
     return da.map_blocks(_filled, whole, *block, dtype=images.dtype, new_axis=[1], chunks=chunks, meta=meta)

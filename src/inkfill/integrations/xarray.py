@@ -156,7 +156,7 @@ def _mask(mask: Any, images: Any, layout: _Layout) -> Any:
     if whole.sizes != like.sizes:
         raise InputError(f"mask: it is {_words(labelled)}, the images are {_words(like)}: sizes must agree")
     hidden = layout.stacked(whole)
-    return hidden if whole.chunks is not None else lazily.of_pixels(hidden)
+    return hidden if whole.chunks is not None else lazily.by_pixel(hidden)
 
 
 def _aligned(mask: Any, images: Any) -> Any:

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from inkfill.core.denoiser import Denoiser, Prior
 from inkfill.core.schedule import PREDICTIONS, Schedule
-from inkfill.data.images import BYTES, CHANNELS, MIN_SIDE
+from inkfill.core.unet import MAX_CHANNELS
+from inkfill.data.images import BYTES, MIN_SIDE, channel_words
 from inkfill.errors import InputError, needed, reason, shown
 from inkfill.files import read_json
 
@@ -44,12 +45,13 @@ class Foreign(Prior):
 
     def __post_init__(self) -> None:
         self.device = torch.device(self.device)
-        if self.channels not in CHANNELS:
-            raise InputError(f"a model of {self.channels} channels: images have 1 to 4")
+        if not 1 <= self.channels <= MAX_CHANNELS:
+            raise InputError(f"a model of {self.channels} channels: images have 1 to {MAX_CHANNELS}")
 
     def __repr__(self) -> str:
         size = "any size" if self.image_size is None else "x".join(map(str, self.image_size))
-        return f"<inkfill prior: {shown(self.name)}, {CHANNELS[self.channels]} images of {size}, T = {self.schedule.T}>"
+        kind = channel_words(self.channels)
+        return f"<inkfill prior: {shown(self.name)}, {kind} images of {size}, T = {self.schedule.T}>"
 
     def unconditional(self, like: Tensor) -> Denoiser:
         """E[x0 given x_t]. Sides are padded by reflection to a multiple that the network takes, and cropped back."""

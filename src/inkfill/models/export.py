@@ -20,7 +20,7 @@ from inkfill.core.rng import stream
 from inkfill.core.samplers import find_sampler, spaced_timesteps
 from inkfill.core.schedule import Schedule
 from inkfill.core.unet import UNet
-from inkfill.data.images import CHANNELS
+from inkfill.data.images import channel_words
 from inkfill.errors import InputError, needed, shown
 from inkfill.files import folder_written_whole
 from inkfill.models.model import Model
@@ -259,9 +259,9 @@ def card(model: Model, use: str) -> str:
     size, count = "x".join(map(str, recipe.image_size)), sum(p.numel() for p in model.net.parameters())
     settings = {name: value for name, value in recipe.to_json().items() if name != "training"}
     return (
-        f"# A network of inkfill {defaults.VERSION}\n\n{count / 1e6:.2f} M parameters for {CHANNELS[recipe.channels]} "
-        f"images of {size}, trained on {shown(recipe.trained_on)} for {recipe.step:,} steps of {recipe.batch_size} "
-        f"images. It fills holes in images of that kind only.\n{use}\n"
+        f"# A network of inkfill {defaults.VERSION}\n\n{count / 1e6:.2f} M parameters for "
+        f"{channel_words(recipe.channels)} images of {size}, trained on {shown(recipe.trained_on)} for "
+        f"{recipe.step:,} steps of {recipe.batch_size} images. It fills holes in images of that kind only.\n{use}\n"
         "Scores: `inkfill evaluate --checkpoint FILE` measures them on held-out images.\n\n"
         "The code is under the Apache License 2.0; so are the weights, as far as the images that they were trained on "
         f"allow.\n\n```json\n{json.dumps(settings, indent=1)}\n```\n"

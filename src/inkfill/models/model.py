@@ -16,7 +16,7 @@ from inkfill.core.denoiser import ConditionalPrior, Denoiser, Draw, GenerativePr
 from inkfill.core.objectives import ESTIMATE, MEAN, OBJECTIVES
 from inkfill.core.schedule import SCHEDULES, Schedule
 from inkfill.core.unet import UNet
-from inkfill.data.images import CHANNELS, DTYPES, MAX_SIDE, MIN_SIDE, ValueRange, check_size
+from inkfill.data.images import DTYPES, MAX_SIDE, MIN_SIDE, ValueRange, channel_words, check_size
 from inkfill.errors import InputError, shown
 from inkfill.models.checkpoint import find_checkpoint, load_network
 
@@ -106,6 +106,7 @@ class Model(ConditionalPrior, GenerativePrior):
     bounded = True
     source: Path | None = None  # the file that it was read from
     image_size: tuple[int, int]
+    planes: int
     method: str
     sampler: str
     steps: int
@@ -140,8 +141,8 @@ class Model(ConditionalPrior, GenerativePrior):
         r, count = self.recipe, sum(p.numel() for p in self.net.parameters())
         size = "x".join(map(str, r.image_size))
         return (
-            f"<inkfill model: {count / 1e6:.2f} M parameters for {CHANNELS[r.channels]} images of {size}, trained on "
-            f"{shown(r.trained_on)} ({r.step:,} steps of {r.batch_size}, objective {shown(r.objective)}); "
+            f"<inkfill model: {count / 1e6:.2f} M parameters for {channel_words(r.channels)} images of {size}, "
+            f"trained on {shown(r.trained_on)} ({r.step:,} steps of {r.batch_size}, objective {shown(r.objective)}); "
             f"{str(self.dtype).removeprefix('torch.')} on {self.device}; {r.sampler} with {r.sampling_steps} steps; "
             'run it: inkfill.inpaint(model, images, "half:left")>'
         )

@@ -28,7 +28,7 @@ from inkfill.core.trainer import Trainer, optimisers
 from inkfill.core.unet import UNet
 from inkfill.data.augment import augmented
 from inkfill.data.datasets import check_name
-from inkfill.data.images import CHANNELS, ValueRange, channels_of, size_words
+from inkfill.data.images import ValueRange, channel_words, channels_of, size_words
 from inkfill.errors import InputError, encodable, shown
 from inkfill.files import file_hash, locked
 from inkfill.models.checkpoint import find_checkpoint, save_network, save_state
@@ -383,7 +383,7 @@ def _described(run: Run) -> str:
     parameters = sum(p.numel() for p in net.parameters()) / 1e6
     return (
         f"data {dataset.name}: {counts} ({len(dataset.validation):,} held out for validation and "
-        f"{len(dataset.test):,} for testing), {CHANNELS[channels_of(dataset.train)]}, {dataset.train.dtype} from "
+        f"{len(dataset.test):,} for testing), {channel_words(channels_of(dataset.train))}, {dataset.train.dtype} from "
         f"{run.values.low:g} to {run.values.high:g}; {parameters:.2f} M parameters; {run.config.dtype} on "
         f"{run.group.device}"
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from inkfill import defaults
 from inkfill.data import Images
-from inkfill.data.images import CHANNELS, as_bytes
+from inkfill.data.images import as_bytes, channel_words
 from inkfill.errors import InputError, escaped, shown
 from inkfill.evaluation.classifier import WHOLE, judge, load_classifier
 from inkfill.files import written_whole
@@ -59,7 +59,7 @@ def page(model: Model, checkpoint: str = "mnist", float32: bool = False) -> str:
     """
     recipe, config, size = model.recipe, model.net.config, "x".join(map(str, model.image_size))
     for refused, what in (
-        (model.channels not in (1, 3), f"images are {CHANNELS[model.channels]}: a page supports grey and colour"),
+        (model.channels not in (1, 3), f"images are {channel_words(model.channels)}: a page supports grey and colour"),
         (max(model.image_size) > 128, f"images are {size}: a page supports up to 128 pixels a side"),
         (recipe.objective == "regression", "objective is regression: a page needs one that draws samples"),
         (
