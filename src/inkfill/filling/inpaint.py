@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import zip_longest
 from numbers import Real
 from pathlib import Path
@@ -106,7 +107,9 @@ def inpaint(
     they were (:func:`inkfill.data.masks.split` says what holds where both mark a pixel). ``observation_noise`` is the
     standard deviation of noise in the observed pixels, in the values of ``images``: they are then estimated like the
     missing ones. ``progress`` is called with the number of samples drawn, ``count`` with the number of images of each
-    network evaluation. Raises InputError.
+    network evaluation.
+
+    An xarray DataArray or Dataset comes back as such (:func:`inkfill.integrations.xarray.inpaint`). Raises InputError.
     """
     _check_count("samples", samples)
     if first and (isinstance(mask, str) or isinstance(ignore, str)):
@@ -117,6 +120,11 @@ def inpaint(
         method, steps, seed, sampler, settings, rows, observation_noise, value_range, first_sample, watch, count,
         progress,
     )  # fmt: skip
+    if type(images).__module__.startswith("xarray."):  # an extra of a layer above: imported for its own arrays only
+        if ignore is not None:
+            raise InputError("ignore: not supported for xarray: give the array's values")
+        labelled = import_module("inkfill.integrations.xarray")
+        return labelled.inpaint(model, images, mask, samples, first=first, **vars(options))
     draw = _Draw(model, options)
     beside = () if mask is None or isinstance(mask, (list, tuple)) else masks.read_mask(mask).beside
     parts, names = _parts_of(images, model.channels, beside)

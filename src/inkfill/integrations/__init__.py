@@ -1,1 +1,1 @@
-"""inkfill in scikit-learn and dask."""
+"""inkfill in scikit-learn, dask and xarray."""

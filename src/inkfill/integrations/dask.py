@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from inkfill import defaults
+from inkfill.core.denoiser import Prior
 from inkfill.data import masks
 from inkfill.data.images import Images, Mask, range_of_type, without_alpha
 from inkfill.errors import InputError, needed
@@ -38,6 +39,7 @@ def _filled(
     network: tuple[Path | str | None, str | None, str | None, object],
     samples: int,
     floats: bool,
+    first: int,
     how: dict[str, Any],
     block_info: Any = None,
 ) -> Images:
@@ -46,27 +48,33 @@ def _filled(
     ``floats`` says that values must lie in [0, 1]: no data range was given.
     """
     model = _model(*network)
-    first = block_info[0]["array-location"][0][0] if block_info else 0
-    if hidden is not None:
-        holes = hidden[..., 0] if hidden.ndim == 4 and hidden.shape[3] == 1 else hidden
-    else:  # a block may have no holes where others have some
-        holes = masks.holes_of(images) if mask is None else masks.fit(mask, images)
+    first += block_info[0]["array-location"][0][0] if block_info else 0
+    given = masks.read_mask(mask if hidden is None else by_pixel(hidden))
+    holes = given.draw(images)
     if floats:
-        known = without_alpha(images, model.channels)[~holes]
+        known = images[~holes] if holes.ndim == 4 else without_alpha(images, model.channels)[~holes]
         if known.size and (known.min() < 0 or known.max() > 1):  # NaN is refused later
             raise InputError(f"images: a block has values from {known.min():g} to {known.max():g}: {GIVE_RANGE}")
-    filled: Images = inpaint_now(model, images, holes, samples, first=first, **how)
+    some = given if holes.any() else holes  # a block may have no holes where others have some
+    filled: Images = inpaint_now(model, images, some, samples, first=first, **how)
     return filled
 
 
+def by_pixel(mask: Mask) -> Mask:
+    """A mask ``[N, H, W, C]`` as ``[N, H, W]`` where its channels are alike; others as they are."""
+    alike = mask.ndim == 4 and bool((mask == mask[..., :1]).all())
+    return mask[..., 0] if alike else mask
+
+
 def inpaint(
-    checkpoint: Path | str | None,
+    checkpoint: Path | str | Prior | None,
     images: Any,
     mask: Any = None,
     samples: int = defaults.SAMPLES,
     *,
     device: str | None = None,
     dtype: str | None = None,
+    first: int = 0,
     **how: Any,
 ) -> Any:
     """Fill a dask array ``[N, H, W]`` or ``[N, H, W, C]``: a lazy array ``[N, samples, H, W]`` or ``..., C]``.
@@ -77,6 +85,8 @@ def inpaint(
     [0, 1] unless ``value_range`` gives their data range. ``device`` and ``dtype`` are those of :func:`inkfill.load`;
     ``how`` holds other arguments of :func:`inkfill.inpaint`, such as ``steps`` and ``seed``.
 
+    ``checkpoint`` may be a model that was read from a file. ``first`` is the number of the first image.
+
     Samples do not depend on chunks or workers, except by float rounding: one grey value at most. Raises InputError;
     errors in a block are raised when it is computed.
     """
@@ -84,6 +94,10 @@ def inpaint(
     if not isinstance(images, da.Array) or images.ndim not in (3, 4):
         raise InputError("images must be a dask array [N, H, W] or [N, H, W, C]")
     whole = images.rechunk(dict.fromkeys(range(1, images.ndim), -1))  # a block holds whole images
+    if isinstance(checkpoint, Model) and checkpoint.source:
+        device, dtype, checkpoint = str(checkpoint.device), str(checkpoint.dtype), checkpoint.source
+    if isinstance(checkpoint, Prior):
+        raise InputError("chunked images need a model that was read from a file: use inkfill.load")
     path = find_checkpoint(checkpoint)
     about = path.stat() if path.exists() else None
     network = (checkpoint, device, dtype, about and (about.st_mtime_ns, about.st_ino))
@@ -105,5 +119,5 @@ def inpaint(
         each = each if each.ndim == images.ndim else each[..., None]  # dask matches blocks from the last axis on
         hidden = each.rechunk((whole.chunks[0], *[-1] * (images.ndim - 1)))
     meta, chunks = np.empty((0,) * (images.ndim + 1), images.dtype), (whole.chunks[0], (samples,), *whole.chunks[1:])
-    block = (hidden, mask if hidden is None else None, network, samples, floats, how)
+    block = (hidden, mask if hidden is None else None, network, samples, floats, first, how)
     return da.map_blocks(_filled, whole, *block, dtype=images.dtype, new_axis=[1], chunks=chunks, meta=meta)
