@@ -28,8 +28,26 @@ def test_options_reach_the_run(tmp_path, digits, checkpoint):
 def test_a_model_is_not_replaced_without_overwrite(tmp_path, capsys, few_rendered):
     (tmp_path / "model.safetensors").write_text("precious")
     refused(capsys, "train", "--data", "rendered", "--steps", 1, "--out", tmp_path, says=["--overwrite"])
-    refused(capsys, "train", "--resume", "--minutes", 1, "--out", tmp_path, says=["--out alone"])
+    refused(capsys, "train", "--resume", "--batch-size", 2, "--out", tmp_path, says=["--out alone"])
     assert (tmp_path / "model.safetensors").read_text() == "precious"
+
+
+def test_a_run_is_extended(tmp_path, digits, capsys):
+    out, data = tmp_path / "run", tmp_path / "many.npy"
+    np.save(data, digits)
+    words = ["train", "--out", out, "--batch-size", 2]
+    assert run(*words, "--data", data, "--steps", 4, "--decay", 0.5) == 0
+    assert run("train", "--out", out, "--resume", "--steps", 4) == 0
+    assert load_state(out / "state.pt")["step"] == 6  # from step 2, before the decay
+    capsys.readouterr()
+    refused(capsys, "train", "--out", out, "--resume", "--steps", 1, says=["give at least"])
+
+
+def test_guidance_needs_a_guide(tmp_path, capsys):
+    refused(capsys, "sample", "--out", tmp_path / "x.npy", "--guide-weight", 2, says=["requires --guide"])
+    words = ["sample", "--out", tmp_path / "x.npy", "--guide"]
+    refused(capsys, *words, "mnist-few", says=["v or eps"])
+    assert run(*words, "mnist", "--count", 1, "--steps", 1) == 0
 
 
 def test_options_that_exclude_or_require_others(tmp_path, capsys):

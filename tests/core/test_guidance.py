@@ -9,6 +9,8 @@ from helpers import TINY, model_of
 from inkfill.core.guidance import Guided
 from inkfill.core.unet import UNet
 from inkfill.errors import InputError
+from inkfill.filling.inpaint import inpaint, sample
+from inkfill.models.model import load
 
 
 def pair() -> tuple[UNet, UNet]:
@@ -48,3 +50,22 @@ def test_one_timestep_serves_the_whole_batch():
 def test_networks_that_do_not_fit_are_refused(change, says):
     with pytest.raises(InputError, match=says):
         Guided(UNet(TINY), UNet(replace(TINY, **change)))
+
+
+def test_a_guided_model_fills_and_samples_like_any_other(digits):
+    good, poor = model_of(1), model_of(1)
+    poor.net.load_state_dict(pair()[1].state_dict())
+    images, mask = digits[:2], "half:left"
+    plain = inpaint(good, images, mask, 2, steps=3)
+    guided = inpaint(good.guided(poor, 2.0), images, mask, 2, steps=3)
+    assert (guided[..., 14:] == plain[..., 14:]).all()
+    assert (guided != plain).mean() > 0.1
+    assert (inpaint(good.guided(poor, 1.0), images, mask, 2, steps=3) == plain).mean() > 0.99  # up to rounding
+    assert sample(good.guided(poor), 2, steps=2).shape == (2, 28, 28)
+
+
+def test_models_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="v or eps"):
+        model_of(1).guided(load("mnist-few"))
+    with pytest.raises(InputError, match="noise schedules"):
+        model_of(1).guided(model_of(1, T=500))

@@ -99,7 +99,7 @@ def test_a_table_that_starts_at_1_has_our_timesteps():
 def test_impossible_priors_are_refused():
     with pytest.raises(InputError, match="unknown prediction"):
         adapters.prior(lambda x, t: x, SCHEDULE.alpha_bar, "noise")
-    with pytest.raises(InputError, match="1 to 4"):
+    with pytest.raises(InputError, match="1 to 32"):
         adapters.prior(lambda x, t: x, SCHEDULE.alpha_bar, channels=33)
     with pytest.raises(InputError, match="decrease strictly"):
         adapters.prior(lambda x, t: x, torch.tensor([0.5, 0.6]))

@@ -28,17 +28,24 @@ SEED = click.IntRange(0, 2**64 - 1)
 
 @dataclass(frozen=True)
 class Network:
-    """The values of --checkpoint, --device and --dtype; loaded when needed."""
+    """The values of --checkpoint, --device, --dtype, --guide and --guide-weight; loaded when needed."""
 
     checkpoint: Path | None
     device: str | None
     dtype: str | None
+    guide: Path | None = None
+    guide_weight: float | None = None
 
     def load(self) -> "Model":
-        """The trained model. Raises InputError."""
+        """The trained model, guided if asked for. Raises InputError."""
+        from inkfill.core.guidance import WEIGHT
         from inkfill.models.model import load
 
-        return load(self.checkpoint, self.device, self.dtype)
+        model = load(self.checkpoint, self.device, self.dtype)
+        if not self.guide:
+            return model
+        weight = WEIGHT if self.guide_weight is None else self.guide_weight
+        return model.guided(load(self.guide, self.device, self.dtype), weight)
 
     def prior(self) -> "Model | Foreign":
         """The trained model, or a foreign model from a diffusers folder. Raises InputError."""
@@ -46,6 +53,8 @@ class Network:
         from inkfill.models.model import find_device
 
         if self.checkpoint and adapters.is_diffusers(self.checkpoint):
+            if self.guide:
+                raise InputError("--guide: not supported for a diffusers folder: give weights of inkfill")
             return adapters.from_diffusers(self.checkpoint, find_device(self.device))
         return self.load()
 
@@ -55,6 +64,8 @@ device = option("--device", help="Device: cpu, cuda or mps [default: cuda if ava
 dtype = option(
     "--dtype", type=click.Choice(defaults.DTYPES), help="Compute precision [default: fastest on this machine]."
 )
+guide = option("--guide", type=PATH, help="Weights of a poorer network to extrapolate from (autoguidance).")
+guide_weight = option("--guide-weight", type=click.FloatRange(0, 10), help="Guidance weight, 1 is none [default: 1.5].")
 seed = option("--seed", type=SEED, default=0, help="Random seed.")
 steps = option("--steps", type=click.IntRange(1, 10_000), help="Sampling steps [default: set by the weights].")
 sampler = option("--sampler", type=click.Choice(CHOICES["samplers"]), help="Sampler [default: set by the weights].")
@@ -75,10 +86,19 @@ def network(command: Callable[..., None]) -> Callable[..., None]:
     """The options that choose a network, passed to a command as one ``network``."""
 
     @functools.wraps(command)
-    def called(checkpoint: Path | None, device: str | None, dtype: str | None, **other: Any) -> None:
-        command(network=Network(checkpoint, device, dtype), **other)
+    def called(
+        checkpoint: Path | None,
+        device: str | None,
+        dtype: str | None,
+        guide: Path | None,
+        guide_weight: float | None,
+        **other: Any,
+    ) -> None:
+        if guide_weight is not None and guide is None:
+            raise InputError("--guide-weight requires --guide")
+        command(network=Network(checkpoint, device, dtype, guide, guide_weight), **other)
 
-    for add in (dtype, device, checkpoint):
+    for add in (guide_weight, guide, dtype, device, checkpoint):
         called = add(called)
     return called
 

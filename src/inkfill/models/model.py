@@ -13,6 +13,7 @@ from torch import Tensor
 
 from inkfill import defaults
 from inkfill.core.denoiser import ConditionalPrior, Denoiser, Draw, GenerativePrior, Observation
+from inkfill.core.guidance import INTERVAL, WEIGHT, Guided
 from inkfill.core.objectives import ESTIMATE, MEAN, OBJECTIVES
 from inkfill.core.schedule import SCHEDULES, Schedule
 from inkfill.core.unet import UNet
@@ -147,6 +148,20 @@ class Model(ConditionalPrior, GenerativePrior):
             f"{str(self.dtype).removeprefix('torch.')} on {self.device}; {r.sampler} with {r.sampling_steps} steps; "
             'run it: inkfill.inpaint(model, images, "half:left")>'
         )
+
+    def guided(self, guide: "Model", weight: float = WEIGHT, interval: tuple[float, float] = INTERVAL) -> "Model":
+        """This model, guided by a poorer one: :class:`~inkfill.core.guidance.Guided`, two networks an evaluation.
+
+        It gives no exact posterior means, and is not saved or exported. Raises InputError for models that do not fit.
+        """
+        if not (self.gives == guide.gives == MEAN):
+            raise InputError("guidance: needs two networks trained with v or eps")
+        if (self.recipe.schedule, self.recipe.T) != (guide.recipe.schedule, guide.recipe.T):
+            raise InputError("guidance: the networks were trained with different noise schedules")
+        found = copy.copy(self)
+        found.net = Guided(self.net, guide.net, weight, interval).eval()  # type: ignore[assignment]
+        found.source = None
+        return found
 
     def conditional(self, observation: Observation) -> Denoiser:
         """The posterior mean given x_t and the observed pixels. Observed pixels come out as they went in.

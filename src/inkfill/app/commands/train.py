@@ -20,7 +20,7 @@ NEEDS = {"rounds": "data_mask", "pairs": "teacher"}  # options that require anot
 @options.data
 @option("--minutes", type=click.FloatRange(0.01, 100_000), help="Training time in minutes.")
 @option("--steps", type=COUNT, help="Optimiser steps [default: 14000].")
-@option("--resume", is_flag=True, help="Continue from the last checkpoint, with its settings.")
+@option("--resume", is_flag=True, help="Continue with the run's settings; --minutes or --steps then extend it.")
 @options.overwrite
 @option("--data-mask", metavar="MASK", help="Missing training pixels: nan, alpha, value:V, a file, a spec.")
 @option("--rounds", type=click.IntRange(1, 1000), help="EM rounds for --data-mask [default: 4].")
@@ -37,6 +37,7 @@ NEEDS = {"rounds": "data_mask", "pairs": "teacher"}  # options that require anot
 @option("--muon-rate", type=float, help="Peak learning rate of Muon; 0 uses AdamW alone [default: 0.02].")
 @option("--weight-decay", type=float, help="Weight decay, all parameters [default: 0.01].")
 @option("--ema", type=float, help="EMA decay per step [default: 0.9995].")
+@option("--decay", type=float, help="Share of the run in which the rate falls; below 1, it can be extended.")
 @option("--schedule", type=click.Choice(CHOICES["schedules"]), help="Noise schedule [default: cosine].")
 @options.device
 @options.dtype
@@ -64,6 +65,8 @@ def train(
     inkfill train --out runs/scans --data scans/ --data-mask alpha --minutes 20      incomplete images
     inkfill train --out runs/few --objective few --start mnist --teacher mnist --minutes 60
     inkfill train --out runs/mnist --resume            after Ctrl-C or a crash
+    inkfill train --out runs/long --minutes 60 --decay 0.2
+    inkfill train --out runs/long --resume --minutes 30    30 more, from the state before the decay
     torchrun --nproc-per-node 2 -m inkfill train --out runs/mnist --steps 5000
 
     Ctrl-C saves and stops. The folder gets model.safetensors (for --checkpoint), metrics.jsonl, and figures of samples
@@ -86,8 +89,9 @@ def train(
     for name, needed in NEEDS.items():
         if name in given and needed not in given:
             raise InputError(f"--{name} requires --{needed.replace('_', '-')}")
+    more = {f"more_{name}": given.pop(name) for name in ("minutes", "steps") if resume and name in given}
     if resume and given:
-        raise InputError("--resume takes all settings from the run: give --out alone")
+        raise InputError("--resume takes all settings from the run: give --out alone, or --minutes or --steps more")
     check_apart(RunFolder(out).model, (given.get("start"), given.get("teacher")))
     show, config = partial(training_picture, RunFolder(out).figures), TrainConfig(**given)
-    run(config, out, resume, overwrite, save_seconds, validate_every, on_validation=show, device=device)
+    run(config, out, resume, overwrite, save_seconds, validate_every, on_validation=show, device=device, **more)
