@@ -1,11 +1,13 @@
 """Gaussian fields with gaps, filled by inkfill, which trains on incomplete fields, and by kriging.
 
     .venv/bin/python reports/fields.py measure [--steps S]      trains into runs/fields, once; into reports/fields/
+    .venv/bin/python reports/fields.py bands [--steps S]        two correlated bands, one of them missing
     .venv/bin/python reports/fields.py page
 
 The fields are simulated, so the exact posterior of the gaps is known.
 """
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from skimage.restoration import inpaint_biharmonic
 from common import Row, folder, run, save, saved, show, trained, write_tables
 from inkfill.app import figures
 from inkfill.core.rng import stream
+from inkfill.core.unet import UNetConfig
 from inkfill.evaluation import metrics
 from inkfill.filling.inpaint import inpaint
 from inkfill.models.model import load
@@ -25,6 +28,7 @@ from inkfill.training.config import TrainConfig
 
 REPORT, FOLDER = "fields", Path("runs/fields")
 SIDE, LENGTH, MEAN, COVERED = 28, 5.0, 10.0, 0.3
+BAND, CORRELATION = 16, 0.9  # side of two bands, and the correlation of their values at a pixel
 COUNT, NEW, K = 3000, 64, 16
 Fields = NDArray[np.float32]
 
@@ -72,12 +76,11 @@ def biharmonic(field: Fields, hole: NDArray[np.bool_]) -> Fields:
 
 def scored(name: str, truth: Fields, hole: NDArray[np.bool_], filled: Fields) -> Row:
     """A row of the table, in the unit of the fields. Of one estimate the CRPS is its absolute error."""
-    unit = 255.0  # the metrics divide by it
     row: Row = {"filling": name, "rmse": float(np.sqrt(((filled.mean(1) - truth)[hole] ** 2).mean()))}
     if filled.shape[1] == 1:
         return show(row | {"crps": float(np.abs(filled[:, 0] - truth)[hole].mean())})
     for key, metric in (("crps", metrics.crps), ("energy", metrics.energy_score)):
-        each = metric(truth * unit, filled * unit, hole)
+        each = metric(truth, filled, hole)
         row |= {key: float(np.nanmean(each)), f"{key}_se": metrics.standard_error(each)}
     histogram = metrics.ranks(truth, filled, hole, stream(0, "ties")).sum(0)
     return show(row | {f"coverage{100 * w:.0f}": float(metrics.coverage(histogram, w)) for w in (0.5, 0.9)})
@@ -101,14 +104,42 @@ def measure(steps: int = 1500) -> None:
     picture(truth, hole, ways)
 
 
+def bands(steps: int = 1500) -> None:
+    """Two bands of 16x16: is the second drawn from its posterior given the first, by a network that reads both?"""
+    rng, config = stream(0, "bands"), replace(UNetConfig(), channels=2, planes=2)
+    places = np.indices((BAND, BAND)).reshape(2, -1).T
+    scaled = np.sqrt(3) * cdist(places, places) / LENGTH
+    whole = np.kron(np.array([[1, CORRELATION], [CORRELATION, 1]]), (1 + scaled) * np.exp(-scaled))
+    factor = np.linalg.cholesky(whole + 1e-8 * np.eye(len(whole)))
+
+    def drawn(count: int) -> Fields:
+        values = MEAN + rng.standard_normal((count, len(whole))) @ factor.T
+        return np.moveaxis(values.reshape(count, 2, BAND, BAND), 1, -1).astype(np.float32)
+
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    np.save(FOLDER / "bands.npy", drawn(COUNT))
+    settings = TrainConfig(data=str(FOLDER / "bands.npy"), steps=steps, batch_size=32, ema=0.998, unet=config)
+    model = load(trained(settings, FOLDER / "bands"))
+    truth, hole = drawn(NEW), np.zeros((NEW, BAND, BAND, 2), bool)
+    hole[..., 1] = True
+    first, second, half = truth[..., 0].reshape(NEW, -1), truth[..., 1], len(whole) // 2
+    rest = np.linalg.cholesky((1 - CORRELATION**2) * whole[:half, :half] + 1e-8 * np.eye(half))
+    exact = (MEAN + CORRELATION * (first - MEAN))[:, None] + rng.standard_normal((NEW, K, half)) @ rest.T
+    ways = {
+        "inkfill": inpaint(model, np.where(hole, np.nan, truth), None, K)[..., 1],
+        "kriging, true covariance": exact.reshape(NEW, K, BAND, BAND).astype(np.float32),
+    }
+    save(REPORT, "bands", [scored(name, second, hole[..., 1], filled) for name, filled in ways.items()])
+
+
 def page() -> None:
-    """Rewrite the table of the page from JSON."""
+    """Rewrite the tables of the page from JSON."""
     columns = {
         "filling": ("filling", "{}"), "crps": ("CRPS", "{:.3f}"), "crps_se": ("±", "{:.3f}"),
         "energy": ("energy score", "{:.3f}"), "energy_se": ("±", "{:.3f}"), "rmse": ("RMSE of the mean", "{:.3f}"),
         "coverage50": ("coverage 50 %", "{:.3f}"), "coverage90": ("coverage 90 %", "{:.3f}"),
     }  # fmt: skip
-    write_tables(REPORT, {"scores": table(saved(REPORT, "scores"), columns)})
+    write_tables(REPORT, {name: table(saved(REPORT, name), columns) for name in ("scores", "bands")})
 
 
 def picture(truth: Fields, hole: NDArray[np.bool_], ways: dict[str, Fields]) -> None:
@@ -126,4 +157,4 @@ def picture(truth: Fields, hole: NDArray[np.bool_], ways: dict[str, Fields]) -> 
 
 
 if __name__ == "__main__":
-    run(measure, page)
+    run(measure, bands, page)
