@@ -24,8 +24,7 @@ from inkfill.core.unet import UNet, UNetConfig
 from inkfill.data import Images
 from inkfill.data.datasets import uniform
 from inkfill.data.images import BYTES
-from inkfill.evaluation.cells import Cell
-from inkfill.evaluation.scores import evaluate
+from inkfill.evaluation.protocol import evaluate
 from inkfill.models.model import Model, Recipe
 from inkfill.training.batches import Batches
 from inkfill.training.config import TrainConfig
@@ -98,7 +97,7 @@ def batches(minutes: float = 5.0) -> None:
     for name, (choose, side) in ways([full[i % len(SIZES)][k] for i, k in enumerate(order[held_out:])]).items():
         model = trained(choose, side, minutes)
         crps = {
-            mask: {str(len(part[0])): evaluate(model, np.stack(part), Cell(mask))["crps"] for part in parts}
+            mask: {str(len(part[0])): evaluate(model, np.stack(part), mask)[0]["crps"] for part in parts}
             for mask in MASKS
         }
         rows.append(show({"way": name, "steps": model.recipe.step, "crps": crps}))
@@ -127,7 +126,7 @@ def resolutions(minutes: float = 3.0) -> None:
     for name, shape in SHAPES.items():
         row = {"widths": name, "milliseconds": {str(side): milliseconds(shape, side) for side in (32, 64, 96, 128)}}
         model = trained(lambda rng: images[:-64], 64, minutes, replace(CONFIG, batch_size=32, unet=shape))
-        half, box = (evaluate(model, images[-64:], Cell(mask, samples=4)) for mask in MASKS)
+        half, box = evaluate(model, images[-64:], MASKS, samples=4)
         row |= {"steps": model.recipe.step, "half_crps": half["crps"], "half_energy": half["energy"]}
         rows.append(show(row | {"box_crps": box["crps"], "box_energy": box["energy"]}))
     save("image-types", "resolutions", rows)
