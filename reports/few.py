@@ -16,6 +16,7 @@ from common import FOUR_MASKS, MASKS, Row, folder, run, save, saved, show, write
 from inkfill.app import figures
 from inkfill.data import load as load_data
 from inkfill.data import masks
+from inkfill.defaults import METHOD, SAMPLER
 from inkfill.evaluation import protocol
 from inkfill.filling.inpaint import inpaint, sample
 from inkfill.models.checkpoint import find_checkpoint
@@ -35,7 +36,8 @@ TESTED = (("few", 1), ("few", 2), ("mnist", 8))
 def scored(weights: Path, split: str, count: int, steps: int, specs: Sequence[str], kept: Path) -> list[Row]:
     """Every score, mask by mask."""
     networks = protocol.Networks.load(weights)
-    cells = protocol.plan(specs, [networks.model.method], [steps], 8, sampler=networks.model.sampler)
+    model = networks.model
+    cells = protocol.plan(specs, [model.method or METHOD], [steps], 8, sampler=model.sampler or SAMPLER)
     found = protocol.run(networks, load_data("mnist"), split, count, cells, kept)
     assert found is not None
     return [{"mask": row["mask"], **{key: float(row.get(key, np.nan)) for key in SCORES}} for row in found.rows]
