@@ -19,7 +19,7 @@ from inkfill.files import check_utf8, parse_json, written_whole
 FORMAT = "inkfill-unet-1"
 WEIGHTS = Path(__file__).parent.parent / "weights"
 SHIPPED = WEIGHTS / "mnist.safetensors"
-NAMED = {name: WEIGHTS / f"{name}.safetensors" for name in ("mnist", "mnist-few")}
+NAMED = {name: WEIGHTS / f"{name}.safetensors" for name in ("mnist", "mnist-guided", "mnist-few")}
 MAX_ABOUT = 2**20  # characters of metadata that are read
 BEFORE_0_3 = {"stem_fresh.weight": "stem_latent.weight"}  # names of tensors in older checkpoints
 

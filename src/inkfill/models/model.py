@@ -204,9 +204,9 @@ class Model(ConditionalPrior, GenerativePrior):
 def load(path: Path | str | None = None, device: str | None = None, dtype: torch.dtype | str | None = None) -> Model:
     """A model from a checkpoint, on CUDA if available, else on the CPU.
 
-    ``path`` is a file, the folder of a run, or the name of shipped weights: ``mnist`` (the default), or the few-step
-    model ``mnist-few``. ``device`` is cpu, cuda, cuda:N or mps; ``dtype`` is bfloat16 or float32, by default the faster
-    one (:func:`find_dtype`). Raises InputError.
+    ``path`` is a file, the folder of a run, or the name of shipped weights: ``mnist`` (the default), ``mnist-guided``
+    (fewer malformed digits; no exact posterior mean), or the few-step model ``mnist-few``. ``device`` is cpu, cuda,
+    cuda:N or mps; ``dtype`` is bfloat16 or float32, by default the faster one (:func:`find_dtype`). Raises InputError.
     """
     source = find_checkpoint(path)
     net, found = load_network(source)
