@@ -59,7 +59,9 @@ class Network:
         return self.load()
 
 
-checkpoint = option("--checkpoint", type=PATH, help="Weights: a file, a run, mnist, mnist-guided, mnist-few, a diffusers folder.")
+checkpoint = option(
+    "--checkpoint", type=PATH, help="Weights: a file, a run, mnist, mnist-guided, mnist-few, a diffusers folder."
+)
 device = option("--device", help="Device: cpu, cuda or mps [default: cuda if available].")
 dtype = option(
     "--dtype", type=click.Choice(defaults.DTYPES), help="Compute precision [default: fastest on this machine]."
