@@ -2,6 +2,7 @@
 
     .venv/bin/python reports/fields.py measure [--steps S]      trains into runs/fields, once; into reports/fields/
     .venv/bin/python reports/fields.py bands [--steps S]        two correlated bands, one of them missing
+    .venv/bin/python reports/fields.py counts [--minutes M]     counts from 1 to 100,000 with gaps
     .venv/bin/python reports/fields.py page
 
 The fields are simulated, so the exact posterior of the gaps is known.
@@ -132,6 +133,33 @@ def bands(steps: int = 1500) -> None:
     save(REPORT, "bands", [scored(name, second, hole[..., 1], filled) for name, filled in ways.items()])
 
 
+def counts(minutes: float = 10.0) -> None:
+    """Counts over five decades, with gaps: how far is the median of the samples from the truth, as a factor?"""
+    rng = stream(0, "counts")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    images, covered = (each[:, :BAND, :BAND] for each in fields(COUNT, rng))
+    np.save(FOLDER / "counts.npy", np.where(covered, np.nan, rng.poisson(intensity(images))).astype(np.float32))
+    truth, hole = (each[:, :BAND, :BAND] for each in fields(NEW, rng))
+    drawn = rng.poisson(intensity(truth)).astype(np.float32)
+    rows = []
+    for transform in ("log1p", ""):
+        config = TrainConfig(
+            data=str(FOLDER / "counts.npy"), data_mask="nan", minutes=minutes, batch_size=32, ema=0.998,
+            transform=transform,
+        )  # fmt: skip
+        model = load(trained(config, FOLDER / f"counts-{transform or 'linear'}"))
+        median = np.median(inpaint(model, np.where(hole, np.nan, drawn), None, K), 1)[hole]
+        factor = np.exp(np.abs(np.log((median + 1) / (drawn[hole] + 1))))
+        about = {"training": f"--transform {transform}" if transform else "no transform", "minutes": minutes}
+        rows.append(show({**about, "factor": float(np.median(factor)), "p90": float(np.quantile(factor, 0.9))}))
+    save(REPORT, "counts", rows)
+
+
+def intensity(values: Fields) -> NDArray[np.float64]:
+    """Expected counts from 1 to 100,000, about log-normal."""
+    return np.exp(np.clip(np.log(300) + 1.7 * (values.astype(np.float64) - MEAN), 0, np.log(1e5)))
+
+
 def page() -> None:
     """Rewrite the tables of the page from JSON."""
     columns = {
@@ -139,7 +167,12 @@ def page() -> None:
         "energy": ("energy score", "{:.3f}"), "energy_se": ("±", "{:.3f}"), "rmse": ("RMSE of the mean", "{:.3f}"),
         "coverage50": ("coverage 50 %", "{:.3f}"), "coverage90": ("coverage 90 %", "{:.3f}"),
     }  # fmt: skip
-    write_tables(REPORT, {name: table(saved(REPORT, name), columns) for name in ("scores", "bands")})
+    factors = {
+        "training": ("training", "{}"), "minutes": ("minutes", "{:g}"), "factor": ("median factor", "{:.2f}"),
+        "p90": ("90 % of pixels within", "{:.1f}"),
+    }  # fmt: skip
+    tables = {name: table(saved(REPORT, name), columns) for name in ("scores", "bands")}
+    write_tables(REPORT, {**tables, "counts": table(saved(REPORT, "counts"), factors)})
 
 
 def picture(truth: Fields, hole: NDArray[np.bool_], ways: dict[str, Fields]) -> None:
@@ -157,4 +190,4 @@ def picture(truth: Fields, hole: NDArray[np.bool_], ways: dict[str, Fields]) -> 
 
 
 if __name__ == "__main__":
-    run(measure, bands, page)
+    run(measure, bands, counts, page)

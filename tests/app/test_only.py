@@ -79,3 +79,24 @@ def test_sample_numbers_go_on(tmp_path, weights):
         two, four = (np.asarray(Image.open(tmp_path / each / name), int) for each in ("two", "four"))
         assert np.abs(two - four).max() <= 1
     assert (np.asarray(Image.open(tmp_path / "four" / "p1_00.png")) != two).any()
+
+
+def test_the_results_of_other_images_are_not_removed(tmp_path, checkpoint, capsys):
+    np.save(tmp_path / "x.npy", np.zeros((3, 28, 28), np.uint8))
+    words = [
+        "inpaint",
+        tmp_path / "x.npy",
+        "--mask",
+        "half:left",
+        "--steps",
+        1,
+        "--samples",
+        1,
+        "--checkpoint",
+        checkpoint,
+    ]
+    assert run(*words, "--out", tmp_path / "all") == 0
+    before = sorted(path.name for path in (tmp_path / "all").iterdir())
+    capsys.readouterr()
+    refused(capsys, *words, "--only", 1, "--out", tmp_path / "all", "--overwrite", says=["--only", "another --out"])
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == before

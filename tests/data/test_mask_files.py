@@ -6,6 +6,7 @@ from PIL import Image
 
 import inkfill
 from helpers import model_of, refused, run
+from inkfill import data
 from inkfill.core.masks import parse
 from inkfill.core.rng import skip, stream
 from inkfill.data import masks
@@ -152,3 +153,24 @@ def test_pillow_images_are_read_as_files_are(mode, tmp_path):
     from_file = inkfill.inpaint(model, str(tmp_path / "image.png"), "box:10", 1, steps=1)
     for given in (image, [image], [image, np.full((32, 32, 3), 120, np.uint8)]):
         np.testing.assert_array_equal(inkfill.inpaint(model, given, "box:10", 1, steps=1)[0], from_file[0])
+
+
+def test_masks_beside_images_are_no_images_of_a_data_set(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        Image.fromarray(rng.integers(0, 256, (12, 12), np.uint8)).save(tmp_path / f"{i:02d}.png")
+        hole = np.zeros((12, 12), np.uint8)
+        hole[3:6, i % 8 : i % 8 + 4] = 255
+        Image.fromarray(hole).save(tmp_path / f"{i:02d}_mask.png")
+    assert data.read_images(tmp_path).shape == (20, 12, 12)
+    dataset = data.load(str(tmp_path), str(tmp_path))
+    assert [len(dataset.split(split)) for split in ("train", "validation", "test")] == [16, 2, 2]
+    assert {int(hole.sum()) for hole in dataset.holes["train"]} == {12}
+
+
+def test_small_values_beside_white_are_remarked_on(tmp_path, caplog):
+    classes = np.zeros((12, 12), np.uint8)
+    classes[3:6, 3:6], classes[0] = 3, 255
+    Image.fromarray(classes).save(tmp_path / "voc.png")
+    assert masks.read_mask(tmp_path / "voc.png").array.sum() == 12
+    assert "only white is filled, not 3" in caplog.text

@@ -15,7 +15,7 @@ from inkfill.data.readers import (
     PICTURES,
     Source,
     check_names,
-    picture_files,
+    image_files,
     read_details,
     read_images,
     read_pictures,
@@ -49,20 +49,17 @@ class Filled:
 # ---- in --------------------------------------------------------------------------------------------------------------
 
 
-def read_inputs(
-    paths: Sequence[Path], knows: int, grey: bool = False, beside: Sequence[Path] = ()
-) -> tuple[Pictures, list[Source] | None]:
+def read_inputs(paths: Sequence[Path], knows: int, grey: bool = False) -> tuple[Pictures, list[Source] | None]:
     """Read one file or folder of any kind, or several image files; returns the images and the sources of image files.
 
     Images of one size, channels and dtype are one array ``[N, H, W]`` or ``[N, H, W, C]``, others a list. ``grey``
-    converts colour to grey; ``knows`` is the number of channels of the model; ``beside`` are mask files in a folder of
-    images. Raises InputError.
+    converts colour to grey; ``knows`` is the number of channels of the model. Raises InputError.
     """
     if len(paths) == 1 and not paths[0].is_dir() and not is_picture(paths[0]):
         array = read_images(paths[0])
         assert not isinstance(array, list)
         return luma(array) if grey else array, None
-    files = picture_files(paths[0], beside) if len(paths) == 1 else list(paths)
+    files = image_files(paths[0]) if len(paths) == 1 else list(paths)
     check_names([file.stem for file in files])
 
     def fit(file: Path, image: Images) -> Images:
@@ -180,6 +177,12 @@ def check_sheet(out: Path, count: int, most: int = SHEET) -> None:
     """Raise InputError for more images than one sheet can show."""
     if out.suffix.lower() == ".png" and count > most:
         raise InputError(f"{out}: {count} images are too many for one sheet: write a .npy or a folder")
+
+
+def check_only(out: Path | None) -> None:
+    """Raise InputError for a folder with results that those of one image would replace."""
+    if out and out.is_dir() and any(out.iterdir()):
+        raise InputError(f"--only: the folder {out} holds other results, which would be removed: give another --out")
 
 
 def check_fits(out: Path | None, sheet: Path | None, images: Pictures, sources: Sequence[Source] | None) -> None:

@@ -83,6 +83,7 @@ def _run(request: Request, model: Model | Foreign, bar: Bar, group: Processes) -
     chosen = images if number is None else images[number][None]
     if number is not None:
         sources = [sources[number] if sources else Source(files.OF_ARRAYS % number, Path())]
+        files.check_only(request.out)
     files.check_fits(request.out, request.sheet, chosen, sources)
     ignore = files.paired(request.ignore, images, names) if request.ignore else None
     parts = partial(_parts, request, model, images, files.paired(request.mask, images, names), ignore)
@@ -108,7 +109,7 @@ def _run(request: Request, model: Model | Foreign, bar: Bar, group: Processes) -
 
 
 def _read(request: Request, model: Model | Foreign) -> tuple[Pictures, list[Source] | None]:
-    return files.read_inputs(request.images, model.channels, request.grey, request.mask.beside)
+    return files.read_inputs(request.images, model.channels, request.grey)
 
 
 def _parts(

@@ -13,7 +13,7 @@ from inkfill.core.rng import key
 from inkfill.data import masks
 from inkfill.data.dataset import Dataset
 from inkfill.data.images import Images, Mask, channels_of, of_values, without_alpha
-from inkfill.data.readers import picture_files, read_pictures, stacked
+from inkfill.data.readers import image_files, read_pictures, stacked
 from inkfill.errors import InputError, remark
 
 AT_ONCE = 2**23  # values that are filled together: 64 MiB each for a few arrays
@@ -85,14 +85,14 @@ def of_files(dataset: Dataset, name: str, given: masks.MaskInput) -> dict[str, M
         raise InputError(f"{name}: mask files need the images in one file or one folder")
     names = None
     if given.named and Path(name).is_dir():
-        names = [source.name for source in read_pictures(picture_files(Path(name)))[1]]
+        names = [source.name for source in read_pictures(image_files(Path(name)))[1]]
     (found,) = given.draw_all([np.concatenate(images)], names=names)
     return dict(zip(SPLITS, np.split(found[order_of(count)], np.cumsum(lengths)[:-1]), strict=True))
 
 
 def _of_names(folder: Path, given: masks.MaskInput) -> Mask | list[Mask]:
     """The masks of a folder for the images of another one: an array or a list as ``read_images`` gives the images."""
-    images, sources = read_pictures(picture_files(folder))
+    images, sources = read_pictures(image_files(folder))
     names = [source.name for source in sources]
     holes = [hole[0] for hole in given.draw_all([image[None] for image in images], names=names)]
     return holes if isinstance(stacked(images), list) else np.stack(holes)

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from inkfill.core.masks import MaskSpec, as_planes, of_planes, parse
 from inkfill.core.rng import skip, stream
 from inkfill.data.images import Images, Mask, channels_of, of_values, opaque_of, pixels_of
-from inkfill.data.readers import MASK_ENDS, PICTURES, mask_files, masks_beside, read_array, read_pictures
+from inkfill.data.readers import MASK_ENDS, PICTURES, mask_files, read_array, read_pictures
 from inkfill.errors import InputError, remark, shown
 
+FEW = 8  # values of a mask that are no noise of compression
 LAYER_COLOURS = 4  # at most, of a painted layer that covers more than half
 OF_IMAGES = ("nan", "alpha")  # masks that the images themselves define, beside value:V
 VALUE = "value:"  # begins a mask of the values that mean missing, such as value:-32768,0
@@ -59,7 +60,6 @@ class MaskInput:
     spec: MaskSpec | None = None
     array: Mask | None = None  # [H, W], [N, H, W] or [N, H, W, C]
     named: dict[str, Mask] = field(default_factory=dict)  # [H, W] each: a folder of mask files
-    beside: tuple[Path, ...] = ()  # mask files in a folder that holds their images too
     options: MaskOptions = AS_IT_IS
 
     @property
@@ -167,7 +167,7 @@ def read_mask(given: Any, options: MaskOptions = AS_IT_IS) -> MaskInput:
         raise InputError(f"{path}: no such mask file")
     if path.is_dir():
         named = _read_pictures(mask_files(path), options)
-        found = MaskInput(text, named=named, beside=tuple(masks_beside(path)), options=options)
+        found = MaskInput(text, named=named, options=options)
     elif path.suffix.lower() in PICTURES:
         found = MaskInput(text, array=_one_array([*_read_pictures([path], options).values()]), options=options)
     else:
@@ -340,6 +340,9 @@ def _mask_of(picture: Images, name: str, options: MaskOptions, painted: bool) ->
         raise InputError(f"{name}: the mask is not binary: use black (keep) and white (fill)")
     if soft > 0:
         remark(f"{name}: soft edges are cut at half: lighter pixels are filled")
+    few = sorted(value for value in values if 0 < value <= 0.05 * top)
+    if few and len(values) <= FEW and not soft and grey.max() >= top / 2:
+        remark(f"{name}: only white is filled, not {', '.join(map(str, few))}: for class numbers give 0 and 255")
     if 0 < grey.max() < top / 2:
         remark(f"{name}: values up to {grey.max()} of {top:g}: nothing is filled: use 0 (keep) and {top:g} (fill)")
     return grey >= top / 2

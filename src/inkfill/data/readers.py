@@ -257,6 +257,11 @@ def masks_beside(folder: Path) -> list[Path]:
     return [file for file in files if image_name(file) in stems - {file.stem}]
 
 
+def image_files(path: Path) -> list[Path]:
+    """The image file given, or those of a folder without the masks beside them. Raises InputError."""
+    return picture_files(path, masks_beside(path) if path.is_dir() else ())
+
+
 def mask_files(folder: Path) -> list[Path]:
     """The mask files of a folder in the order of their images: those beside an image, if any, else all."""
     files = masks_beside(folder) or picture_files(folder)
@@ -305,7 +310,7 @@ def read_images(path: Path) -> Images | list[Images]:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if path.is_dir() or path.suffix.lower() in PICTURES:
-        return stacked(read_pictures(picture_files(path))[0])
+        return stacked(read_pictures(image_files(path))[0])
     if reader := READERS.get(path.suffix.lower()):
         return as_images(reader(path), str(path))
     with _reading(path, "file"), path.open("rb") as file:

@@ -14,7 +14,7 @@ from torch import Tensor
 from inkfill import defaults
 from inkfill.core.denoiser import Prior
 from inkfill.core.masks import parse
-from inkfill.data import BYTES, Dataset, Images, ValueRange, as_images
+from inkfill.data import BYTES, Dataset, Images, ValueRange, as_images, read_images
 from inkfill.data.images import Mask, array_hash, range_for
 from inkfill.data.incomplete import blurred, of_files
 from inkfill.data.masks import MaskInput, fit, holes_of, read_mask
@@ -295,8 +295,8 @@ def evaluate(
     """Score samples of complete images under masks: a row for each mask, method and number of steps.
 
     ``model`` is a trained model, a foreign model, an analytic prior or any other
-    :class:`~inkfill.core.denoiser.Prior`. ``images`` are ``[N, H, W]`` or ``[N, H, W, C]``, as :func:`inkfill.inpaint`
-    takes them; NaN and masked values are filled and not scored. ``masks`` is a spec, the path of a mask file, a list of
+    :class:`~inkfill.core.denoiser.Prior`. ``images`` are ``[N, H, W]`` or ``[N, H, W, C]``, or the path of a file or
+    folder; NaN and masked values are filled and not scored. ``masks`` is a spec, the path of a mask file, a list of
     these, a bool array (True = missing), or a dictionary of any of them by name. ``methods`` are names of methods and
     baselines, or functions of a :class:`~inkfill.methods.Task`. Some baselines need ``train``, images to learn from,
     and ``regression`` its own network. ``methods``, ``steps`` and ``sampler`` default to those of the model.
@@ -309,7 +309,7 @@ def evaluate(
     (core-seconds per sample; seconds on a GPU). An undefined metric, such as CRPS for one sample, is NaN. Masks and
     noise are those of ``inkfill evaluate`` and depend on ``seed``. Raises InputError.
     """
-    given = as_images(images)
+    given = as_images(read_images(Path(images)) if isinstance(images, (str, Path)) else images)
     parsed = {name: scorable(mask) for name, mask in _by_name(masks).items()}
     for mask in parsed.values():
         mask.check_count(len(given))

@@ -37,7 +37,7 @@ from inkfill.data.images import (
     without_alpha,
     without_hidden_colour,
 )
-from inkfill.data.readers import PICTURES, picture_files, read_images, read_pictures
+from inkfill.data.readers import PICTURES, image_files, read_images, read_pictures
 from inkfill.errors import InputError, remark
 from inkfill.filling import windows
 from inkfill.methods import Method, Task, find_method
@@ -126,8 +126,7 @@ def inpaint(
         labelled = import_module("inkfill.integrations.xarray")
         return labelled.inpaint(model, images, mask, samples, first=first, **vars(options))
     draw = _Draw(model, options)
-    beside = () if mask is None or isinstance(mask, (list, tuple)) else masks.read_mask(mask).beside
-    parts, names = _parts_of(images, model.channels, beside)
+    parts, names = _parts_of(images, model.channels)
     given, holes = _masks_of(mask, parts, seed, names)
     if ignore is None:
         pairs = [(hole, np.zeros_like(hole)) for hole in holes]
@@ -226,13 +225,12 @@ def _one_each(each: Sequence[Any], parts: list[Images], seed: int) -> list[Mask]
     return [masks.fit(one, part, seed, first=i) for i, (one, part) in enumerate(zip(each, parts, strict=True))]
 
 
-def _parts_of(images: Any, channels: int, beside: Sequence[Path] = ()) -> tuple[list[Images], list[str] | None]:
+def _parts_of(images: Any, channels: int) -> tuple[list[Images], list[str] | None]:
     """One array of images, or an array for each image where sizes differ; and the names of image files.
 
-    Image files get the channels that the model knows, where a file format leaves them open; ``beside`` are the masks
-    in a folder of images. Raises InputError.
+    Image files get the channels that the model knows, where a file format leaves them open. Raises InputError.
     """
-    names, files = None, _files_of(images, beside)
+    names, files = None, _files_of(images)
     if files:
         pictures, sources = read_pictures(files)
         names = [source.name for source in sources]
@@ -245,14 +243,14 @@ def _parts_of(images: Any, channels: int, beside: Sequence[Path] = ()) -> tuple[
     return parts if several else [joined(parts)], names
 
 
-def _files_of(images: Any, beside: Sequence[Path]) -> list[Path]:
+def _files_of(images: Any) -> list[Path]:
     """The image files of a path or a list of paths; none for an array, in a file too."""
     if isinstance(images, (list, tuple)) and images and all(isinstance(each, (str, Path)) for each in images):
         return [Path(each) for each in images]
     if not isinstance(images, (str, Path)):
         return []
     path = Path(images)
-    return picture_files(path, beside) if path.is_dir() or path.suffix.lower() in PICTURES else []
+    return image_files(path) if path.is_dir() or path.suffix.lower() in PICTURES else []
 
 
 def range_of_images(prior: Prior, images: Images, mask: Mask, given: tuple[float, float] | None = None) -> ValueRange:

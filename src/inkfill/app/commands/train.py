@@ -37,7 +37,7 @@ NEEDS = {"rounds": "data_mask", "pairs": "teacher"}  # options that require anot
 @option("--muon-rate", type=float, help="Peak learning rate of Muon; 0 uses AdamW alone [default: 0.02].")
 @option("--weight-decay", type=float, help="Weight decay, all parameters [default: 0.01].")
 @option("--ema", type=float, help="EMA decay per step [default: 0.9995].")
-@option("--decay", type=float, help="Share of the run in which the rate falls; below 1, it can be extended.")
+@option("--decay", type=float, help="Share of the run in which the rate decays [default: 1].")
 @option("--schedule", type=click.Choice(CHOICES["schedules"]), help="Noise schedule [default: cosine].")
 @options.device
 @options.dtype
