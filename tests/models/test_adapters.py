@@ -74,6 +74,31 @@ def test_a_model_in_sigma_gives_the_same_denoiser():
         torch.testing.assert_close(prior.unconditional(x)(x, t), oracle.unconditional(x)(x, t), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("predicts", ["flow", "flow-reversed"])
+def test_a_flow_gives_the_same_denoiser(predicts):
+    """The velocity E[z - x0 given x_t] of the exact prior, at x_t = (1 - t) x0 + t z."""
+    oracle = AnalyticPrior(mixture(12), SCHEDULE, channels=3)
+    sigmas = ((1 - SCHEDULE.alpha_bar) / SCHEDULE.alpha_bar) ** 0.5
+
+    def velocity(x_t, t):
+        share = float(t[0]) if predicts == "flow" else 1 - float(t[0])
+        sigma = share / (1 - share)
+        nearest = int((sigmas - sigma).abs().argmin())  # the schedule's timestep of that sigma, within its spacing
+        x = x_t / (1 - share) * float(SCHEDULE.alpha_bar[nearest]) ** 0.5
+        x0 = oracle.unconditional(x)(x, nearest)
+        forward = (x_t - x0) / share
+        return forward if predicts == "flow" else -forward
+
+    prior = adapters.prior(velocity, predicts=predicts, channels=3, bounded=False)
+    exact_here = AnalyticPrior(mixture(12), prior.schedule, channels=3)
+    x = torch.randn(5, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    for t in (500, 700, 850):  # sigma 0.27 to 20
+        expected = exact_here.unconditional(x)(x, t)
+        torch.testing.assert_close(prior.unconditional(x)(x, t), expected, rtol=2e-2, atol=2e-2)
+    with pytest.raises(InputError, match="needs its table"):
+        adapters.prior(velocity)
+
+
 @pytest.mark.parametrize("method", ["ddnm", "pigdm", "repaint", "mcgdiff"])
 def test_methods_run_on_it_as_on_the_analytic_prior(method):
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)

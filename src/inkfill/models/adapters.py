@@ -25,6 +25,7 @@ from inkfill.errors import InputError, needed, reason, shown
 from inkfill.files import read_json
 
 Predict = Callable[[Tensor, Tensor], Tensor]
+FLOWS = ("flow", "flow-reversed")
 NO_SIGNAL = 2.0**-24  # alpha_bar instead of 0, where a schedule was rescaled to zero terminal SNR
 SIGMA_TIMESTEPS, RHO = 1000, 7.0  # timesteps of a model in sigma, and their spacing (Karras et al. 2022, eq. 5)
 
@@ -64,16 +65,22 @@ class Foreign(Prior):
         return lambda x_t, t: self.denoise(F.pad(x_t, (0, right, 0, below), mode="reflect"), t)[..., :height, :width]
 
 
-def prior(predict: Predict, alpha_bar: Tensor, predicts: str = "eps", **about: Any) -> Foreign:
+def prior(predict: Predict, alpha_bar: Tensor | None = None, predicts: str = "eps", **about: Any) -> Foreign:
     """Any callable ``predict(x_t, t)`` trained on ``x_t = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps``.
 
     ``x_t`` is float32 ``[B, C, H, W]``, ``t`` int64 ``[B]``. ``alpha_bar`` is the model's own table. If it starts at
     exactly 1, its index is our timestep; otherwise (diffusers' ``alphas_cumprod``) our timestep t is its index t - 1.
     ``predicts`` is eps, v (Salimans and Ho 2022), x0 or score. ``about`` are the other fields of :class:`Foreign`.
-    Raises InputError.
+
+    Flow models (Lipman et al. 2023) have no table and take t float ``[B]`` in [0, 1]: ``flow`` predicts z - x0 for
+    x_t = (1 - t) x0 + t z, ``flow-reversed`` predicts x0 - z for x_t = t x0 + (1 - t) z. Raises InputError.
     """
+    if predicts in FLOWS and alpha_bar is None:
+        return prior_in_sigma(_denoiser_of_flow(predict, predicts), **about)
     if predicts not in PREDICTIONS:
-        raise InputError(f"unknown prediction {shown(str(predicts))!r}: choose {', '.join(PREDICTIONS)}")
+        raise InputError(f"unknown prediction {shown(str(predicts))!r}: choose {', '.join((*PREDICTIONS, *FLOWS))}")
+    if alpha_bar is None:
+        raise InputError(f"a model that predicts {predicts} needs its table of alpha_bar")
     schedule, offset = _schedule(torch.as_tensor(alpha_bar))
 
     def denoise(x_t: Tensor, t: int) -> Tensor:
@@ -81,6 +88,19 @@ def prior(predict: Predict, alpha_bar: Tensor, predicts: str = "eps", **about: A
         return schedule.x0_from(predicts, x_t, t, _checked(predict(x_t, index), x_t))
 
     return Foreign(denoise, schedule, **about)
+
+
+def _denoiser_of_flow(velocity: Predict, predicts: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """D(x, sigma) of a flow: x_t is (1 - t) x at t = sigma / (1 + sigma), and x0 is x_t less t times its velocity."""
+
+    def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
+        t = sigma / (1 + sigma)
+        x_t, share = x * (1 - t)[:, None, None, None], t[:, None, None, None]
+        if predicts == "flow":
+            return x_t - share * _checked(velocity(x_t, t), x_t)
+        return x_t + share * _checked(velocity(x_t, 1 - t), x_t)
+
+    return denoiser
 
 
 def _schedule(table: Tensor) -> tuple[Schedule, int]:
