@@ -238,4 +238,4 @@ def test_a_signal_leaves_nothing_unfinished(images, tmp_path):
 def test_bad_input_has_no_traceback_in_a_process(tmp_path):
     done = process("inpaint", tmp_path / "none.npy", "--mask", "half:left", "--out", tmp_path / "o.npy")
     assert done.returncode == 1
-    assert done.stderr == f"inkfill: {tmp_path / 'none.npy'}: no such file\n"
+    assert done.stderr == f"inkfill: {tmp_path / 'none.npy'}: no such file or folder\n"
