@@ -38,7 +38,7 @@ def load(read: Callable[[str], Dataset], split: Split, name: str, mask: str, see
         raise InputError(f"--data-mask {mask}: {few}")
     if not any(hole.any() for hole in (*training, validation, test)):
         raise InputError(f"--data-mask {mask}: no pixel of {name} is missing: leave --data-mask out")
-    share = np.concatenate([hole.reshape(len(hole), -1).any(1) for hole in training]).mean()
+    share = np.concatenate([incomplete(hole) for hole in training]).mean()
     remark(f"{1 - observed:.0%} of the training pixels are missing, in {share:.0%} of the images")
 
     def imputed(images: Images, hole: Mask) -> Images:
@@ -96,6 +96,11 @@ def _of_names(folder: Path, given: masks.MaskInput) -> Mask | list[Mask]:
     names = [source.name for source in sources]
     holes = [hole[0] for hole in given.draw_all([image[None] for image in images], names=names)]
     return holes if isinstance(stacked(images), list) else np.stack(holes)
+
+
+def incomplete(holes: Mask) -> Mask:
+    """Whether each image has a missing pixel: ``[N]``."""
+    return np.asarray(holes.any(tuple(range(1, holes.ndim))))
 
 
 def order_of(count: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from inkfill import progress
 from inkfill.core.rng import key
 from inkfill.data import Dataset, Images
 from inkfill.data.images import Mask
+from inkfill.data.incomplete import incomplete
 from inkfill.files import NOT_WHOLE, written_whole
 from inkfill.filling.inpaint import inpaint
 from inkfill.models.model import Model
@@ -82,7 +83,7 @@ class Rounds(Source):
         """
         self.begun += 1
         trained = step * self.batches.size / self.begun
-        share = min(1.0, trained / TRAINED / sum(int(_incomplete(holes).sum()) for holes in self.holes))
+        share = min(1.0, trained / TRAINED / sum(int(incomplete(holes).sum()) for holes in self.holes))
         todo = [n for n in range(len(self.parts)) if self._read(n, step) is None]
         total = sum(self.parts[n].rows.stop - self.parts[n].rows.start for n in todo)
         network = None
@@ -131,16 +132,11 @@ class Rounds(Source):
         part = self.parts[number]
         now, holes = self.current[part.group], self.holes[part.group][part.rows]
         images, rounds = now.images[part.rows], now.rounds[part.rows].copy()
-        incomplete = np.flatnonzero(_incomplete(holes))
-        oldest = incomplete[np.argsort(rounds[incomplete], kind="stable")]
+        todo = np.flatnonzero(incomplete(holes))
+        oldest = todo[np.argsort(rounds[todo], kind="stable")]
         rounds[oldest[: math.ceil(share * len(oldest))]] = self.begun
         chosen = (rounds == self.begun).reshape(-1, *[1] * (holes.ndim - 1))
         seed = key(self.seed, "round", self.begun)
         found = inpaint(model, images, holes & chosen, 1, steps=STEPS, seed=seed, first=part.first, progress=progress)
         with written_whole(self._folder / f"{number:05d}.npz") as temporary:
             np.savez(temporary, images=found[:, 0], rounds=rounds, step=step)
-
-
-def _incomplete(holes: Mask) -> NDArray[np.bool_]:
-    """Whether each image has a missing pixel: ``[N]``."""
-    return np.asarray(holes.any(tuple(range(1, holes.ndim))))
